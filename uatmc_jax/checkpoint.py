@@ -1,0 +1,212 @@
+"""Checkpoints on disk (orbax), and their restoration for training and for analysis.
+
+    WORKDIR/checkpoints/STAGE/WHICH/EPOCH/{params,training,meta}
+
+STAGE is "pretrain" or "adversarial"; WHICH is "best" (by validation recall@20)
+or "latest". Each keeps one epoch; orbax writes beside it and renames, so a
+kill leaves either the old one or the new one. `params` is always the whole
+model; `training` holds the optimiser's state, the epoch and the key; `meta` is
+JSON: settings, sizes, the data's fingerprint and the stage's progress.
+"""
+
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+
+from uatmc_jax.data import Dataset
+from uatmc_jax.errors import InputError
+from uatmc_jax.models import Model, Params
+from uatmc_jax.settings import Settings, build_model, from_config, raw_dims, to_dict
+
+STAGES = ("pretrain", "adversarial")
+WHICH = ("best", "latest")
+PyTree = Any
+
+
+class Restored(NamedTuple):
+    """A trained model, ready for analysis.
+
+    Attributes:
+      model: its functions.
+      params: its parameters.
+      settings: of the run that trained it.
+      meta: the checkpoint's JSON: stage, epoch, data set, progress.
+    """
+
+    model: Model
+    params: Params
+    settings: Settings
+    meta: dict
+
+
+def describe(settings: Settings, dataset: Dataset) -> dict:
+    """The part of `meta` that says which model on which data this is."""
+    return {
+        "settings": to_dict(settings),
+        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+        "sizes": {
+            "n_users": dataset.n_users,
+            "n_items": dataset.n_items,
+            "raw_dims": raw_dims(dataset),
+        },
+    }
+
+
+def folder(workdir: pathlib.Path, stage: str, which: str) -> pathlib.Path:
+    """Where the checkpoints of this kind are."""
+    return pathlib.Path(workdir).resolve() / "checkpoints" / stage / which
+
+
+def saved_epoch(workdir: pathlib.Path, stage: str, which: str) -> int | None:
+    """The epoch on disk; None if there is none."""
+    path = folder(workdir, stage, which)
+    if not path.is_dir():
+        return None
+    with _manager(path) as manager:
+        return manager.latest_step()
+
+
+def save(
+    workdir: pathlib.Path, stage: str, which: str, params: Params, training: PyTree, meta: dict
+) -> None:
+    """Writes one checkpoint; the previous one goes once this one is complete.
+
+    An epoch that is there already is left alone: a resumed run repeats its
+    numbers exactly.
+
+    Args:
+      workdir: the run's folder.
+      stage: one of `STAGES`.
+      which: one of `WHICH`.
+      params: the whole model.
+      training: pytree of arrays that training needs to go on.
+      meta: JSON values; meta["epoch"] names the checkpoint.
+    """
+    with _manager(folder(workdir, stage, which)) as manager:
+        if meta["epoch"] in manager.all_steps():
+            return
+        manager.save(
+            meta["epoch"],
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(params),
+                training=ocp.args.StandardSave(training),
+                meta=ocp.args.JsonSave(meta),
+            ),
+        )
+
+
+def load_meta(workdir: pathlib.Path, stage: str, which: str) -> dict:
+    """The JSON of a checkpoint.
+
+    Raises:
+      InputError: there is none, or it cannot be read.
+    """
+    return _load(workdir, stage, which, meta=ocp.args.JsonRestore())["meta"]
+
+
+def load_params(workdir: pathlib.Path, stage: str, which: str, like: Params) -> Params:
+    """Reads `params` back into the structure of `like`, arrays or their shapes.
+
+    Raises:
+      InputError: no or unreadable checkpoint, or one of another structure.
+    """
+    return _load(workdir, stage, which, params=ocp.args.StandardRestore(shapes(like)))["params"]
+
+
+def load_state(
+    workdir: pathlib.Path, stage: str, which: str, params: Params, training: PyTree
+) -> tuple[Params, PyTree]:
+    """Reads `params` and `training` back into the structure of those given; see `load_params`."""
+    loaded = _load(
+        workdir,
+        stage,
+        which,
+        params=ocp.args.StandardRestore(shapes(params)),
+        training=ocp.args.StandardRestore(shapes(training)),
+    )
+    return loaded["params"], loaded["training"]
+
+
+def restore(
+    workdir: str | pathlib.Path,
+    stage: str = "adversarial",
+    which: str = "best",
+    dataset: Dataset | None = None,
+    model: str | None = None,
+) -> Restored:
+    """Reads a trained model for analysis.
+
+    >>> restored = restore("runs/baby_vbpr", dataset=dataset)           # doctest: +SKIP
+    >>> z = restored.model.project(restored.params.projectors, features)  # doctest: +SKIP
+
+    Args:
+      workdir: folder of the run.
+      stage: "pretrain" or "adversarial".
+      which: "best" by validation recall@20, or "latest".
+      dataset: if given, must be the data the model was trained on.
+      model: if given, must be the model's name.
+
+    Raises:
+      InputError: no such checkpoint, unreadable, of another model or other data.
+    """
+    workdir = pathlib.Path(workdir)
+    for field, value, choices in (("stage", stage, STAGES), ("which", which, WHICH)):
+        if value not in choices:
+            raise InputError(f"{field} = {value!r}: wanted {' or '.join(map(repr, choices))}.")
+    meta = load_meta(workdir, stage, which)
+    settings = from_config(meta["settings"])
+    if model is not None and settings.model.name != model:
+        raise InputError(
+            f"{workdir}: the checkpoint is of model '{settings.model.name}', not '{model}'. "
+            "Name the folder of the right run."
+        )
+    if dataset is not None:
+        check_data(meta, dataset, workdir)
+    sizes = meta["sizes"]
+    built = build_model(settings.model, sizes["n_users"], sizes["n_items"], sizes["raw_dims"])
+    params = load_params(workdir, stage, which, jax.eval_shape(built.init, jax.random.key(0)))
+    return Restored(built, params, settings, meta)
+
+
+def check_data(meta: dict, dataset: Dataset, workdir: pathlib.Path) -> None:
+    """Raises InputError unless the checkpoint was trained on this very data."""
+    trained_on = meta["dataset"]
+    if trained_on["fingerprint"] != dataset.fingerprint:
+        raise InputError(
+            f"{workdir}: trained on data '{trained_on['name']}' with fingerprint "
+            f"{trained_on['fingerprint']}, but the data given is '{dataset.name}' with fingerprint "
+            f"{dataset.fingerprint}. Point config.data at the data of that run, or train anew."
+        )
+
+
+def _manager(path: pathlib.Path) -> ocp.CheckpointManager:
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=1, create=True, enable_async_checkpointing=False
+    )
+    return ocp.CheckpointManager(path, options=options)
+
+
+def shapes(tree: PyTree) -> PyTree:
+    """The tree with every array replaced by its shape and type."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+
+
+def _load(workdir: pathlib.Path, stage: str, which: str, **items: Any) -> Any:
+    path = folder(workdir, stage, which)
+    epoch = saved_epoch(workdir, stage, which)
+    if epoch is None:
+        raise InputError(
+            f"{path}: no checkpoint. Train first: python -m uatmc_jax.train --config FILE "
+            f"--workdir {workdir}"
+        )
+    try:
+        with _manager(path) as manager:
+            return manager.restore(epoch, args=ocp.args.Composite(**items))
+    except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
+        raise InputError(
+            f"{path / str(epoch)}: the checkpoint cannot be read; it is damaged or of another "
+            f"model ({type(error).__name__}: {str(error).splitlines()[0][:300]}). "
+            "Delete the folder to fall back on an earlier state, or train anew."
+        ) from error

@@ -1,0 +1,38 @@
+"""Interactions and item features: reading, checking, splitting, generating."""
+
+from uatmc_jax.data.csr import CSR, contains, degrees, make_csr, nth_absent
+from uatmc_jax.data.dataset import (
+    DEFAULT_MODALITIES,
+    Dataset,
+    load_dataset,
+    make_dataset,
+    warm,
+    write_dataset,
+)
+from uatmc_jax.data.features import load_features, parse_modalities
+from uatmc_jax.data.interactions import SPLITS, Interactions, read_inter, split_interactions
+from uatmc_jax.data.statistics import format_statistics, statistics
+from uatmc_jax.data.synthetic import make_synthetic
+
+__all__ = [
+    "CSR",
+    "DEFAULT_MODALITIES",
+    "SPLITS",
+    "Dataset",
+    "Interactions",
+    "contains",
+    "degrees",
+    "format_statistics",
+    "load_dataset",
+    "load_features",
+    "make_csr",
+    "make_dataset",
+    "make_synthetic",
+    "nth_absent",
+    "parse_modalities",
+    "read_inter",
+    "split_interactions",
+    "statistics",
+    "warm",
+    "write_dataset",
+]

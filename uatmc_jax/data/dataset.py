@@ -1,0 +1,200 @@
+"""A data set: splits and features together, read from a folder in MMRec's layout."""
+
+import dataclasses
+import functools
+import hashlib
+import pathlib
+
+import numpy as np
+
+from uatmc_jax.data.features import load_features, parse_modalities
+from uatmc_jax.data.interactions import SPLITS, Interactions, read_inter, split_interactions
+from uatmc_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """An immutable recommendation data set with item features.
+
+    Attributes:
+      name: short name, e.g. "baby".
+      n_users: |U|; user ids are 0..n_users-1.
+      n_items: |I|, the rows of the features.
+      train: training interactions R.
+      valid: validation interactions.
+      test: test interactions.
+      modalities: names in a fixed order; everything that loops over modalities
+        uses this order.
+      features: per modality, (n_items, dim_m) float32.
+    """
+
+    name: str
+    n_users: int
+    n_items: int
+    train: Interactions
+    valid: Interactions
+    test: Interactions
+    modalities: tuple[str, ...]
+    features: tuple[np.ndarray, ...]
+
+    def split(self, name: str) -> Interactions:
+        """The split called "train", "valid" or "test"."""
+        return {"train": self.train, "valid": self.valid, "test": self.test}[name]
+
+    @functools.cached_property
+    def item_counts(self) -> np.ndarray:
+        """(n_items,) interactions of each item, all splits counted."""
+        items = np.concatenate([self.split(s).items for s in SPLITS])
+        return np.bincount(items, minlength=self.n_items)
+
+    @functools.cached_property
+    def item_train_counts(self) -> np.ndarray:
+        """(n_items,) training interactions of each item: its popularity."""
+        return np.bincount(self.train.items, minlength=self.n_items)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over shapes, splits, modality names and feature values (16 hex digits)."""
+        digest = hashlib.sha256(repr((self.n_users, self.n_items, self.modalities)).encode())
+        for split in SPLITS:
+            pairs = self.split(split)
+            digest.update(np.ascontiguousarray(pairs.users, "<i4"))
+            digest.update(np.ascontiguousarray(pairs.items, "<i4"))
+        for matrix in self.features:
+            digest.update(repr(matrix.shape).encode())
+            digest.update(np.ascontiguousarray(matrix, "<f4"))
+        return digest.hexdigest()[:16]
+
+
+def make_dataset(
+    name: str, rows: np.ndarray, features: dict[str, np.ndarray], source: str
+) -> Dataset:
+    """Assembles a data set from raw rows and features, checking both.
+
+    Args:
+      name: short name.
+      rows: (n, 3) integers: user, item, label (0 train, 1 validation, 2 test).
+      features: ordered {modality: (n_items, dim) float32}.
+      source: what to name in an error about the rows.
+
+    Raises:
+      InputError: see `split_interactions`; also features of unequal length,
+        item ids beyond them, or a user who has trained on every item (no
+        negative could be drawn).
+    """
+    lengths = {m: len(matrix) for m, matrix in features.items()}
+    n_items = max(lengths.values(), default=int(rows[:, 1].max()) + 1)
+    if len(set(lengths.values())) > 1:
+        raise InputError(
+            f"{source}: the modalities' feature files have different numbers of rows: {lengths}. "
+            "Row i of each must belong to itemID i."
+        )
+    beyond = np.flatnonzero(rows[:, 1] >= n_items)
+    if len(beyond):
+        raise InputError(
+            f"{source}, line {beyond[0] + 2}: itemID {rows[beyond[0], 1]} has no row in the "
+            f"features, which have {n_items} rows (itemIDs 0..{n_items - 1}); {len(beyond)} such "
+            "interactions. Give every item a feature row."
+        )
+    splits = split_interactions(rows, source)
+    n_users = int(rows[:, 0].max()) + 1
+    degrees = np.bincount(splits["train"].users, minlength=n_users)
+    if degrees.max() >= n_items:
+        raise InputError(
+            f"{source}: user {int(degrees.argmax())} has trained on all {n_items} items, so no "
+            "negative item can be drawn. Remove the user, or add items."
+        )
+    return Dataset(
+        name=name,
+        n_users=n_users,
+        n_items=n_items,
+        modalities=tuple(features),
+        features=tuple(features.values()),
+        **splits,
+    )
+
+
+def load_dataset(
+    folder: str | pathlib.Path, name: str, modalities: tuple[str, ...] | None = None
+) -> Dataset:
+    """Reads `folder/name.inter` and one `.npy` per modality.
+
+    Args:
+      folder: the data set's folder.
+      name: the data set's name.
+      modalities: ("visual:image_feat.npy", ...); None for the default two; ()
+        for interactions alone, which is enough for statistics but not for a model.
+
+    Raises:
+      InputError: anything wrong with the files; the message names file, row and remedy.
+    """
+    folder = pathlib.Path(folder)
+    entries = DEFAULT_MODALITIES if modalities is None else modalities
+    files = parse_modalities(tuple(entries))
+    inter = folder / f"{name}.inter"
+    _require(folder, [inter, *(folder / file for file in files.values())])
+    rows = read_inter(inter)
+    features = {m: load_features(folder / file) for m, file in files.items()}
+    return make_dataset(name, rows, features, str(inter))
+
+
+DEFAULT_MODALITIES = ("visual:image_feat.npy", "textual:text_feat.npy")
+
+
+def _require(folder: pathlib.Path, files: list[pathlib.Path]) -> None:
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        there = "has no" if folder.is_dir() else "is not a folder; it should hold"
+        raise InputError(
+            f"data: {folder} {there} {', '.join(missing)}. Expected in MMRec's layout: "
+            f"{', '.join(file.name for file in files)} (the .inter file is tab-separated with "
+            "userID, itemID, x_label; the Amazon sets are linked from the MMRec repository's data "
+            "page). Set config.data.root or UATMC_DATA to the folder above, or "
+            "config.data.modalities to the feature files you have (python -m uatmc_jax.data prints "
+            "statistics of interactions alone with --modalities=)."
+        )
+
+
+def write_dataset(dataset: Dataset, folder: str | pathlib.Path) -> None:
+    """Writes a data set in MMRec's layout; `load_dataset` reads back the same one.
+
+    Args:
+      dataset: what to write; its modalities go to the default file names, or
+        `<modality>_feat.npy`.
+      folder: created if absent.
+    """
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = np.concatenate(
+        [
+            np.stack([pairs.users, pairs.items, np.full(len(pairs), label)], axis=1)
+            for label, pairs in enumerate(dataset.split(s) for s in SPLITS)
+        ]
+    )
+    np.savetxt(
+        folder / f"{dataset.name}.inter",
+        rows,
+        fmt="%d",
+        delimiter="\t",
+        header="userID\titemID\tx_label",
+        comments="",
+    )
+    files = parse_modalities(DEFAULT_MODALITIES)
+    for modality, matrix in zip(dataset.modalities, dataset.features, strict=True):
+        np.save(folder / files.get(modality, f"{modality}_feat.npy"), matrix)
+
+
+def warm(pairs: Interactions, dataset: Dataset) -> Interactions:
+    """Drops the pairs of users without a training interaction (cold-start filtering).
+
+    Raises:
+      InputError: nothing is left.
+    """
+    trained = np.bincount(dataset.train.users, minlength=dataset.n_users) > 0
+    kept = pairs.keep(trained[pairs.users])
+    if not len(kept):
+        raise InputError(
+            f"data set '{dataset.name}': no held-out interaction belongs to a user with a training "
+            "interaction, so nothing can be evaluated. Check x_label."
+        )
+    return kept

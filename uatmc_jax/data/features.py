@@ -1,0 +1,90 @@
+"""Item features: one `.npy` matrix per modality, checked before any work."""
+
+import pathlib
+import warnings
+
+import numpy as np
+
+from uatmc_jax.errors import DataWarning, InputError
+
+_BLOCK_ELEMENTS = 1 << 22
+
+
+def parse_modalities(entries: tuple[str, ...]) -> dict[str, str]:
+    """Turns ("visual:image_feat.npy", ...) into an ordered {name: file name}.
+
+    >>> parse_modalities(("visual:image_feat.npy", "audio:audio_feat.npy"))
+    {'visual': 'image_feat.npy', 'audio': 'audio_feat.npy'}
+
+    Raises:
+      InputError: an entry without a colon, an empty half, a name given twice.
+    """
+    modalities: dict[str, str] = {}
+    for entry in entries:
+        name, _, file = entry.partition(":")
+        if not name or not file or name in modalities:
+            raise InputError(
+                f"config.data.modalities: '{entry}' is not a new 'name:file.npy'. "
+                "Example: ('visual:image_feat.npy', 'textual:text_feat.npy')."
+            )
+        modalities[name] = file
+    return modalities
+
+
+def load_features(path: pathlib.Path) -> np.ndarray:
+    """Reads one modality's matrix, cast once to float32.
+
+    The file is memory-mapped, with pickling off, and checked in blocks, so the
+    peak is the result itself.
+
+    Args:
+      path: `.npy` file of shape (items, dim), float16, float32 or float64.
+
+    Returns:
+      (items, dim) float32, read-only.
+
+    Raises:
+      InputError: missing, truncated or pickled file, wrong type or shape, NaN or inf.
+
+    Warns:
+      DataWarning: rows of zeros, with their count.
+    """
+    try:
+        raw = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such file. Put the feature matrix there, or drop its entry from "
+            "config.data.modalities."
+        ) from None
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(
+            f"{path}: not a readable .npy matrix ({error}). It may be truncated, or hold pickled "
+            "objects, which are never loaded; write it again with numpy.save of a float array."
+        ) from None
+    if not isinstance(raw, np.ndarray) or raw.ndim != 2 or 0 in raw.shape:
+        raise InputError(f"{path}: shape {getattr(raw, 'shape', '?')}, wanted (items, dim).")
+    if raw.dtype not in (np.float16, np.float32, np.float64):
+        raise InputError(f"{path}: type {raw.dtype}, wanted float16, float32 or float64.")
+    features = np.empty(raw.shape, np.float32)
+    zero_rows = 0
+    step = max(1, _BLOCK_ELEMENTS // raw.shape[1])
+    for start in range(0, len(raw), step):
+        # A float64 beyond float32's range turns inf here and is refused as such.
+        with np.errstate(over="ignore"):
+            block = features[start : start + step] = raw[start : start + step]
+        bad = ~np.isfinite(features[start : start + step]).all(axis=1)
+        if bad.any():
+            raise InputError(
+                f"{path}, row {start + int(np.argmax(bad))}: NaN or inf (or beyond float32's "
+                "range). Replace the row, for instance by the mean of the others."
+            )
+        zero_rows += int((~block.any(axis=1)).sum())
+    if zero_rows:
+        warnings.warn(
+            f"{path}: {zero_rows} of {len(features)} rows are all zeros: these items carry no "
+            "content in this modality.",
+            DataWarning,
+            stacklevel=2,
+        )
+    features.setflags(write=False)
+    return features

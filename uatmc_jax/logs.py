@@ -1,0 +1,102 @@
+"""What a run writes beside its checkpoints: JSON, JSON lines, TensorBoard, the terminal."""
+
+import contextlib
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Iterator
+
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+METRICS_FILE = "metrics.jsonl"
+
+
+def write_json(path: pathlib.Path, value: dict) -> None:
+    """Writes a JSON file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def append_record(workdir: pathlib.Path, record: dict) -> None:
+    """Appends one object to metrics.jsonl and sees it to the disk."""
+    with open(workdir / METRICS_FILE, "a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_records(workdir: pathlib.Path) -> list[dict]:
+    """The objects of metrics.jsonl; a last line cut off by a kill is left out."""
+    path = workdir / METRICS_FILE
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def keep_records(workdir: pathlib.Path, epochs: dict[str, int]) -> None:
+    """Drops what a resumed run will write again: records past {stage: epoch}."""
+    kept = [r for r in read_records(workdir) if r["epoch"] <= epochs.get(r["stage"], 0)]
+    partial = workdir / (METRICS_FILE + ".partial")
+    partial.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
+    os.replace(partial, workdir / METRICS_FILE)
+
+
+@contextlib.contextmanager
+def tensorboard(workdir: pathlib.Path, stage: str, done: int) -> Iterator[SummaryWriter]:
+    """A writer for one stage; events past epoch `done` of an earlier attempt are hidden."""
+    writer = SummaryWriter(str(workdir / "tensorboard" / stage), purge_step=done + 1)
+    try:
+        yield writer
+    finally:
+        writer.close()
+
+
+def add_scalars(writer: SummaryWriter, record: dict) -> None:
+    """One epoch's record as TensorBoard scalars."""
+    for group in ("losses", "valid"):
+        for name, value in record.get(group, {}).items():
+            writer.add_scalar(f"{group}/{name}", value, record["epoch"])
+    writer.add_scalar("seconds", record["seconds"], record["epoch"])
+
+
+@contextlib.contextmanager
+def progress(title: str, total: int, done: int) -> Iterator["Progress"]:
+    """A bar on a terminal, plain lines otherwise."""
+    bar = tqdm(
+        total=total,
+        initial=done,
+        desc=title,
+        unit="epoch",
+        disable=not sys.stderr.isatty(),
+        dynamic_ncols=True,
+    )
+    with bar:
+        yield Progress(title, total, bar)
+
+
+class Progress:
+    """Shows a stage's epochs; holds the bar."""
+
+    def __init__(self, title: str, total: int, bar: tqdm):
+        self._title, self._total, self._bar = title, total, bar
+
+    def show(self, record: dict) -> None:
+        """One finished epoch."""
+        shown = {"loss": f"{record['losses']['loss']:.4f}"}
+        if "valid" in record:
+            shown["recall@20"] = f"{record['valid']['recall@20']:.4f}"
+            shown["best"] = f"{record['best_recall@20']:.4f}"
+        self._bar.set_postfix(shown, refresh=False)
+        self._bar.update()
+        if self._bar.disable:
+            values = "  ".join(f"{name} {value}" for name, value in shown.items())
+            line = f"{self._title} {record['epoch']}/{self._total}  {values}"
+            print(f"{line}  {record['seconds']:.1f} s", flush=True)

@@ -1,0 +1,32 @@
+"""Recommenders as pure functions behind one protocol."""
+
+from uatmc_jax.models.graph import Graph, make_graph, mean_neighbours, sum_neighbours
+from uatmc_jax.models.mmgcn import make_mmgcn
+from uatmc_jax.models.protocol import (
+    Batch,
+    Embeddings,
+    Modal,
+    Model,
+    Params,
+    encode_changed,
+    select,
+    take,
+)
+from uatmc_jax.models.vbpr import make_vbpr
+
+__all__ = [
+    "Batch",
+    "Embeddings",
+    "Graph",
+    "Modal",
+    "Model",
+    "Params",
+    "encode_changed",
+    "make_graph",
+    "make_mmgcn",
+    "make_vbpr",
+    "mean_neighbours",
+    "select",
+    "sum_neighbours",
+    "take",
+]

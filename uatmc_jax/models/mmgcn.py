@@ -1,0 +1,176 @@
+"""MMGCN (Wei et al., ACM MM 2019): one graph network per modality, means over neighbours.
+
+For modality m, with P^m the users' preference table and E the id table shared
+by the modalities,
+
+    x^0   = normalize([P^m ; M^m z^m])
+    h     = leaky_relu(mean_{j in N(i)} x_j W_l)
+    x_hat = leaky_relu(A_l x) + E
+    x     = leaky_relu(B_l [h ; x_hat])        fuse = "concat"
+    x     = leaky_relu(B_l h + x_hat)          fuse = "add"
+
+and the embeddings are the mean over modalities of the last layer's x.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from uatmc_jax.models.graph import Graph, mean_neighbours
+from uatmc_jax.models.projectors import init_projectors, project
+from uatmc_jax.models.protocol import Batch, Embeddings, Modal, Model, Params
+from uatmc_jax.numerics import normalize_rows
+
+LEAKY_SLOPE = 0.01
+
+
+@flax.struct.dataclass
+class Affine:
+    """x -> x kernel + bias; kernel (in, out), bias (out,)."""
+
+    kernel: jax.Array
+    bias: jax.Array
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x @ self.kernel + self.bias
+
+
+@flax.struct.dataclass
+class Layer:
+    """One propagation layer, from width w to d.
+
+    Attributes:
+      neighbour: (w, w) W_l.
+      own: A_l, w to d.
+      fuse: B_l, w + d (concat) or w (add) to d.
+    """
+
+    neighbour: jax.Array
+    own: Affine
+    fuse: Affine
+
+
+@flax.struct.dataclass
+class Tower:
+    """One modality's network.
+
+    Attributes:
+      preference: (|U|, w) P^m.
+      widen: M^m, d to w; None where w = d and M^m is the identity.
+      layers: the propagation layers.
+    """
+
+    preference: jax.Array
+    widen: Affine | None
+    layers: tuple[Layer, ...]
+
+
+@flax.struct.dataclass
+class MMGCNEncoder:
+    """MMGCN's own parameters.
+
+    Attributes:
+      identity: (|U|+|I|, d) E.
+      towers: one per modality, in order.
+    """
+
+    identity: jax.Array
+    towers: tuple[Tower, ...]
+
+
+def make_mmgcn(
+    n_users: int,
+    n_items: int,
+    raw_dims: dict[str, int],
+    hidden: dict[str, tuple[int, ...]],
+    dim: int,
+    temperature: float,
+    latent_dims: dict[str, int],
+    n_layers: int,
+    fuse: str,
+    train_preference: bool,
+) -> Model:
+    """MMGCN for a catalogue of this size.
+
+    Args:
+      n_users: |U|.
+      n_items: |I|.
+      raw_dims: ordered {modality: width of its raw features}.
+      hidden: {modality: hidden widths of its projector}, same order.
+      dim: d.
+      temperature: initial tau.
+      latent_dims: {modality: w}; d where not named.
+      n_layers: propagation layers (the published code: 3 whatever its setting).
+      fuse: "concat" (what the published code runs) or "add".
+      train_preference: False keeps P^m at its initial values, as the published code does.
+    """
+    normal = jax.nn.initializers.xavier_normal()
+
+    def affine(key: jax.Array, n_in: int, n_out: int) -> Affine:
+        return Affine(normal(key, (n_in, n_out)), jnp.zeros(n_out))
+
+    def layer(key: jax.Array, width: int) -> Layer:
+        k_neighbour, k_own, k_fuse = jax.random.split(key, 3)
+        return Layer(
+            neighbour=normal(k_neighbour, (width, width)),
+            own=affine(k_own, width, dim),
+            fuse=affine(k_fuse, width + (dim if fuse == "concat" else 0), dim),
+        )
+
+    def tower(key: jax.Array, width: int) -> Tower:
+        k_preference, k_widen, *k_layers = jax.random.split(key, 2 + n_layers)
+        return Tower(
+            preference=normal(k_preference, (n_users, width)),
+            widen=None if width == dim else affine(k_widen, dim, width),
+            layers=tuple(layer(k, width if n == 0 else dim) for n, k in enumerate(k_layers)),
+        )
+
+    def init(key: jax.Array) -> Params:
+        k_project, k_identity, *k_towers = jax.random.split(key, 2 + len(raw_dims))
+        encoder = MMGCNEncoder(
+            identity=normal(k_identity, (n_users + n_items, dim)),
+            towers=tuple(
+                tower(k, latent_dims.get(name, dim))
+                for k, name in zip(k_towers, raw_dims, strict=True)
+            ),
+        )
+        projectors = init_projectors(k_project, raw_dims, hidden, dim)
+        return Params(projectors, encoder, jnp.asarray(temperature, jnp.float32))
+
+    def preference(tower: Tower) -> jax.Array:
+        return tower.preference if train_preference else jax.lax.stop_gradient(tower.preference)
+
+    def run_tower(tower: Tower, z: jax.Array, identity: jax.Array, graph: Graph) -> jax.Array:
+        content = z if tower.widen is None else tower.widen(z)
+        x = normalize_rows(jnp.concatenate([preference(tower), content]))
+        for layer in tower.layers:
+            h = jax.nn.leaky_relu(mean_neighbours(graph, x @ layer.neighbour), LEAKY_SLOPE)
+            x_hat = jax.nn.leaky_relu(layer.own(x), LEAKY_SLOPE) + identity
+            if fuse == "concat":
+                fused = layer.fuse(jnp.concatenate([h, x_hat], axis=1))
+            else:
+                fused = layer.fuse(h) + x_hat
+            x = jax.nn.leaky_relu(fused, LEAKY_SLOPE)
+        return x
+
+    def encode(encoder: MMGCNEncoder, z: Modal, graph: Graph) -> Embeddings:
+        nodes = sum(
+            run_tower(tower, z_m, encoder.identity, graph)
+            for tower, z_m in zip(encoder.towers, z, strict=True)
+        ) / len(encoder.towers)
+        return Embeddings(nodes[:n_users], nodes[n_users:])
+
+    def regularize(encoder: MMGCNEncoder, batch: Batch, *_: jax.Array) -> jax.Array:
+        """L_reg: mean square of the batch's rows of E, plus that of the first modality's P."""
+        rows = jnp.stack([batch.users, batch.positives + n_users, batch.negatives + n_users])
+        squares = jnp.mean(encoder.identity[rows] ** 2, axis=(0, 2))
+        batch_mean = jnp.sum(batch.weights * squares) / jnp.sum(batch.weights)
+        return batch_mean + jnp.mean(preference(encoder.towers[0]) ** 2)
+
+    return Model(
+        name="mmgcn",
+        init=init,
+        project=lambda params, features: project(params, features, hidden, dim),
+        encode=encode,
+        regularize=regularize,
+    )

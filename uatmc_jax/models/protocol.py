@@ -1,0 +1,141 @@
+"""What a recommender must offer: a few pure functions, the same for every model.
+
+Defence, attacks and analysis see a model only through `Model`. A model of your
+own needs `init`, `project` and `encode`; the rest has defaults.
+
+Shapes: a *modal* value is a tuple with one array per modality, in the data
+set's order; d is the width of a projected feature z, D that of an embedding.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from uatmc_jax.models.graph import Graph
+
+Modal = tuple[jax.Array, ...]
+PyTree = Any
+
+
+@flax.struct.dataclass
+class Params:
+    """Parameters, in the two parts that the adversarial stage tells apart.
+
+    Attributes:
+      projectors: raw features to z; frozen in the adversarial stage.
+      encoder: z and the graph to embeddings.
+      temperature: scalar tau; InfoNCE's logits are multiplied by exp(tau).
+    """
+
+    projectors: PyTree
+    encoder: PyTree
+    temperature: jax.Array
+
+
+@flax.struct.dataclass
+class Batch:
+    """Training triples; rows of weight 0 are padding of the last batch.
+
+    Attributes:
+      users: (B,) int32.
+      positives: (B,) int32 items the users interacted with.
+      negatives: (B,) int32 items they did not.
+      weights: (B,) float32, 1 or 0.
+    """
+
+    users: jax.Array
+    positives: jax.Array
+    negatives: jax.Array
+    weights: jax.Array
+
+
+class Embeddings(NamedTuple):
+    """User and item vectors; the score is y_ui = <user_u, item_i>.
+
+    Attributes:
+      user: (users, D).
+      item: (items, D).
+    """
+
+    user: jax.Array
+    item: jax.Array
+
+
+class Model(NamedTuple):
+    """A recommender as pure functions.
+
+    Attributes:
+      name: recorded in checkpoints.
+      init: key -> Params.
+      project: (Params.projectors, raw features: Modal of (n, dim_m)) -> z: Modal
+        of (n, d). Works row by row, for any subset of items.
+      encode: (Params.encoder, z: Modal of (|I|, d), Graph) -> Embeddings of all
+        users and items.
+      select: (Params.encoder, users (b,), items (n,)) -> the part of the
+        parameters that these rows' embeddings read. Only for models in which
+        an item's features reach no other item or user; None otherwise.
+      encode_rows: (what `select` gave, z: Modal of (n, d), the rows of `items`)
+        -> Embeddings of those rows alone. Given with `select`, or None.
+      regularize: (Params.encoder, Batch, users', positives' and negatives'
+        embeddings, each (B, D)) -> scalar L_reg.
+    """
+
+    name: str
+    init: Callable[[jax.Array], Params]
+    project: Callable[[PyTree, Modal], Modal]
+    encode: Callable[[PyTree, Modal, Graph], Embeddings]
+    select: Callable[[PyTree, jax.Array, jax.Array], PyTree] | None = None
+    encode_rows: Callable[[PyTree, Modal], Embeddings] | None = None
+    regularize: Callable[..., jax.Array] = lambda *_: jnp.zeros(())
+
+
+def select(model: Model, encoder: PyTree, users: jax.Array, items: jax.Array) -> PyTree:
+    """What `encode_changed` reads of the parameters for these rows.
+
+    Selecting once for several calls gathers the tables' rows once, and in the
+    backward pass scatters their gradients once.
+    """
+    return encoder if model.select is None else model.select(encoder, users, items)
+
+
+def encode_changed(
+    model: Model,
+    selected: PyTree,
+    z: Modal,
+    graph: Graph,
+    users: jax.Array,
+    items: jax.Array,
+    z_items: Modal,
+) -> Embeddings:
+    """Embeddings of some users and items when those items' z rows are replaced.
+
+    Takes the model's cheap path if it has one, else encodes the whole graph
+    with the replaced rows.
+
+    Args:
+      model: the recommender.
+      selected: `select(model, encoder, users, items)`.
+      z: modal, (|I|, d), clean.
+      graph: the training graph.
+      users: (b,) int32.
+      items: (n,) distinct int32; ids >= |I| are padding.
+      z_items: modal, (n, d), the rows to put in place of z[items].
+
+    Returns:
+      Embeddings of shapes (b, D) and (n, D); padding rows are finite and meaningless.
+    """
+    if model.encode_rows is not None:
+        return model.encode_rows(selected, z_items)
+    z = tuple(
+        full.at[items].set(rows, mode="drop") for full, rows in zip(z, z_items, strict=True)
+    )
+    user, item = model.encode(selected, z, graph)
+    return Embeddings(take(user, users), take(item, items))
+
+
+def take(table: jax.Array, rows: jax.Array) -> jax.Array:
+    """table[rows], with padding ids beyond the table read as its last row."""
+    return table.at[rows].get(mode="clip")

@@ -1,0 +1,93 @@
+"""VBPR (He and McAuley, AAAI 2016) on projected features.
+
+    h_u in R^{2d} free,   h_i = [e_i ; W [z_i^1 ; ... ; z_i^M] + b],   y_ui = <h_u, h_i>
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from uatmc_jax.models.graph import Graph
+from uatmc_jax.models.projectors import init_projectors, project
+from uatmc_jax.models.protocol import Batch, Embeddings, Modal, Model, Params, take
+from uatmc_jax.numerics import safe_norm
+
+
+@flax.struct.dataclass
+class VBPREncoder:
+    """VBPR's own parameters, M the number of modalities.
+
+    Attributes:
+      user: (|U|, 2d) h_u.
+      item: (|I|, d) e_i.
+      kernel: (M d, d), W transposed.
+      bias: (d,) b.
+    """
+
+    user: jax.Array
+    item: jax.Array
+    kernel: jax.Array
+    bias: jax.Array
+
+
+def make_vbpr(
+    n_users: int,
+    n_items: int,
+    raw_dims: dict[str, int],
+    hidden: dict[str, tuple[int, ...]],
+    dim: int,
+    temperature: float,
+) -> Model:
+    """VBPR for a catalogue of this size.
+
+    Args:
+      n_users: |U|.
+      n_items: |I|.
+      raw_dims: ordered {modality: width of its raw features}.
+      hidden: {modality: hidden widths of its projector}, same order.
+      dim: d.
+      temperature: initial tau.
+    """
+
+    def init(key: jax.Array) -> Params:
+        k_project, k_user, k_item, k_fuse = jax.random.split(key, 4)
+        uniform = jax.nn.initializers.xavier_uniform()
+        normal = jax.nn.initializers.xavier_normal()
+        encoder = VBPREncoder(
+            user=uniform(k_user, (n_users, 2 * dim)),
+            item=uniform(k_item, (n_items, dim)),
+            kernel=normal(k_fuse, (len(raw_dims) * dim, dim)),
+            bias=jnp.zeros(dim),
+        )
+        projectors = init_projectors(k_project, raw_dims, hidden, dim)
+        return Params(projectors, encoder, jnp.asarray(temperature, jnp.float32))
+
+    return Model(
+        name="vbpr",
+        init=init,
+        project=lambda params, features: project(params, features, hidden, dim),
+        encode=_encode,
+        select=_select,
+        encode_rows=_encode,
+        regularize=_regularize,
+    )
+
+
+def _encode(encoder: VBPREncoder, z: Modal, graph: Graph | None = None) -> Embeddings:
+    del graph  # VBPR reads no neighbours
+    fused = jnp.concatenate(z, axis=1) @ encoder.kernel + encoder.bias
+    return Embeddings(encoder.user, jnp.concatenate([encoder.item, fused], axis=1))
+
+
+def _select(encoder: VBPREncoder, users: jax.Array, items: jax.Array) -> VBPREncoder:
+    return encoder.replace(user=take(encoder.user, users), item=take(encoder.item, items))
+
+
+def _regularize(
+    encoder: VBPREncoder, batch: Batch, user: jax.Array, positive: jax.Array, negative: jax.Array
+) -> jax.Array:
+    """L_reg = (||h_u|| + ||h_p|| + ||h_n||) / B, Frobenius norms of the batch's stacked rows."""
+    del encoder
+    w = batch.weights[:, None]
+    norms = [safe_norm((w * h).reshape(-1)) for h in (user, positive, negative)]
+    return sum(norms) / jnp.sum(batch.weights)

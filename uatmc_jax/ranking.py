@@ -1,0 +1,185 @@
+"""Full ranking of all items for all users in bounded memory, and its metrics (Section 6).
+
+Memory is block_users x block_items scores, whatever the catalogue. Equal
+scores rank by item id, the smaller first.
+"""
+
+from collections.abc import Sequence
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from uatmc_jax.data import CSR, Interactions, contains, degrees, make_csr
+
+METRICS = ("recall", "ndcg", "precision", "map")
+
+
+@flax.struct.dataclass
+class RankingPlan:
+    """Which items to leave out, cut into blocks of users.
+
+    Attributes:
+      seen: items never recommended, by user.
+      seen_users: (n + slack,) the user of each entry of seen.indices.
+      seen_items: (n + slack,) the item.
+      n_users: |U| (static).
+      n_items: |I| (static).
+      block_users: users at a time (static).
+      block_items: items at a time (static).
+      block_seen: most seen entries of a block of users (static).
+    """
+
+    seen: CSR
+    seen_users: jax.Array
+    seen_items: jax.Array
+    n_users: int = flax.struct.field(pytree_node=False)
+    n_items: int = flax.struct.field(pytree_node=False)
+    block_users: int = flax.struct.field(pytree_node=False)
+    block_items: int = flax.struct.field(pytree_node=False)
+    block_seen: int = flax.struct.field(pytree_node=False)
+
+
+def make_plan(
+    seen: Interactions, n_users: int, n_items: int, block_users: int = 2048, block_items: int = 8192
+) -> RankingPlan:
+    """Prepares ranking with `seen` masked out.
+
+    Args:
+      seen: pairs never to recommend, sorted by user (the training split).
+      n_users: |U|.
+      n_items: |I|.
+      block_users: users scored at a time.
+      block_items: items scored at a time.
+    """
+    block_users, block_items = min(block_users, n_users), min(block_items, n_items)
+    edges = np.append(np.arange(0, n_users, block_users), n_users)
+    block_seen = int(np.diff(np.searchsorted(seen.users, edges)).max())
+    # The slack lets a block's slice start anywhere without being moved back.
+    users = np.pad(seen.users, (0, block_seen), constant_values=n_users)
+    items = np.pad(seen.items, (0, block_seen), constant_values=n_items)
+    return RankingPlan(
+        seen=make_csr(seen, n_users),
+        seen_users=jnp.asarray(users),
+        seen_items=jnp.asarray(items),
+        n_users=n_users,
+        n_items=n_items,
+        block_users=block_users,
+        block_items=block_items,
+        block_seen=block_seen,
+    )
+
+
+def top_k(user: jax.Array, item: jax.Array, plan: RankingPlan, k: int) -> jax.Array:
+    """Each user's k best unseen items.
+
+    Args:
+      user: (|U|, D) embeddings.
+      item: (|I|, D) embeddings.
+      plan: what to mask, and the block sizes.
+      k: at most |I|.
+
+    Returns:
+      (|U|, k) int32 item ids, best first. A user with fewer than k unseen
+      items gets seen ones, or |I|, at the end.
+    """
+    n_blocks = -(-plan.n_items // plan.block_items)
+    item = jnp.pad(item, ((0, n_blocks * plan.block_items - plan.n_items), (0, 0)))
+    item_blocks = item.reshape(n_blocks, plan.block_items, -1)
+
+    def rank_users(first_user: jax.Array) -> jax.Array:
+        rows = first_user + jnp.arange(plan.block_users)
+        vectors = user.at[rows].get(mode="clip")
+        entry = plan.seen.indptr[first_user]
+        slots = (entry,), (plan.block_seen,)
+        masked_rows = jax.lax.dynamic_slice(plan.seen_users, *slots) - first_user
+        masked_items = jax.lax.dynamic_slice(plan.seen_items, *slots)
+
+        def merge(best, inputs):
+            first_item, block = inputs
+            ids = first_item + jnp.arange(plan.block_items)
+            scores = jnp.where(ids < plan.n_items, vectors @ block.T, -jnp.inf)
+            columns = masked_items - first_item
+            # A negative index would wrap around; one past the end is dropped.
+            columns = jnp.where(columns < 0, plan.block_items, columns)
+            scores = scores.at[masked_rows, columns].set(-jnp.inf, mode="drop")
+            values, places = jax.lax.top_k(scores, min(k, plan.block_items))
+            # Earlier blocks come first, so that ties keep the smaller id.
+            values = jnp.concatenate([best[0], values], axis=1)
+            found = jnp.concatenate([best[1], ids[places]], axis=1)
+            values, places = jax.lax.top_k(values, k)
+            return (values, jnp.take_along_axis(found, places, axis=1)), None
+
+        start = (
+            jnp.full((plan.block_users, k), -jnp.inf, user.dtype),
+            jnp.full((plan.block_users, k), plan.n_items, jnp.int32),
+        )
+        first_items = jnp.arange(n_blocks, dtype=jnp.int32) * plan.block_items
+        (_, ids), _ = jax.lax.scan(merge, start, (first_items, item_blocks))
+        return ids
+
+    starts = jnp.arange(0, plan.n_users, plan.block_users, dtype=jnp.int32)
+    return jax.lax.map(rank_users, starts).reshape(-1, k)[: plan.n_users]
+
+
+def ranking_metrics(
+    ranked: jax.Array, relevant: CSR, ks: Sequence[int]
+) -> dict[str, jax.Array]:
+    """Means over the users who have a relevant item.
+
+    With rel_j whether the j-th ranked item is relevant and n_u the number of
+    relevant items, for each K:
+    recall = sum_j rel_j / n_u; precision = sum_j rel_j / K;
+    ndcg = sum_j rel_j / log2(j + 1) over its value for min(n_u, K) hits first;
+    map = sum_j rel_j precision@j / min(n_u, K).
+
+    Args:
+      ranked: (|U|, at least max(ks)) item ids, best first.
+      relevant: held-out items by user.
+      ks: the K.
+
+    Returns:
+      {"recall@10": scalar, ...}.
+    """
+    n_users, depth = ranked.shape
+    users = jnp.arange(n_users)
+    hits = contains(relevant, users[:, None], ranked).astype(jnp.float32)
+    n_relevant = degrees(relevant)
+    counted = (n_relevant > 0).astype(jnp.float32)
+    ranks = jnp.arange(1, depth + 1, dtype=jnp.float32)
+    discounts = 1.0 / jnp.log2(ranks + 1.0)
+    ideal = jnp.cumsum(discounts)
+    gains = jnp.cumsum(hits * discounts, axis=1)
+    found = jnp.cumsum(hits, axis=1)
+    precisions = jnp.cumsum(hits * found / ranks, axis=1)
+    results = {}
+    for k in ks:
+        reachable = jnp.clip(n_relevant, 1, k)
+        by_user = {
+            "recall": found[:, k - 1] / jnp.maximum(n_relevant, 1),
+            "ndcg": gains[:, k - 1] / ideal[reachable - 1],
+            "precision": found[:, k - 1] / k,
+            "map": precisions[:, k - 1] / reachable,
+        }
+        for name in METRICS:
+            mean = jnp.sum(by_user[name] * counted) / jnp.sum(counted)
+            results[f"{name}@{k}"] = mean
+    return results
+
+
+def evaluate(
+    user: jax.Array, item: jax.Array, plan: RankingPlan, relevant: CSR, ks: Sequence[int]
+) -> dict[str, jax.Array]:
+    """Ranks and scores in one call; NaN throughout if an embedding is not finite.
+
+    Args:
+      user: (|U|, D) embeddings.
+      item: (|I|, D) embeddings.
+      plan: from `make_plan`.
+      relevant: held-out items by user.
+      ks: the K, each at most |I|.
+    """
+    metrics = ranking_metrics(top_k(user, item, plan, max(ks)), relevant, ks)
+    finite = jnp.isfinite(user).all() & jnp.isfinite(item).all()
+    return {name: jnp.where(finite, value, jnp.nan) for name, value in metrics.items()}

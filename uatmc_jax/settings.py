@@ -1,0 +1,368 @@
+"""A config file's values, checked and typed once at the edge.
+
+Every field of the config has a field of the same name here; nothing past this
+module reads a ConfigDict.
+"""
+
+import dataclasses
+import difflib
+import math
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from uatmc_jax.ascent import NORMS
+from uatmc_jax.data import Dataset, load_dataset, make_synthetic
+from uatmc_jax.defense import DEFENSES, LEVELS
+from uatmc_jax.errors import InputError
+from uatmc_jax.models import Model, make_mmgcn, make_vbpr
+
+MODELS = ("vbpr", "mmgcn")
+SCHEDULES = ("constant", "cosine")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+    """Where the data comes from.
+
+    Attributes:
+      source: "mmrec" (files) or "synthetic".
+      name: the folder below `root` and the NAME of NAME.inter.
+      root: folder of the data sets; the environment's UATMC_DATA wins over the default.
+      modalities: ("name:file.npy", ...), in the order models use.
+      synthetic_seed: of the synthetic generator.
+    """
+
+    source: str
+    name: str
+    root: str
+    modalities: tuple[str, ...]
+    synthetic_seed: int
+
+    def __post_init__(self):
+        _one_of("data.source", self.source, ("mmrec", "synthetic"))
+        _require(bool(self.modalities), "data.modalities", self.modalities, "at least one entry")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSettings:
+    """The victim.
+
+    Attributes:
+      name: "vbpr" or "mmgcn".
+      dim: d.
+      hidden: {modality: hidden widths of its projector}.
+      default_hidden: the widths for a modality not in `hidden`.
+      temperature: initial tau.
+      latent_dims: MMGCN, {modality: w}; d where not named.
+      n_layers: MMGCN, propagation layers.
+      fuse: MMGCN, "concat" or "add".
+      train_preference: MMGCN, whether P^m is trained.
+    """
+
+    name: str
+    dim: int
+    hidden: Mapping[str, tuple[int, ...]]
+    default_hidden: tuple[int, ...]
+    temperature: float
+    latent_dims: Mapping[str, int]
+    n_layers: int
+    fuse: str
+    train_preference: bool
+
+    def __post_init__(self):
+        _one_of("model.name", self.name, MODELS)
+        _one_of("model.fuse", self.fuse, ("concat", "add"))
+        _at_least("model.dim", self.dim, 1)
+        _at_least("model.n_layers", self.n_layers, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerSettings:
+    """Adam and its learning rate.
+
+    Attributes:
+      learning_rate: peak rate.
+      schedule: "constant", or "cosine" down to 0 at the stage's last epoch.
+      warmup_epochs: linear from 0 before that.
+      clip_norm: gradients' global norm at most; 0 for no clipping.
+    """
+
+    learning_rate: float
+    schedule: str
+    warmup_epochs: int
+    clip_norm: float
+
+    def __post_init__(self):
+        _positive("optimizer.learning_rate", self.learning_rate)
+        _one_of("optimizer.schedule", self.schedule, SCHEDULES)
+        _at_least("optimizer.warmup_epochs", self.warmup_epochs, 0)
+        _at_least("optimizer.clip_norm", self.clip_norm, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainSettings:
+    """Stage 1: L_BPR + mu L_reg + alpha L_NCE.
+
+    Attributes:
+      init_from: folder of another run, whose best pre-trained state is taken
+        instead of training; "" to train.
+      epochs: at most this many.
+      patience: stop after this many epochs without a better validation recall@20.
+      batch_size: B, triples a step.
+      mu: weight of L_reg.
+      alpha: weight of L_NCE.
+      nce_items: items in each InfoNCE, drawn afresh every step; 0 for all.
+      optimizer: Adam and its schedule.
+    """
+
+    init_from: str
+    epochs: int
+    patience: int
+    batch_size: int
+    mu: float
+    alpha: float
+    nce_items: int
+    optimizer: OptimizerSettings
+
+    def __post_init__(self):
+        _at_least("pretrain.epochs", self.epochs, 1)
+        _at_least("pretrain.patience", self.patience, 1)
+        _at_least("pretrain.batch_size", self.batch_size, 1)
+        for field in ("mu", "alpha", "nce_items"):
+            _at_least(f"pretrain.{field}", getattr(self, field), 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class AdversarialSettings:
+    """Stage 2: L_BPR + lambda L_adv + mu L_reg, projectors frozen.
+
+    Attributes:
+      defense: "none", "uat" or "uat_mc".
+      epochs: at most this many; 0 leaves the stage out.
+      patience: as in stage 1.
+      batch_size: B.
+      mu: weight of L_reg.
+      lam: lambda, weight of L_adv.
+      beta: weight of L_align in the ascent.
+      eps: radius as a share of the perturbed row's 2-norm.
+      norm: "l2" or "linf".
+      steps: ascent steps.
+      step_size: length of a step as a share of the radius.
+      random_start: start the ascent inside the ball at random.
+      level: perturb z ("projected") or the raw features ("feature").
+      optimizer: Adam and its schedule.
+    """
+
+    defense: str
+    epochs: int
+    patience: int
+    batch_size: int
+    mu: float
+    lam: float
+    beta: float
+    eps: float
+    norm: str
+    steps: int
+    step_size: float
+    random_start: bool
+    level: str
+    optimizer: OptimizerSettings
+
+    def __post_init__(self):
+        _one_of("adversarial.defense", self.defense, DEFENSES)
+        _one_of("adversarial.norm", self.norm, NORMS)
+        _one_of("adversarial.level", self.level, LEVELS)
+        for field in ("epochs", "mu", "lam", "beta", "eps"):
+            _at_least(f"adversarial.{field}", getattr(self, field), 0)
+        for field in ("patience", "batch_size", "steps"):
+            _at_least(f"adversarial.{field}", getattr(self, field), 1)
+        _positive("adversarial.step_size", self.step_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalSettings:
+    """Full ranking.
+
+    Attributes:
+      ks: the K of the metrics; 20 must be among them, it selects the best epoch.
+      every: epochs between evaluations.
+      block_users: users scored at a time.
+      block_items: items scored at a time.
+    """
+
+    ks: tuple[int, ...]
+    every: int
+    block_users: int
+    block_items: int
+
+    def __post_init__(self):
+        _require(
+            len(self.ks) > 0 and all(isinstance(k, int) and k > 0 for k in self.ks) and 20 in self.ks,
+            "eval.ks",
+            self.ks,
+            "positive integers, 20 among them",
+        )
+        for field in ("every", "block_users", "block_items"):
+            _at_least(f"eval.{field}", getattr(self, field), 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointSettings:
+    """How often states are written.
+
+    Attributes:
+      every_seconds: least time between writes while training goes on; the
+        stage's end and an interruption always write.
+    """
+
+    every_seconds: float
+
+    def __post_init__(self):
+        _at_least("checkpoint.every_seconds", self.every_seconds, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """One experiment."""
+
+    seed: int
+    data: DataSettings
+    model: ModelSettings
+    pretrain: PretrainSettings
+    adversarial: AdversarialSettings
+    eval: EvalSettings
+    checkpoint: CheckpointSettings
+
+    def __post_init__(self):
+        _at_least("seed", self.seed, 0)
+        if self.adversarial.defense == "uat_mc" and len(self.data.modalities) < 2:
+            raise InputError(
+                "config.adversarial.defense = 'uat_mc' aligns the gradients of two or more "
+                f"modalities, but config.data.modalities has {len(self.data.modalities)}. "
+                "Use 'uat', or add a modality."
+            )
+
+
+def from_config(config: ml_collections.ConfigDict | Mapping) -> Settings:
+    """Reads a config (or the dict of a config.json) into typed settings.
+
+    Raises:
+      InputError: a missing, unknown or ill-typed field, or a value out of range.
+    """
+    values = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config
+    return _read(Settings, values, "config")
+
+
+def to_dict(settings: Settings) -> dict[str, Any]:
+    """Plain nested dict for JSON; `from_config` reads it back to equal settings."""
+    return dataclasses.asdict(settings)
+
+
+def _read(kind: type, values: Any, path: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise InputError(f"{path} = {values!r}: wanted a section with fields.")
+    fields = {field.name: field.type for field in dataclasses.fields(kind)}
+    for name in values:
+        if name not in fields:
+            close = difflib.get_close_matches(name, fields, n=1)
+            hint = f" Did you mean '{close[0]}'?" if close else f" Fields: {', '.join(fields)}."
+            raise InputError(f"{path}.{name}: no such field.{hint}")
+    missing = [name for name in fields if name not in values]
+    if missing:
+        raise InputError(f"{path}.{missing[0]} is missing. configs/base.py has every field.")
+    return kind(**{n: _cast(fields[n], values[n], f"{path}.{n}") for n in fields})
+
+
+def _cast(kind: Any, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return _read(kind, value, path)
+    if kind in (int, float, str, bool):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if kind is float and (whole or isinstance(value, float)):
+            _require(math.isfinite(value), path.removeprefix("config."), value, "a finite number")
+            return float(value)
+        right = whole if kind is int else isinstance(value, kind)
+        _require(right, path.removeprefix("config."), value, f"a value of type {kind.__name__}")
+        return value
+    if isinstance(value, Mapping):
+        return {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in value.items()}
+    _require(
+        isinstance(value, list | tuple), path.removeprefix("config."), value, "a tuple of values"
+    )
+    return tuple(value)
+
+
+def _require(right: bool, field: str, value: Any, wanted: str) -> None:
+    if not right:
+        raise InputError(f"config.{field} = {value!r}: wanted {wanted}.")
+
+
+def _one_of(field: str, value: str, choices: tuple[str, ...]) -> None:
+    _require(value in choices, field, value, " or ".join(repr(c) for c in choices))
+
+
+def _at_least(field: str, value: float, least: float) -> None:
+    _require(value >= least, field, value, f"a number >= {least}")
+
+
+def _positive(field: str, value: float) -> None:
+    _require(value > 0, field, value, "a number > 0")
+
+
+DEFAULT_ROOT = "data"
+
+
+def open_dataset(settings: DataSettings) -> Dataset:
+    """Reads or draws the data set a config names.
+
+    Raises:
+      InputError: see `load_dataset`.
+    """
+    if settings.source == "synthetic":
+        return make_synthetic(settings.synthetic_seed)
+    root = settings.root
+    if root == DEFAULT_ROOT:
+        root = os.environ.get("UATMC_DATA", root)
+    return load_dataset(pathlib.Path(root) / settings.name, settings.name, settings.modalities)
+
+
+def build_model(
+    settings: ModelSettings, n_users: int, n_items: int, raw_dims: dict[str, int]
+) -> Model:
+    """The model a config names, for a catalogue of this size.
+
+    Args:
+      settings: the config's `model` section.
+      n_users: |U|.
+      n_items: |I|.
+      raw_dims: ordered {modality: width of its raw features}.
+    """
+    hidden = {m: tuple(settings.hidden.get(m, settings.default_hidden)) for m in raw_dims}
+    shared = (n_users, n_items, raw_dims, hidden, settings.dim, settings.temperature)
+    if settings.name == "vbpr":
+        return make_vbpr(*shared)
+    return make_mmgcn(
+        *shared,
+        latent_dims=dict(settings.latent_dims),
+        n_layers=settings.n_layers,
+        fuse=settings.fuse,
+        train_preference=settings.train_preference,
+    )
+
+
+def raw_dims(dataset: Dataset) -> dict[str, int]:
+    """Ordered {modality: width of its raw features}."""
+    return {m: x.shape[1] for m, x in zip(dataset.modalities, dataset.features, strict=True)}
+
+
+def check_ranking_depth(settings: EvalSettings, dataset: Dataset) -> None:
+    """Raises InputError if a K exceeds the number of items."""
+    if max(settings.ks) > dataset.n_items:
+        raise InputError(
+            f"config.eval.ks = {settings.ks}: K = {max(settings.ks)} exceeds the {dataset.n_items} "
+            f"items of data set '{dataset.name}'. Use smaller K."
+        )

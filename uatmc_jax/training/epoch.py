@@ -1,0 +1,110 @@
+"""One epoch as one compiled scan over batches."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from uatmc_jax.models import Batch
+from uatmc_jax.settings import OptimizerSettings
+from uatmc_jax.training.batches import make_batch, shuffled_batches
+from uatmc_jax.training.objectives import DeviceData
+
+PyTree = Any
+# (trained parameters, fixed values, batch, key) -> loss and its terms by name
+Objective = Callable[[PyTree, PyTree, Batch, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
+
+
+@flax.struct.dataclass
+class TrainState:
+    """What an epoch changes, and the key its randomness comes from.
+
+    Attributes:
+      trained: the stage's trained parameters.
+      optimizer: optax's state.
+      epoch: () int32, epochs done.
+      key: key data of the stage; epoch n draws from fold_in(key, n), so a
+        resumed stage repeats the same numbers.
+    """
+
+    trained: PyTree
+    optimizer: optax.OptState
+    epoch: jax.Array
+    key: jax.Array
+
+
+def make_optimizer(
+    settings: OptimizerSettings, steps_per_epoch: int, epochs: int
+) -> optax.GradientTransformation:
+    """Clipping (if any), then Adam under the config's schedule."""
+    rate: float | optax.Schedule = settings.learning_rate
+    warmup = settings.warmup_epochs * steps_per_epoch
+    if settings.schedule == "cosine":
+        rate = optax.warmup_cosine_decay_schedule(
+            0.0 if warmup else settings.learning_rate,
+            settings.learning_rate,
+            warmup,
+            max(epochs * steps_per_epoch, warmup + 1),
+        )
+    elif warmup:
+        rate = optax.linear_schedule(0.0, settings.learning_rate, warmup)
+    adam = optax.adam(rate)
+    return optax.chain(optax.clip_by_global_norm(settings.clip_norm), adam) if (
+        settings.clip_norm
+    ) else adam
+
+
+def init_state(
+    trained: PyTree, optimizer: optax.GradientTransformation, key: jax.Array
+) -> TrainState:
+    """The state before a stage's first epoch."""
+    return TrainState(
+        trained, optimizer.init(trained), jnp.zeros((), jnp.int32), jax.random.key_data(key)
+    )
+
+
+def steps_per_epoch(n_pairs: int, batch_size: int) -> int:
+    """Batches in an epoch, the partial last one included."""
+    return -(-n_pairs // batch_size)
+
+
+def make_epoch(
+    objective: Objective, optimizer: optax.GradientTransformation, batch_size: int
+) -> Callable[[TrainState, PyTree, DeviceData], tuple[TrainState, dict[str, jax.Array], jax.Array]]:
+    """Compiles an epoch: shuffle, and for each batch sample, differentiate, update.
+
+    Returns:
+      (state, fixed, data) -> (state after the epoch, {term: (steps,) values},
+      whether all trained parameters are finite), the terms being the
+      objective's and "loss". The state given is consumed.
+    """
+
+    def epoch(state: TrainState, fixed: PyTree, data: DeviceData):
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.epoch)
+        k_shuffle, k_steps = jax.random.split(key)
+        rows, weights = shuffled_batches(k_shuffle, data.pairs[0].size, batch_size)
+        keys = jax.random.split(k_steps, len(rows))
+
+        def step(carry, inputs):
+            trained, optimizer_state = carry
+            step_key, batch_rows, batch_weights = inputs
+            k_negatives, k_objective = jax.random.split(step_key)
+            batch = make_batch(
+                k_negatives, data.pairs, data.seen, batch_rows, batch_weights, data.graph.n_items
+            )
+            (loss, terms), gradients = jax.value_and_grad(objective, has_aux=True)(
+                trained, fixed, batch, k_objective
+            )
+            updates, optimizer_state = optimizer.update(gradients, optimizer_state, trained)
+            trained = optax.apply_updates(trained, updates)
+            return (trained, optimizer_state), {"loss": loss, **terms}
+
+        carry = (state.trained, state.optimizer)
+        (trained, optimizer_state), terms = jax.lax.scan(step, carry, (keys, rows, weights))
+        finite = jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(trained)]))
+        return TrainState(trained, optimizer_state, state.epoch + 1, state.key), terms, finite
+
+    return jax.jit(epoch, donate_argnums=0)

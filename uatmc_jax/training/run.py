@@ -1,0 +1,322 @@
+"""A whole experiment: pre-train, harden, evaluate, write; the body of `uatmc_jax.train`."""
+
+import contextlib
+import functools
+import json
+import pathlib
+import platform
+import resource
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from typing import Any, NamedTuple
+
+import jax
+
+from uatmc_jax import checkpoint, logs
+from uatmc_jax.data import CSR, Dataset, make_csr, warm
+from uatmc_jax.errors import InputError
+from uatmc_jax.models import Model, Params
+from uatmc_jax.ranking import make_plan
+from uatmc_jax.settings import (
+    Settings,
+    build_model,
+    check_ranking_depth,
+    from_config,
+    open_dataset,
+    raw_dims,
+    to_dict,
+)
+from uatmc_jax.training.epoch import TrainState
+from uatmc_jax.training.evaluation import Measure, make_measure, popularity_metrics
+from uatmc_jax.training.objectives import DeviceData, put_on_device
+from uatmc_jax.training.stage import Progress, Stage, run_stage
+from uatmc_jax.training.stages import adversarial_stage, init_params, pretrain_stage
+
+CONFIG_FILE = "config.json"
+SUMMARY_FILE = "summary.json"
+# What a run writes; --overwrite removes these and nothing else.
+OUTPUTS = (CONFIG_FILE, SUMMARY_FILE, logs.METRICS_FILE, "checkpoints", "tensorboard")
+# May differ between a run and its resumption: they change no number.
+FREE_FIELDS = ("data.root", "checkpoint.every_seconds")
+_PACKAGES = ("uatmc_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+class _Run(NamedTuple):
+    """What both stages of one run share."""
+
+    settings: Settings
+    workdir: pathlib.Path
+    dataset: Dataset
+    data: DeviceData
+    held_out: dict[str, CSR]
+    measure: Measure
+    stop_requested: Callable[[], bool]
+
+
+def train_and_evaluate(
+    settings: Settings,
+    workdir: str | pathlib.Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> dict:
+    """Runs the experiment and writes everything below `workdir`.
+
+    Args:
+      settings: the experiment.
+      workdir: created if absent.
+      resume: go on with the run that is there.
+      overwrite: remove the run that is there first.
+
+    Returns:
+      The summary, as in summary.json.
+
+    Raises:
+      InputError: before any long work, for anything the user can mend.
+      DivergedError: a value that is not finite.
+      Interrupted: Ctrl-C; the state is on disk and `resume` goes on with it.
+    """
+    workdir = pathlib.Path(workdir)
+    _check_workdir(settings, workdir, resume=resume, overwrite=overwrite)
+    dataset = open_dataset(settings.data)
+    check_ranking_depth(settings.eval, dataset)
+    held_out = {
+        split: make_csr(warm(dataset.split(split), dataset), dataset.n_users)
+        for split in ("valid", "test")
+    }
+    model = build_model(settings.model, dataset.n_users, dataset.n_items, raw_dims(dataset))
+    params = _first_params(settings, model, dataset)
+    done = {stage: Progress() for stage in checkpoint.STAGES}
+    if resume:
+        done = {stage: _progress_on_disk(workdir, stage, dataset) for stage in done}
+    elif overwrite:
+        _remove_outputs(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    logs.write_json(workdir / CONFIG_FILE, to_dict(settings))
+    logs.keep_records(workdir, {stage: progress.epoch for stage, progress in done.items()})
+
+    data = put_on_device(dataset)
+    blocks = settings.eval.block_users, settings.eval.block_items
+    plan = make_plan(dataset.train, dataset.n_users, dataset.n_items, *blocks)
+    measure = make_measure(model, data, plan, settings.eval.ks)
+    validate = functools.partial(measure, relevant=held_out["valid"])
+    summary = _summary_head(settings, dataset)
+    summary["popularity"] = {"test": popularity_metrics(dataset, plan, "test", settings.eval.ks)}
+    stages = summary["stages"] = {}
+    with _stop_on_interrupt() as stop_requested:
+        run = _Run(settings, workdir, dataset, data, held_out, measure, stop_requested)
+        if settings.pretrain.init_from:
+            stages["pretrain"] = {"init_from": settings.pretrain.init_from}
+        else:
+            stage, state = pretrain_stage(settings, model, params, data, validate)
+            params, stages["pretrain"] = _run_stage(run, stage, state, done["pretrain"])
+        stages["pretrain"] |= _measure(run, params)
+        if settings.adversarial.epochs:
+            stage, state = adversarial_stage(settings, model, params, data, validate)
+            params, entry = _run_stage(run, stage, state, done["adversarial"])
+            stages["adversarial"] = entry | _measure(run, params)
+            # The best epoch by recall tends to be an early, little hardened one: report both.
+            latest = checkpoint.load_params(
+                workdir, "adversarial", "latest", checkpoint.shapes(params)
+            )
+            stages["adversarial"]["at_last_epoch"] = _measure(run, latest)
+    summary["wall_seconds"] = sum(entry.get("seconds", 0.0) for entry in stages.values())
+    summary["peak_memory_mib"] = _peak_memory_mib()
+    logs.write_json(workdir / SUMMARY_FILE, summary)
+    return summary
+
+
+def _run_stage(
+    run: _Run, stage: Stage, state: TrainState, done: Progress
+) -> tuple[Params, dict[str, Any]]:
+    """Runs or resumes a stage; returns its best parameters and its part of the summary."""
+    workdir, name = run.workdir, stage.name
+    like = checkpoint.shapes(stage.assemble(state.trained))
+    if done.epoch:
+        state = _resume_state(workdir, stage, state)
+
+    def save(which: str, state: TrainState, progress: Progress) -> None:
+        meta = checkpoint.describe(run.settings, run.dataset)
+        meta |= {"stage": name, **progress._asdict()}
+        checkpoint.save(
+            workdir, name, which, stage.assemble(state.trained), _training_part(state), meta
+        )
+
+    def last_checkpoint() -> str:
+        epoch = checkpoint.saved_epoch(workdir, name, "latest")
+        if epoch is None:
+            return "none yet in this stage"
+        return str(checkpoint.folder(workdir, name, "latest") / str(epoch))
+
+    with (
+        logs.tensorboard(workdir, name, done.epoch) as writer,
+        logs.progress(name, stage.epochs, done.epoch) as bar,
+    ):
+
+        def report(record: dict) -> None:
+            logs.append_record(workdir, record)
+            logs.add_scalars(writer, record)
+            bar.show(record)
+
+        progress = run_stage(
+            stage,
+            state,
+            done,
+            run.data,
+            save=save,
+            save_seconds=run.settings.checkpoint.every_seconds,
+            report=report,
+            stop_requested=run.stop_requested,
+            last_checkpoint=last_checkpoint,
+        )
+    entry = {
+        "epochs": progress.epoch,
+        "best_epoch": progress.best_epoch,
+        "seconds": progress.seconds,
+    }
+    return checkpoint.load_params(workdir, name, "best", like), entry
+
+
+def _training_part(state: TrainState) -> dict[str, Any]:
+    return {"optimizer": state.optimizer, "epoch": state.epoch, "key": state.key}
+
+
+def _resume_state(workdir: pathlib.Path, stage: Stage, fresh: TrainState) -> TrainState:
+    like = checkpoint.shapes((stage.assemble(fresh.trained), _training_part(fresh)))
+    params, training = checkpoint.load_state(workdir, stage.name, "latest", *like)
+    return TrainState(trained=stage.disassemble(params), **training)
+
+
+def _measure(run: _Run, params: Params) -> dict[str, dict[str, float]]:
+    return {
+        split: {name: float(value) for name, value in run.measure(params, relevant).items()}
+        for split, relevant in run.held_out.items()
+    }
+
+
+def _first_params(settings: Settings, model: Model, dataset: Dataset) -> Params:
+    source = settings.pretrain.init_from
+    if not source:
+        return init_params(settings, model)
+    restored = checkpoint.restore(source, "pretrain", "best", dataset, settings.model.name)
+    difference = _differences(to_dict(restored.settings)["model"], to_dict(settings)["model"])
+    if difference:
+        raise InputError(
+            f"config.pretrain.init_from = {source!r}: that run's model differs in "
+            f"{', '.join(difference)}. Use the same config.model."
+        )
+    return restored.params
+
+
+def _progress_on_disk(workdir: pathlib.Path, stage: str, dataset: Dataset) -> Progress:
+    if checkpoint.saved_epoch(workdir, stage, "latest") is None:
+        return Progress()
+    meta = checkpoint.load_meta(workdir, stage, "latest")
+    checkpoint.check_data(meta, dataset, workdir)
+    return Progress(**{field: meta[field] for field in Progress._fields})
+
+
+def _check_workdir(
+    settings: Settings, workdir: pathlib.Path, *, resume: bool, overwrite: bool
+) -> None:
+    if resume and overwrite:
+        raise InputError("--resume and --overwrite exclude each other. Give one.")
+    if workdir.exists() and not workdir.is_dir():
+        raise InputError(f"{workdir}: is a file. Name a folder with --workdir.")
+    there = sorted(path.name for path in workdir.iterdir()) if workdir.is_dir() else []
+    if resume:
+        if CONFIG_FILE not in there:
+            raise InputError(f"{workdir}: no {CONFIG_FILE}, so no run to resume. Drop --resume.")
+        _check_same_settings(settings, workdir / CONFIG_FILE)
+    elif there and not overwrite:
+        raise InputError(
+            f"{workdir}: not empty ({', '.join(there[:4])}). Give --resume to go on with the run "
+            "there, --overwrite to replace it, or another --workdir."
+        )
+
+
+def _check_same_settings(settings: Settings, path: pathlib.Path) -> None:
+    try:
+        before = to_dict(from_config(json.loads(path.read_text(encoding="utf-8"))))
+    except ValueError as error:
+        raise InputError(f"{path}: cannot be read ({error}). Use --overwrite.") from None
+    changed = [f for f in _differences(before, to_dict(settings)) if f not in FREE_FIELDS]
+    if changed:
+        raise InputError(
+            f"{path}: the run there has another {', '.join(f'config.{f}' for f in changed)}. "
+            "Resume with the same config, or use another --workdir."
+        )
+
+
+def _differences(before: dict, after: dict, prefix: str = "") -> list[str]:
+    """Dotted names of the fields whose values differ, as JSON sees them."""
+    names = []
+    for key in sorted(before.keys() | after.keys()):
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            names += _differences(old, new, f"{prefix}{key}.")
+        elif json.dumps(old) != json.dumps(new):
+            names.append(prefix + key)
+    return names
+
+
+def _remove_outputs(workdir: pathlib.Path) -> None:
+    for name in OUTPUTS:
+        path = workdir / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C into a request to stop after the epoch; the second acts as usual."""
+    requested = []
+
+    def note(*_: Any) -> None:
+        requested.append(True)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print(
+            "\nstopping: finishing this epoch and saving (Ctrl-C again to stop at once)",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    try:
+        previous = signal.signal(signal.SIGINT, note)
+    except ValueError:  # not in the main thread: signals are the caller's business
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(requested)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _summary_head(settings: Settings, dataset: Dataset) -> dict:
+    device = jax.devices()[0]
+    return {
+        "dataset": {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "users": dataset.n_users,
+            "items": dataset.n_items,
+        },
+        "model": settings.model.name,
+        "defense": settings.adversarial.defense if settings.adversarial.epochs else None,
+        "seed": settings.seed,
+        "settings": to_dict(settings),
+        "versions": {"python": platform.python_version()}
+        | {package: metadata.version(package) for package in _PACKAGES},
+        "device": {"platform": device.platform, "kind": device.device_kind},
+    }
+
+
+def _peak_memory_mib() -> int:
+    """Most memory this process has held on the host, in MiB."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20

@@ -1,0 +1,125 @@
+"""The two stages, assembled from settings: objective, optimiser, compiled epoch, first state."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from uatmc_jax.defense import Defense, Frozen, Weights, adversarial_objective
+from uatmc_jax.models import Model, Params
+from uatmc_jax.settings import Settings
+from uatmc_jax.training.epoch import (
+    TrainState,
+    init_state,
+    make_epoch,
+    make_optimizer,
+    steps_per_epoch,
+)
+from uatmc_jax.training.objectives import (
+    DeviceData,
+    PretrainWeights,
+    pretrain_objective,
+    project_all,
+)
+from uatmc_jax.training.stage import Stage
+
+Validate = Callable[[Params], dict[str, jax.Array]]
+
+
+def stage_key(seed: int, purpose: str) -> jax.Array:
+    """The key of "init", "pretrain" or "adversarial"; independent of one another."""
+    purposes = ("init", "pretrain", "adversarial")
+    return jax.random.fold_in(jax.random.key(seed), purposes.index(purpose))
+
+
+def init_params(settings: Settings, model: Model) -> Params:
+    """Fresh parameters from the config's seed."""
+    return jax.jit(model.init)(stage_key(settings.seed, "init"))
+
+
+def pretrain_stage(
+    settings: Settings, model: Model, params: Params, data: DeviceData, validate: Validate
+) -> tuple[Stage, TrainState]:
+    """Stage 1, which trains everything.
+
+    Args:
+      settings: the experiment.
+      model: the recommender.
+      params: where to start.
+      data: on the device.
+      validate: Params -> validation metrics.
+    """
+    chosen = settings.pretrain
+    optimizer = make_optimizer(
+        chosen.optimizer, steps_per_epoch(data.pairs[0].size, chosen.batch_size), chosen.epochs
+    )
+    weights = PretrainWeights(chosen.mu, chosen.alpha)
+
+    def objective(params, fixed, batch, key):
+        return pretrain_objective(model, params, fixed, weights, chosen.nce_items, batch, key)
+
+    stage = Stage(
+        name="pretrain",
+        run_epoch=make_epoch(objective, optimizer, chosen.batch_size),
+        fixed=data,
+        assemble=lambda trained: trained,
+        disassemble=lambda params: params,
+        validate=validate,
+        epochs=chosen.epochs,
+        patience=chosen.patience,
+        eval_every=settings.eval.every,
+    )
+    return stage, init_state(_copy(params), optimizer, stage_key(settings.seed, "pretrain"))
+
+
+def adversarial_stage(
+    settings: Settings, model: Model, params: Params, data: DeviceData, validate: Validate
+) -> tuple[Stage, TrainState]:
+    """Stage 2, which trains the encoder and computes z once from the frozen projectors.
+
+    Args:
+      settings: the experiment.
+      model: the recommender.
+      params: the pre-trained parameters.
+      data: on the device.
+      validate: Params -> validation metrics.
+    """
+    chosen = settings.adversarial
+    optimizer = make_optimizer(
+        chosen.optimizer, steps_per_epoch(data.pairs[0].size, chosen.batch_size), chosen.epochs
+    )
+    defense = Defense(
+        chosen.defense, chosen.norm, chosen.steps, chosen.random_start, chosen.level
+    )
+    scalars = (chosen.lam, chosen.beta, chosen.eps, chosen.step_size, chosen.mu)
+    on_features = chosen.level == "feature"
+    frozen = Frozen(
+        z=jax.jit(functools.partial(project_all, model))(params, data.features),
+        graph=data.graph,
+        projectors=params.projectors if on_features else None,
+        features=data.features if on_features else None,
+    )
+
+    def objective(encoder, fixed, batch, key):
+        frozen, weights = fixed
+        return adversarial_objective(model, defense, encoder, frozen, weights, batch, key)
+
+    stage = Stage(
+        name="adversarial",
+        run_epoch=make_epoch(objective, optimizer, chosen.batch_size),
+        fixed=(frozen, Weights(*(jnp.float32(value) for value in scalars))),
+        assemble=lambda encoder: params.replace(encoder=encoder),
+        disassemble=lambda params: params.encoder,
+        validate=validate,
+        epochs=chosen.epochs,
+        patience=chosen.patience,
+        eval_every=settings.eval.every,
+    )
+    key = stage_key(settings.seed, "adversarial")
+    return stage, init_state(_copy(params.encoder), optimizer, key)
+
+
+def _copy(tree):
+    # An epoch consumes its state; the caller's arrays must survive it.
+    return jax.tree.map(jnp.copy, tree)

@@ -77,6 +77,23 @@ def get_config(preset: str = "published") -> ConfigDict:
     return config
 
 
+def use_mmgcn(config: ConfigDict) -> None:
+    """MMGCN in place of VBPR, with what all its published configs share."""
+    config.model.name = "mmgcn"
+    for stage in (config.pretrain, config.adversarial):
+        stage.mu = 0.01
+        stage.optimizer.learning_rate = 5e-4
+
+
+def use_synthetic(config: ConfigDict) -> None:
+    """The embedded data, in minutes: smaller batches, fewer epochs."""
+    config.data.source = "synthetic"
+    config.data.name = "synthetic"
+    for stage, epochs in ((config.pretrain, 60), (config.adversarial, 10)):
+        stage.epochs = epochs
+        stage.batch_size = 512
+
+
 def _adam(learning_rate: float) -> ConfigDict:
     return ConfigDict(
         {

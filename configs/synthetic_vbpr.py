@@ -6,12 +6,7 @@ from configs import base
 def get_config(preset: str = "published"):
     """See configs/base.py."""
     config = base.get_config(preset)
-    config.data.source = "synthetic"
-    config.data.name = "synthetic"
-    config.pretrain.epochs = 60
-    config.pretrain.batch_size = 512
+    base.use_synthetic(config)
     config.pretrain.mu = 0.1
-    config.adversarial.epochs = 10
-    config.adversarial.batch_size = 512
     config.adversarial.mu = 0.1
     return config

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from uatmc_jax.models.protocol import Modal
 from uatmc_jax.numerics import safe_norm, weighted_mean
 
+_VANISHING = 1e-25
+
 
 def bpr_loss(
     user: jax.Array, positive: jax.Array, negative: jax.Array, weights: jax.Array
@@ -79,7 +81,10 @@ def gradient_alignment(gradients: Modal, rows: jax.Array) -> jax.Array:
     """One half of L_align (Eq. 12): the mean over `rows` of cos(g^v, g^t).
 
     For other than two modalities, the mean over their pairs. A row in which
-    either gradient is zero carries no gradient and does not count.
+    either gradient vanishes (largest entry below 1e-25) carries none and does
+    not count. Each row is first divided by its largest entry, which leaves the
+    cosine and its derivative as they are and keeps squares of tiny gradients
+    (of triples long since ranked right) from underflowing.
 
     Args:
       gradients: modal, (n, d).
@@ -88,12 +93,16 @@ def gradient_alignment(gradients: Modal, rows: jax.Array) -> jax.Array:
     Returns:
       Scalar in [-1, 1]; 0 if no row counts.
     """
-    norms = [safe_norm(g) for g in gradients]
+    largest = [jax.lax.stop_gradient(jnp.max(jnp.abs(g), axis=-1)) for g in gradients]
+    scaled = [
+        g / jnp.where(size > _VANISHING, size, 1.0)[:, None]
+        for g, size in zip(gradients, largest, strict=True)
+    ]
     terms = []
     for i, j in itertools.combinations(range(len(gradients)), 2):
-        product = norms[i] * norms[j]
-        carrying = rows & (product > 0)
-        dot = jnp.sum(gradients[i] * gradients[j], axis=-1)
+        carrying = rows & (largest[i] > _VANISHING) & (largest[j] > _VANISHING)
+        product = safe_norm(scaled[i]) * safe_norm(scaled[j])
+        dot = jnp.sum(scaled[i] * scaled[j], axis=-1)
         cosine = jnp.where(carrying, dot / jnp.where(carrying, product, 1.0), 0.0)
         terms.append(weighted_mean(cosine, carrying.astype(cosine.dtype)))
     return sum(terms, jnp.zeros(())) / max(len(terms), 1)

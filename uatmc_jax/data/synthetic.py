@@ -60,7 +60,9 @@ def make_synthetic(
         for share, taste, latent in zip(shares, tastes, latents, strict=True)
     )
     logits = sharpness * LATENT_DIM**0.5 * affinity
-    degrees = _power_law_degrees(rng, n_items, n_interactions, n_users // 10, n_unpopular)
+    # No item may be with everyone, yet a small catalogue must hold all interactions.
+    most = min(n_users // 2, max(n_users // 10, 4 * n_interactions // n_items))
+    degrees = _power_law_degrees(rng, n_items, n_interactions, most, n_unpopular)
     matrix = _choose_users(rng, logits, degrees)
     _raise_to_core(rng, matrix, logits)
     users, items = np.nonzero(matrix)

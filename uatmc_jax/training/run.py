@@ -124,7 +124,7 @@ def train_and_evaluate(
             )
             stages["adversarial"]["at_last_epoch"] = _measure(run, latest)
     summary["wall_seconds"] = sum(entry.get("seconds", 0.0) for entry in stages.values())
-    summary["peak_memory_mib"] = _peak_memory_mib()
+    summary["peak_memory_mib"] = peak_memory_mib()
     logs.write_json(workdir / SUMMARY_FILE, summary)
     return summary
 
@@ -316,7 +316,7 @@ def _summary_head(settings: Settings, dataset: Dataset) -> dict:
     }
 
 
-def _peak_memory_mib() -> int:
+def peak_memory_mib() -> int:
     """Most memory this process has held on the host, in MiB."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20

@@ -1,0 +1,15 @@
+"""MMGCN on Amazon Clothing."""
+
+from configs import base
+
+
+def get_config(preset: str = "published"):
+    """See configs/base.py."""
+    config = base.get_config(preset)
+    base.use_mmgcn(config)
+    config.data.name = "clothing"
+    config.pretrain.optimizer.learning_rate = 1e-4
+    config.adversarial.optimizer.learning_rate = 1e-4
+    config.adversarial.lam = 8.0
+    config.adversarial.beta = 8.0
+    return config

@@ -1,0 +1,14 @@
+"""MMGCN on Amazon Sports."""
+
+from configs import base
+
+
+def get_config(preset: str = "published"):
+    """See configs/base.py."""
+    config = base.get_config(preset)
+    base.use_mmgcn(config)
+    config.data.name = "sports"
+    config.adversarial.mu = 0.001
+    config.adversarial.lam = 10.0
+    config.adversarial.beta = 1.0
+    return config

@@ -1,0 +1,1 @@
+"""Scripts around the library: one per artefact, each importable and runnable alone."""

@@ -1,0 +1,45 @@
+"""Widens a data set's features at the same information, to measure the cost of wide ones.
+
+    python -m experiments.lift_features --dim 4096 data/baby /tmp/wide/baby
+
+Each modality is multiplied by a fixed random matrix with orthonormal rows,
+which keeps every inner product, so a 128-d set costs what the official
+4096-d one does.
+"""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+from absl import app, flags
+
+from uatmc_jax.cli import run
+from uatmc_jax.data import load_dataset, write_dataset
+from uatmc_jax.errors import InputError
+
+_DIM = flags.DEFINE_integer("dim", 4096, "Width of the lifted features.", lower_bound=1)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the random matrices.")
+
+
+def lift(features: np.ndarray, dim: int, rng: np.random.Generator) -> np.ndarray:
+    """(n, d) to (n, dim) float32, d <= dim, inner products kept."""
+    columns, _ = np.linalg.qr(rng.normal(size=(dim, features.shape[1])))
+    return (features @ columns.T).astype(np.float32)
+
+
+def main(argv: list[str]) -> None:
+    """Two positional arguments: from and to."""
+    if len(argv) != 3:
+        raise InputError("give two folders. Example: --dim 4096 data/baby /tmp/wide/baby")
+    source, target = map(pathlib.Path, argv[1:])
+    dataset = load_dataset(source, source.resolve().name)
+    widest = max(x.shape[1] for x in dataset.features)
+    if widest > _DIM.value:
+        raise InputError(f"--dim = {_DIM.value}: below the {widest} columns there are. Use more.")
+    rng = np.random.default_rng(_SEED.value)
+    lifted = tuple(lift(x, _DIM.value, rng) for x in dataset.features)
+    write_dataset(dataclasses.replace(dataset, features=lifted), target)
+
+
+if __name__ == "__main__":
+    app.run(run(main))

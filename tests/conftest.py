@@ -1,0 +1,47 @@
+"""Fixtures shared by all tests."""
+
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # configs/ and experiments/ are not installed
+
+from configs import test as test_config  # noqa: E402
+from uatmc_jax.data import Interactions, make_synthetic  # noqa: E402
+from uatmc_jax.settings import from_config  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def dataset():
+    """A small synthetic data set."""
+    return make_synthetic(3, n_users=60, n_items=50, n_interactions=500, n_unpopular=8)
+
+
+@pytest.fixture
+def config():
+    """configs/test.py, to be changed at will."""
+    return test_config.get_config()
+
+
+@pytest.fixture
+def settings(config):
+    """The same, typed."""
+    return from_config(config)
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of real data sets beside the repository."""
+    root = ROOT.parent / "shared" / "data"
+    if not root.is_dir():
+        pytest.skip(f"needs the real data sets in {root}")
+    return root
+
+
+def make_interactions(pairs):
+    """Interactions from an iterable of (user, item)."""
+    array = np.array(sorted(set(pairs)), np.int32).reshape(-1, 2)
+    return Interactions(array[:, 0].copy(), array[:, 1].copy())

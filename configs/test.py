@@ -1,6 +1,6 @@
 """Seconds on one core; for the project's own tests.
 
-    python -m uatmc_jax.train --config configs/test.py
+python -m uatmc_jax.train --config configs/test.py
 """
 
 from configs import base
@@ -14,6 +14,7 @@ def get_config(preset: str = "published"):
     config.model.hidden.visual = (16,)
     config.model.hidden.textual = (16,)
     config.model.latent_dims.visual = 12
+    config.pretrain.batch_size = config.adversarial.batch_size = 200
     config.pretrain.epochs = 2
     config.pretrain.mu = 0.1
     config.adversarial.epochs = 2

@@ -17,7 +17,7 @@ from uatmc_jax.settings import from_config  # noqa: E402
 @pytest.fixture(scope="session")
 def dataset():
     """A small synthetic data set."""
-    return make_synthetic(3, n_users=60, n_items=50, n_interactions=500, n_unpopular=8)
+    return make_synthetic(3, n_users=60, n_items=50, n_interactions=500)
 
 
 @pytest.fixture

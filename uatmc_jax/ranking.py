@@ -123,9 +123,7 @@ def top_k(user: jax.Array, item: jax.Array, plan: RankingPlan, k: int) -> jax.Ar
     return jax.lax.map(rank_users, starts).reshape(-1, k)[: plan.n_users]
 
 
-def ranking_metrics(
-    ranked: jax.Array, relevant: CSR, ks: Sequence[int]
-) -> dict[str, jax.Array]:
+def ranking_metrics(ranked: jax.Array, relevant: CSR, ks: Sequence[int]) -> dict[str, jax.Array]:
     """Means over the users who have a relevant item.
 
     With rel_j whether the j-th ranked item is relevant and n_u the number of

@@ -201,7 +201,9 @@ class EvalSettings:
 
     def __post_init__(self):
         _require(
-            len(self.ks) > 0 and all(isinstance(k, int) and k > 0 for k in self.ks) and 20 in self.ks,
+            len(self.ks) > 0
+            and all(isinstance(k, int) and k > 0 for k in self.ks)
+            and 20 in self.ks,
             "eval.ks",
             self.ks,
             "positive integers, 20 among them",

@@ -1,8 +1,8 @@
 """Trains and evaluates the experiment of a config file.
 
-    python -m uatmc_jax.train --config configs/baby_vbpr.py
-    python -m uatmc_jax.train --config configs/baby_vbpr.py --config.adversarial.eps=0.05
-    python -m uatmc_jax.train --config configs/baby_vbpr.py --resume
+python -m uatmc_jax.train --config configs/baby_vbpr.py
+python -m uatmc_jax.train --config configs/baby_vbpr.py --config.adversarial.eps=0.05
+python -m uatmc_jax.train --config configs/baby_vbpr.py --resume
 """
 
 import pathlib

@@ -1,8 +1,8 @@
 """Prints a data set's statistics, or writes the synthetic one.
 
-    python -m uatmc_jax.data data/baby
-    python -m uatmc_jax.data --json data/baby
-    python -m uatmc_jax.data --write_synthetic /tmp/synthetic
+python -m uatmc_jax.data data/baby
+python -m uatmc_jax.data --json data/baby
+python -m uatmc_jax.data --write_synthetic /tmp/synthetic
 """
 
 import json

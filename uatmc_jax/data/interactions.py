@@ -7,6 +7,7 @@ ignored, in any order (MMRec's layout).
 
 import dataclasses
 import pathlib
+import warnings
 
 import numpy as np
 
@@ -55,9 +56,11 @@ def read_inter(path: pathlib.Path) -> np.ndarray:
             header = file.readline().rstrip("\r\n").split("\t")
             columns = _find_columns(path, header)
             # One C-level pass; the slow reading below runs only to name the bad line.
-            rows = np.loadtxt(
-                file, dtype=np.int64, delimiter="\t", usecols=columns, ndmin=2, comments=None
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # no rows: said better below
+                rows = np.loadtxt(
+                    file, dtype=np.int64, delimiter="\t", usecols=columns, ndmin=2, comments=None
+                )
     except FileNotFoundError:
         raise InputError(
             f"{path}: no such file. Put the data set's .inter file there, or point "

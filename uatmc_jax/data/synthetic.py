@@ -23,7 +23,7 @@ def make_synthetic(
     n_items: int = 1000,
     n_interactions: int = 20_000,
     dims: tuple[int, int] = (64, 32),
-    n_unpopular: int = 150,
+    unpopular_share: float = 0.15,
     sharpness: float = 6.0,
     noise: float = 0.1,
 ) -> Dataset:
@@ -35,7 +35,7 @@ def make_synthetic(
       n_items: |I|.
       n_interactions: exact number of interactions, all splits together.
       dims: widths of the visual and the textual features.
-      n_unpopular: items with exactly `CORE` interactions (at least).
+      unpopular_share: of the items, how many get exactly `CORE` interactions.
       sharpness: how strongly taste decides against popularity and chance.
       noise: standard deviation of the features' noise, per coordinate.
 
@@ -62,7 +62,7 @@ def make_synthetic(
     logits = sharpness * LATENT_DIM**0.5 * affinity
     # No item may be with everyone, yet a small catalogue must hold all interactions.
     most = min(n_users // 2, max(n_users // 10, 4 * n_interactions // n_items))
-    degrees = _power_law_degrees(rng, n_items, n_interactions, most, n_unpopular)
+    degrees = _power_law_degrees(rng, n_items, n_interactions, most, unpopular_share)
     matrix = _choose_users(rng, logits, degrees)
     _raise_to_core(rng, matrix, logits)
     users, items = np.nonzero(matrix)
@@ -78,9 +78,11 @@ def _unit_rows(matrix: np.ndarray) -> np.ndarray:
     return matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
 
 
-def _power_law_degrees(rng, n_items, total, most, n_unpopular) -> np.ndarray:
-    """(n_items,) degrees >= CORE that sum to `total`, n_unpopular of them exactly CORE."""
-    n_free = n_items - min(n_unpopular, n_items - 1)
+def _power_law_degrees(rng, n_items, total, most, unpopular_share) -> np.ndarray:
+    """(n_items,) degrees in [CORE, most] that sum to `total`, some of them exactly CORE."""
+    n_free = n_items - int(unpopular_share * n_items)
+    if total - CORE * n_items > n_free * (most - CORE):
+        raise ValueError(f"{total} interactions are too many for {n_free} items of at most {most}")
     weights = np.arange(1, n_free + 1) ** -0.5
     spare = total - CORE * n_items
     extra = np.zeros(n_items, np.int64)

@@ -129,9 +129,7 @@ def encode_changed(
     """
     if model.encode_rows is not None:
         return model.encode_rows(selected, z_items)
-    z = tuple(
-        full.at[items].set(rows, mode="drop") for full, rows in zip(z, z_items, strict=True)
-    )
+    z = tuple(full.at[items].set(rows, mode="drop") for full, rows in zip(z, z_items, strict=True))
     user, item = model.encode(selected, z, graph)
     return Embeddings(take(user, users), take(item, items))
 

@@ -1,6 +1,6 @@
 """VBPR (He and McAuley, AAAI 2016) on projected features.
 
-    h_u in R^{2d} free,   h_i = [e_i ; W [z_i^1 ; ... ; z_i^M] + b],   y_ui = <h_u, h_i>
+h_u in R^{2d} free,   h_i = [e_i ; W [z_i^1 ; ... ; z_i^M] + b],   y_ui = <h_u, h_i>
 """
 
 import flax.struct

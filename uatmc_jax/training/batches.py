@@ -22,7 +22,10 @@ def shuffled_batches(key: jax.Array, n: int, batch_size: int) -> tuple[jax.Array
     """
     n_batches = -(-n // batch_size)
     padding = n_batches * batch_size - n
-    rows = jnp.pad(jax.random.permutation(key, n), (0, padding)).astype(jnp.int32)
+    # jax.random.permutation sorts twice to keep equal random keys fair. One sort halves the
+    # cost, and leaves in place just the pairs that drew the same 32 bits, about n^2 / 2^33.
+    order = jnp.argsort(jax.random.bits(key, (n,)))
+    rows = jnp.pad(order, (0, padding)).astype(jnp.int32)
     weights = (jnp.arange(n_batches * batch_size) < n).astype(jnp.float32)
     return rows.reshape(n_batches, batch_size), weights.reshape(n_batches, batch_size)
 

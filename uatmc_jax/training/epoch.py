@@ -52,9 +52,11 @@ def make_optimizer(
     elif warmup:
         rate = optax.linear_schedule(0.0, settings.learning_rate, warmup)
     adam = optax.adam(rate)
-    return optax.chain(optax.clip_by_global_norm(settings.clip_norm), adam) if (
-        settings.clip_norm
-    ) else adam
+    return (
+        optax.chain(optax.clip_by_global_norm(settings.clip_norm), adam)
+        if (settings.clip_norm)
+        else adam
+    )
 
 
 def init_state(

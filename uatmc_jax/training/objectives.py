@@ -49,8 +49,7 @@ def project_all(model: Model, params: Params, features: Modal) -> Modal:
     n_blocks = -(-n // PROJECTION_BLOCK)
     padding = n_blocks * PROJECTION_BLOCK - n
     blocks = tuple(
-        jnp.pad(x, ((0, padding), (0, 0))).reshape(n_blocks, PROJECTION_BLOCK, -1)
-        for x in features
+        jnp.pad(x, ((0, padding), (0, 0))).reshape(n_blocks, PROJECTION_BLOCK, -1) for x in features
     )
     z = jax.lax.map(lambda rows: model.project(params.projectors, rows), blocks)
     return tuple(x.reshape(n_blocks * PROJECTION_BLOCK, -1)[:n] for x in z)

@@ -89,9 +89,7 @@ def adversarial_stage(
     optimizer = make_optimizer(
         chosen.optimizer, steps_per_epoch(data.pairs[0].size, chosen.batch_size), chosen.epochs
     )
-    defense = Defense(
-        chosen.defense, chosen.norm, chosen.steps, chosen.random_start, chosen.level
-    )
+    defense = Defense(chosen.defense, chosen.norm, chosen.steps, chosen.random_start, chosen.level)
     scalars = (chosen.lam, chosen.beta, chosen.eps, chosen.step_size, chosen.mu)
     on_features = chosen.level == "feature"
     frozen = Frozen(

@@ -1,0 +1,96 @@
+import pytest
+
+from configs import base
+from tests.conftest import ROOT
+from uatmc_jax.errors import InputError
+from uatmc_jax.settings import from_config, open_dataset, to_dict
+
+BAD = {
+    "model.name": "lightgcn",
+    "model.dim": 0,
+    "model.fuse": "False",
+    "model.n_layers": 0,
+    "seed": -1,
+    "data.source": "csv",
+    "data.modalities": (),
+    "pretrain.epochs": 0,
+    "pretrain.patience": 0,
+    "pretrain.batch_size": 0,
+    "pretrain.mu": -0.1,
+    "pretrain.alpha": -1.0,
+    "pretrain.nce_items": -5,
+    "pretrain.optimizer.learning_rate": 0.0,
+    "pretrain.optimizer.schedule": "step",
+    "pretrain.optimizer.clip_norm": -1.0,
+    "adversarial.defense": "uatmc",
+    "adversarial.norm": "l1",
+    "adversarial.level": "pixel",
+    "adversarial.eps": -0.1,
+    "adversarial.lam": float("nan"),
+    "adversarial.beta": float("inf"),
+    "adversarial.steps": 0,
+    "adversarial.step_size": 0.0,
+    "eval.ks": (5, 10),
+    "eval.every": 0,
+    "checkpoint.every_seconds": -1.0,
+}
+
+
+@pytest.mark.parametrize("field", BAD)
+def test_bad_values_are_refused_by_name(config, field):
+    config.update_from_flattened_dict({field: BAD[field]})
+    name = field.removeprefix("pretrain.") if "optimizer" in field else field
+    with pytest.raises(InputError, match=f"config\\..*{name.split('.')[-1]}"):
+        from_config(config)
+
+
+def test_unknown_missing_and_ill_typed_fields():
+    values = to_dict(from_config(base.get_config()))
+    with pytest.raises(InputError, match=r"config\.pretrain\.lamda: no such field"):
+        from_config(values | {"pretrain": values["pretrain"] | {"lamda": 1}})
+    with pytest.raises(InputError, match=r"config\.adversarial\.stepsize.*'step_size'"):
+        from_config(values | {"adversarial": values["adversarial"] | {"stepsize": 1}})
+    with pytest.raises(InputError, match=r"config\.seed is missing"):
+        from_config({k: v for k, v in values.items() if k != "seed"})
+    with pytest.raises(InputError, match=r"config\.seed = True"):
+        from_config(values | {"seed": True})
+    with pytest.raises(InputError, match=r"config\.eval\.ks = 20"):
+        from_config(values | {"eval": values["eval"] | {"ks": 20}})
+    with pytest.raises(InputError, match=r"config\.data = 3"):
+        from_config(values | {"data": 3})
+
+
+def test_alignment_needs_two_modalities(config):
+    config.data.modalities = ("visual:image_feat.npy",)
+    with pytest.raises(InputError, match="two or more modalities"):
+        from_config(config)
+    config.adversarial.defense = "uat"
+    from_config(config)
+
+
+@pytest.mark.parametrize("preset", base.PRESETS)
+@pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("[!_]*.py")))
+def test_every_config_is_valid_and_survives_json(file, preset):
+    import importlib
+    import json
+
+    module = importlib.import_module(f"configs.{file.stem}")
+    settings = from_config(module.get_config(preset))
+    assert from_config(json.loads(json.dumps(to_dict(settings)))) == settings
+
+
+def test_presets_differ_as_documented():
+    published, paper = (from_config(base.get_config(p)).adversarial for p in ("published", "paper"))
+    assert (published.level, paper.level) == ("projected", "feature")
+    with pytest.raises(ValueError, match="presets are"):
+        base.get_config("draft")
+
+
+def test_data_root_from_the_environment(config, monkeypatch, tmp_path):
+    config.data.source, config.data.name = "mmrec", "baby"
+    monkeypatch.setenv("UATMC_DATA", str(tmp_path))
+    with pytest.raises(InputError, match=str(tmp_path / "baby")):
+        open_dataset(from_config(config).data)
+    config.data.root = "elsewhere"
+    with pytest.raises(InputError, match="elsewhere/baby"):
+        open_dataset(from_config(config).data)

@@ -1,0 +1,62 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import make_interactions
+from uatmc_jax.data import make_csr
+from uatmc_jax.training.batches import make_batch, sample_negatives, shuffled_batches
+
+N_USERS, N_ITEMS = 5, 7
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sets(
+        st.tuples(st.integers(0, N_USERS - 1), st.integers(0, N_ITEMS - 2)),
+        min_size=1,
+        max_size=30,
+    ),
+    st.integers(0, 2**31 - 1),
+)
+def test_never_a_training_positive(pairs, seed):
+    """Item 6 is nobody's, so that every user has a negative; some have no other."""
+    users = jnp.arange(200) % N_USERS
+    csr = make_csr(make_interactions(pairs), N_USERS)
+    drawn = sample_negatives(jax.random.key(seed), csr, users, N_ITEMS)
+    assert not {(int(u), int(i)) for u, i in zip(users, drawn, strict=True)} & pairs
+    assert ((drawn >= 0) & (drawn < N_ITEMS)).all()
+
+
+def test_negatives_are_uniform_over_the_unseen():
+    csr = make_csr(make_interactions([(0, 1), (0, 3), (0, 4), (1, 0)]), 2)
+    drawn = sample_negatives(jax.random.key(0), csr, jnp.zeros(40_000, int), N_ITEMS)
+    counts = np.bincount(drawn, minlength=N_ITEMS)
+    assert counts[[1, 3, 4]].sum() == 0
+    expected = 10_000
+    chi_square = ((counts[[0, 2, 5, 6]] - expected) ** 2 / expected).sum()
+    assert chi_square < 16.3  # 99.9 % point of 3 degrees of freedom
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(10, 4), (12, 4), (3, 8), (1, 1)])
+def test_an_epoch_has_every_pair_once(n, batch_size):
+    rows, weights = shuffled_batches(jax.random.key(1), n, batch_size)
+    assert rows.shape == weights.shape == (-(-n // batch_size), batch_size)
+    assert sorted(rows[weights > 0].tolist()) == list(range(n))
+    assert weights.sum() == n
+
+
+def test_epochs_are_shuffled_differently():
+    orders = [shuffled_batches(jax.random.key(s), 100, 10)[0].reshape(-1) for s in (1, 2)]
+    assert orders[0].tolist() != orders[1].tolist() and orders[0].tolist() != list(range(100))
+
+
+def test_batches_hold_training_pairs(dataset):
+    csr = make_csr(dataset.train, dataset.n_users)
+    pairs = jnp.asarray(dataset.train.users), jnp.asarray(dataset.train.items)
+    rows = jnp.array([0, 5, 9])
+    batch = make_batch(jax.random.key(0), pairs, csr, rows, jnp.ones(3), dataset.n_items)
+    assert batch.users.tolist() == dataset.train.users[[0, 5, 9]].tolist()
+    assert batch.positives.tolist() == dataset.train.items[[0, 5, 9]].tolist()

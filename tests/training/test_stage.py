@@ -1,0 +1,101 @@
+"""The loop over epochs, with epochs that do as they are told."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from uatmc_jax.errors import DivergedError, Interrupted
+from uatmc_jax.training.stage import Progress, Stage, run_stage
+
+
+class State(int):
+    """Stands for a TrainState: the number of its epoch, and its own trained parameters."""
+
+    trained = property(lambda self: self)
+
+
+def drive(recalls, terms=None, finite=True, patience=100, eval_every=1, stop_at=None, done=None):
+    """Runs a stage whose n-th epoch validates to recalls[n-1]; returns what was written."""
+    saved, reports = [], []
+    fine = {"bpr": jnp.ones(4), "loss": jnp.ones(4)}
+
+    def run_epoch(state, fixed, data):
+        epoch = State(state + 1)
+        return epoch, (terms or {}).get(epoch, fine), jnp.asarray(finite)
+
+    stage = Stage(
+        name="pretrain",
+        run_epoch=run_epoch,
+        fixed=None,
+        assemble=lambda trained: trained,
+        disassemble=lambda params: params,
+        validate=lambda epoch: {"recall@20": recalls[epoch - 1]},
+        epochs=len(recalls),
+        patience=patience,
+        eval_every=eval_every,
+    )
+    done = done or Progress()
+    try:
+        progress = run_stage(
+            stage,
+            State(done.epoch),
+            done,
+            None,
+            save=lambda which, state, progress: saved.append((which, int(state), progress)),
+            save_seconds=0.0,
+            report=reports.append,
+            stop_requested=lambda: len(reports) == stop_at,
+            last_checkpoint=lambda: "THE LAST ONE",
+        )
+    except Interrupted as stop:
+        progress = stop
+    return progress, saved, reports
+
+
+def test_best_and_latest_are_written_together():
+    progress, saved, _ = drive([0.1, 0.3, 0.2])
+    assert (progress.epoch, progress.best_epoch, progress.best_metric) == (3, 2, 0.3)
+    assert [(which, state) for which, state, _ in saved] == [
+        ("best", 1), ("latest", 1), ("best", 2), ("latest", 2), ("latest", 3),
+    ]  # fmt: skip
+
+
+def test_a_tie_keeps_the_earlier_epoch():
+    assert drive([0.3, 0.3])[0].best_epoch == 1
+
+
+def test_patience_counts_epochs_without_a_better_one():
+    assert drive([0.3, 0.1, 0.1, 0.1, 0.9], patience=3)[0].epoch == 4
+
+
+def test_sparse_evaluation_still_evaluates_the_last_epoch():
+    _, _, reports = drive([0.1, 0.2, 0.3, 0.4, 0.5], eval_every=2)
+    assert ["valid" in r for r in reports] == [False, True, False, True, True]
+
+
+def test_interruption_writes_first():
+    stop, saved, _ = drive([0.1, 0.2, 0.3], stop_at=2)
+    assert isinstance(stop, Interrupted) and stop.epoch == 2
+    assert [(which, state) for which, state, _ in saved][-2:] == [("best", 2), ("latest", 2)]
+
+
+def test_resumption_remembers_the_best():
+    done = Progress(2, 1, 0.9, 5.0)
+    progress, saved, _ = drive([0.9, 0.1, 0.5], done=done)
+    assert (progress.epoch, progress.best_epoch, progress.best_metric) == (3, 1, 0.9)
+    assert [which for which, *_ in saved] == ["latest"] and progress.seconds >= 5.0
+
+
+def test_divergence_names_step_term_and_last_checkpoint():
+    bad = {"bpr": jnp.array([1, 1, np.nan, np.nan]), "loss": jnp.array([1, 1, np.nan, np.nan])}
+    with pytest.raises(DivergedError) as caught:
+        drive([0.1, 0.2, 0.3], terms={2: bad})
+    message = str(caught.value)
+    assert "epoch 2, step 3 of 4: loss term 'bpr' is nan" in message and "THE LAST ONE" in message
+
+
+def test_not_finite_parameters_or_metrics_stop_before_anything_is_written():
+    with pytest.raises(DivergedError, match="parameters are not"):
+        drive([0.1], finite=False)
+    with pytest.raises(DivergedError, match="recall@20 is nan"):
+        drive([float("nan")])

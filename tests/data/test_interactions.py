@@ -110,14 +110,14 @@ def test_truncated_features(tmp_path, keep):
     folder = write(tmp_path / "d")
     path = folder / "image_feat.npy"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(InputError, match="image_feat.npy.*truncated"):
+    with pytest.raises(InputError, match=r"image_feat\.npy.*truncated"):
         load_dataset(folder, "tiny")
 
 
 def test_missing_files_are_listed(tmp_path):
     folder = write(tmp_path / "d")
     (folder / "image_feat.npy").unlink()
-    with pytest.raises(InputError, match="has no image_feat.npy.*UATMC_DATA"):
+    with pytest.raises(InputError, match=r"has no image_feat\.npy.*UATMC_DATA"):
         load_dataset(folder, "tiny")
     with pytest.raises(InputError, match="not a folder"):
         load_dataset(tmp_path / "absent", "tiny")

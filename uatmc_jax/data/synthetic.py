@@ -48,7 +48,8 @@ def make_synthetic(
     if n_interactions < CORE * max(n_users, n_items) or n_interactions > n_users * n_items // 4:
         raise ValueError(
             f"n_interactions = {n_interactions} must lie between {CORE} per user and item "
-            f"({CORE * max(n_users, n_items)}) and a quarter of all pairs ({n_users * n_items // 4})"
+            f"({CORE * max(n_users, n_items)}) and a quarter of all pairs "
+            f"({n_users * n_items // 4})"
         )
     rng = np.random.default_rng(seed)
     latents = [_unit_rows(rng.normal(size=(n_items, LATENT_DIM))) for _ in dims]

@@ -102,5 +102,5 @@ sum_neighbours.defvjp(
 
 
 def mean_neighbours(graph: Graph, x: jax.Array) -> jax.Array:
-    """The mean over each node's neighbours, zeros where there are none; shapes as `sum_neighbours`."""
+    """D^-1 A x, the mean over each node's neighbours; shapes and zeros as `sum_neighbours`."""
     return sum_neighbours(graph, x) / jnp.maximum(graph.degrees, 1.0)[:, None]

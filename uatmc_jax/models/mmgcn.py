@@ -32,6 +32,7 @@ class Affine:
     bias: jax.Array
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        """(n, in) to (n, out)."""
         return x @ self.kernel + self.bias
 
 

@@ -15,9 +15,9 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from uatmc_jax.cli import run
+from uatmc_jax.cli import read_settings, run
 from uatmc_jax.models import Params
-from uatmc_jax.settings import Settings, build_model, from_config, open_dataset, raw_dims
+from uatmc_jax.settings import Settings, build_model, open_dataset, raw_dims
 from uatmc_jax.training.epoch import TrainState, steps_per_epoch
 from uatmc_jax.training.objectives import put_on_device
 from uatmc_jax.training.run import peak_memory_mib
@@ -88,7 +88,8 @@ def _time_epochs(stage: Stage, state: TrainState, data, epochs: int) -> list[flo
 def main(argv: list[str]) -> None:
     """Flags in, JSON out."""
     del argv
-    print(json.dumps(measure(from_config(_CONFIG.value), _STAGES.value, _EPOCHS.value), indent=2))
+    settings, _ = read_settings(_CONFIG)
+    print(json.dumps(measure(settings, _STAGES.value, _EPOCHS.value), indent=2))
 
 
 if __name__ == "__main__":

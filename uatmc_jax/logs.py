@@ -63,7 +63,8 @@ def add_scalars(writer: SummaryWriter, record: dict) -> None:
     """One epoch's record as TensorBoard scalars."""
     for group in ("losses", "valid"):
         for name, value in record.get(group, {}).items():
-            writer.add_scalar(f"{group}/{name}", value, record["epoch"])
+            tag = name.replace("@", "_at_")  # "@" is not allowed in a tag
+            writer.add_scalar(f"{group}/{tag}", value, record["epoch"])
     writer.add_scalar("seconds", record["seconds"], record["epoch"])
 
 

@@ -11,9 +11,8 @@ import sys
 from absl import app, flags
 from ml_collections import config_flags
 
-from uatmc_jax.cli import run
+from uatmc_jax.cli import read_settings, run
 from uatmc_jax.report import format_summary
-from uatmc_jax.settings import from_config
 from uatmc_jax.training import train_and_evaluate
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -30,10 +29,10 @@ def main(argv: list[str]) -> None:
     """Flags in, one library call, files out."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-    file = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]
-    workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / pathlib.Path(file).stem)
+    settings, file = read_settings(_CONFIG)
+    workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / file.stem)
     summary = train_and_evaluate(
-        from_config(_CONFIG.value), workdir, resume=_RESUME.value, overwrite=_OVERWRITE.value
+        settings, workdir, resume=_RESUME.value, overwrite=_OVERWRITE.value
     )
     print(format_summary(summary))
     print(f"written to {workdir}", file=sys.stderr)

@@ -1,0 +1,85 @@
+"""The command lines as a user types them."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+def call(*arguments, cwd=ROOT):
+    environment = {k: v for k, v in os.environ.items() if k != "UATMC_DATA"}
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+REFUSED = {
+    "no config": ([], "--config"),
+    "no such config": (["--config=configs/nope.py"], "nope.py"),
+    "unknown preset": (["--config=configs/test.py:draft"], "presets are published, paper"),
+    "unknown field": (["--config=configs/test.py", "--config.pretrain.lamda=1"], "lamda"),
+    "bad value": (["--config=configs/test.py", "--config.adversarial.eps=-1"], "error: config.adv"),
+    "absent data": (
+        ["--config=configs/baby_vbpr.py", "--config.data.root=nowhere"],
+        "error: data: nowhere/baby is not a folder; it should hold baby.inter, image_feat.npy",
+    ),
+    "absent features": (
+        ["--config=configs/baby_vbpr.py", "--config.data.root=@DATA@"],
+        "baby has no image_feat.npy, text_feat.npy",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_mistakes_end_in_one_message_and_write_nothing(name, tmp_path):
+    arguments, message = REFUSED[name]
+    (tmp_path / "data" / "baby").mkdir(parents=True)
+    (tmp_path / "data" / "baby" / "baby.inter").write_text("userID\titemID\tx_label\n0\t0\t0\n")
+    arguments = [a.replace("@DATA@", str(tmp_path / "data")) for a in arguments]
+    workdir = tmp_path / "run"
+    result = call("uatmc_jax.train", *arguments, f"--workdir={workdir}")
+    assert result.returncode not in (0, None)
+    assert message in result.stderr + result.stdout
+    if message.startswith("error:"):
+        assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert not workdir.exists()
+
+
+def test_a_whole_run_prints_a_table_and_refuses_to_be_overwritten(tmp_path):
+    arguments = [
+        "uatmc_jax.train",
+        "--config=configs/test.py",
+        "--config.pretrain.epochs=1",
+        "--config.adversarial.epochs=1",
+        f"--workdir={tmp_path / 'run'}",
+    ]
+    first = call(*arguments)
+    assert first.returncode == 0, first.stderr
+    assert "popularity" in first.stdout and "adversarial (uat_mc)" in first.stdout
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["settings"]["pretrain"]["epochs"] == 1
+    second = call(*arguments)
+    assert second.returncode == 2 and "not empty" in second.stderr
+
+
+def test_statistics_of_written_synthetic_data(tmp_path):
+    folder = tmp_path / "synthetic"
+    written = call("uatmc_jax.data", "--write_synthetic", str(folder))
+    assert written.returncode == 0, written.stderr
+    read = call("uatmc_jax.data", "--json", str(folder))
+    stats = json.loads(read.stdout)
+    assert stats["interactions"]["all"] == 20_000
+    assert stats["fingerprint"] in written.stdout
+    again = call("uatmc_jax.data", "--write_synthetic", str(folder))
+    assert again.returncode == 2 and "exists already" in again.stderr
+    assert call("uatmc_jax.data").returncode == 2

@@ -15,9 +15,10 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from uatmc_jax.cli import read_settings, run
+from uatmc_jax.build import build_model, open_dataset
+from uatmc_jax.cli import run
 from uatmc_jax.models import Params
-from uatmc_jax.settings import Settings, build_model, open_dataset, raw_dims
+from uatmc_jax.settings import Settings, from_flag
 from uatmc_jax.training.epoch import TrainState, steps_per_epoch
 from uatmc_jax.training.objectives import put_on_device
 from uatmc_jax.training.run import peak_memory_mib
@@ -41,7 +42,7 @@ def measure(settings: Settings, stages: list[str], epochs: int) -> dict:
       Settings that matter, the device, and for each stage milliseconds a step.
     """
     dataset = open_dataset(settings.data)
-    model = build_model(settings.model, dataset.n_users, dataset.n_items, raw_dims(dataset))
+    model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
     data = put_on_device(dataset)
     params = init_params(settings, model)
     builders = {"pretrain": pretrain_stage, "adversarial": adversarial_stage}
@@ -60,7 +61,7 @@ def measure(settings: Settings, stages: list[str], epochs: int) -> dict:
     return {
         "dataset": dataset.name,
         "fingerprint": dataset.fingerprint,
-        "feature_dims": raw_dims(dataset),
+        "feature_dims": dataset.raw_dims,
         "model": settings.model.name,
         "defense": settings.adversarial.defense,
         "batch_size": settings.adversarial.batch_size,
@@ -88,7 +89,7 @@ def _time_epochs(stage: Stage, state: TrainState, data, epochs: int) -> list[flo
 def main(argv: list[str]) -> None:
     """Flags in, JSON out."""
     del argv
-    settings, _ = read_settings(_CONFIG)
+    settings, _ = from_flag(_CONFIG)
     print(json.dumps(measure(settings, _STAGES.value, _EPOCHS.value), indent=2))
 
 

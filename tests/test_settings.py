@@ -2,8 +2,9 @@ import pytest
 
 from configs import base
 from tests.conftest import ROOT
+from uatmc_jax.build import open_dataset
 from uatmc_jax.errors import InputError
-from uatmc_jax.settings import from_config, open_dataset, to_dict
+from uatmc_jax.settings import from_config, to_dict
 
 BAD = {
     "model.name": "lightgcn",

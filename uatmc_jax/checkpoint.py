@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 import jax
 import orbax.checkpoint as ocp
 
+from uatmc_jax.build import build_model
 from uatmc_jax.data import Dataset
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Model, Params
-from uatmc_jax.settings import Settings, build_model, from_config, raw_dims, to_dict
+from uatmc_jax.settings import Settings, from_config, to_dict
 
 STAGES = ("pretrain", "adversarial")
 WHICH = ("best", "latest")
@@ -49,7 +50,7 @@ def describe(settings: Settings, dataset: Dataset) -> dict:
         "sizes": {
             "n_users": dataset.n_users,
             "n_items": dataset.n_items,
-            "raw_dims": raw_dims(dataset),
+            "raw_dims": dataset.raw_dims,
         },
     }
 

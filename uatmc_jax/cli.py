@@ -1,32 +1,16 @@
-"""What all entry points share: settings from flags, and mistakes that end in one line."""
+"""What all entry points share: a user's mistake ends in one line, not in a traceback."""
 
 import functools
-import pathlib
 import sys
 from collections.abc import Callable
 
 from absl import flags, logging
-from ml_collections import config_flags
 
 from uatmc_jax.errors import DivergedError, InputError, Interrupted
-from uatmc_jax.settings import Settings, from_config
 
 EXIT_DIVERGED = 1
 EXIT_INPUT_ERROR = 2
 EXIT_INTERRUPTED = 130
-
-
-def read_settings(config: flags.FlagHolder) -> tuple[Settings, pathlib.Path]:
-    """The typed settings of a --config flag, and the path of its file.
-
-    Raises:
-      InputError: no such file, or a value that cannot be used.
-    """
-    name = config_flags.get_config_filename(flags.FLAGS[config.name])
-    path = pathlib.Path(name.partition(":")[0])  # what follows the colon is the preset
-    if not path.is_file():
-        raise InputError(f"--config {path}: no such file. See configs/ for the experiments.")
-    return from_config(config.value), path
 
 
 def run(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], int | None]:

@@ -7,18 +7,17 @@ module reads a ConfigDict.
 import dataclasses
 import difflib
 import math
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
+from absl import flags
+from ml_collections import config_flags
 
 from uatmc_jax.ascent import NORMS
-from uatmc_jax.data import Dataset, load_dataset, make_synthetic
 from uatmc_jax.defense import DEFENSES, LEVELS
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Model, make_mmgcn, make_vbpr
 
 MODELS = ("vbpr", "mmgcn")
 SCHEDULES = ("constant", "cosine")
@@ -259,6 +258,19 @@ def from_config(config: ml_collections.ConfigDict | Mapping) -> Settings:
     return _read(Settings, values, "config")
 
 
+def from_flag(config: flags.FlagHolder) -> tuple[Settings, pathlib.Path]:
+    """The typed settings of a --config flag, and the path of its file.
+
+    Raises:
+      InputError: no such file, or a value that cannot be used.
+    """
+    name = config_flags.get_config_filename(flags.FLAGS[config.name])
+    path = pathlib.Path(name.partition(":")[0])  # what follows the colon is the preset
+    if not path.is_file():
+        raise InputError(f"--config {path}: no such file. See configs/ for the experiments.")
+    return from_config(config.value), path
+
+
 def to_dict(settings: Settings) -> dict[str, Any]:
     """Plain nested dict for JSON; `from_config` reads it back to equal settings."""
     return dataclasses.asdict(settings)
@@ -313,58 +325,3 @@ def _at_least(field: str, value: float, least: float) -> None:
 
 def _positive(field: str, value: float) -> None:
     _require(value > 0, field, value, "a number > 0")
-
-
-DEFAULT_ROOT = "data"
-
-
-def open_dataset(settings: DataSettings) -> Dataset:
-    """Reads or draws the data set a config names.
-
-    Raises:
-      InputError: see `load_dataset`.
-    """
-    if settings.source == "synthetic":
-        return make_synthetic(settings.synthetic_seed)
-    root = settings.root
-    if root == DEFAULT_ROOT:
-        root = os.environ.get("UATMC_DATA", root)
-    return load_dataset(pathlib.Path(root) / settings.name, settings.name, settings.modalities)
-
-
-def build_model(
-    settings: ModelSettings, n_users: int, n_items: int, raw_dims: dict[str, int]
-) -> Model:
-    """The model a config names, for a catalogue of this size.
-
-    Args:
-      settings: the config's `model` section.
-      n_users: |U|.
-      n_items: |I|.
-      raw_dims: ordered {modality: width of its raw features}.
-    """
-    hidden = {m: tuple(settings.hidden.get(m, settings.default_hidden)) for m in raw_dims}
-    shared = (n_users, n_items, raw_dims, hidden, settings.dim, settings.temperature)
-    if settings.name == "vbpr":
-        return make_vbpr(*shared)
-    return make_mmgcn(
-        *shared,
-        latent_dims=dict(settings.latent_dims),
-        n_layers=settings.n_layers,
-        fuse=settings.fuse,
-        train_preference=settings.train_preference,
-    )
-
-
-def raw_dims(dataset: Dataset) -> dict[str, int]:
-    """Ordered {modality: width of its raw features}."""
-    return {m: x.shape[1] for m, x in zip(dataset.modalities, dataset.features, strict=True)}
-
-
-def check_ranking_depth(settings: EvalSettings, dataset: Dataset) -> None:
-    """Raises InputError if a K exceeds the number of items."""
-    if max(settings.ks) > dataset.n_items:
-        raise InputError(
-            f"config.eval.ks = {settings.ks}: K = {max(settings.ks)} exceeds the {dataset.n_items} "
-            f"items of data set '{dataset.name}'. Use smaller K."
-        )

@@ -11,8 +11,9 @@ import sys
 from absl import app, flags
 from ml_collections import config_flags
 
-from uatmc_jax.cli import read_settings, run
+from uatmc_jax.cli import run
 from uatmc_jax.report import format_summary
+from uatmc_jax.settings import from_flag
 from uatmc_jax.training import train_and_evaluate
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -29,7 +30,7 @@ def main(argv: list[str]) -> None:
     """Flags in, one library call, files out."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-    settings, file = read_settings(_CONFIG)
+    settings, file = from_flag(_CONFIG)
     workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / file.stem)
     summary = train_and_evaluate(
         settings, workdir, resume=_RESUME.value, overwrite=_OVERWRITE.value

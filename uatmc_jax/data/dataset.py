@@ -41,6 +41,11 @@ class Dataset:
         """The split called "train", "valid" or "test"."""
         return {"train": self.train, "valid": self.valid, "test": self.test}[name]
 
+    @property
+    def raw_dims(self) -> dict[str, int]:
+        """Ordered {modality: width of its features}."""
+        return {m: x.shape[1] for m, x in zip(self.modalities, self.features, strict=True)}
+
     @functools.cached_property
     def item_counts(self) -> np.ndarray:
         """(n_items,) interactions of each item, all splits counted."""

@@ -16,19 +16,12 @@ from typing import Any, NamedTuple
 import jax
 
 from uatmc_jax import checkpoint, logs
+from uatmc_jax.build import build_model, open_dataset
 from uatmc_jax.data import CSR, Dataset, make_csr, warm
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Model, Params
 from uatmc_jax.ranking import make_plan
-from uatmc_jax.settings import (
-    Settings,
-    build_model,
-    check_ranking_depth,
-    from_config,
-    open_dataset,
-    raw_dims,
-    to_dict,
-)
+from uatmc_jax.settings import EvalSettings, Settings, from_config, to_dict
 from uatmc_jax.training.epoch import TrainState
 from uatmc_jax.training.evaluation import Measure, make_measure, popularity_metrics
 from uatmc_jax.training.objectives import DeviceData, put_on_device
@@ -82,12 +75,12 @@ def train_and_evaluate(
     workdir = pathlib.Path(workdir)
     _check_workdir(settings, workdir, resume=resume, overwrite=overwrite)
     dataset = open_dataset(settings.data)
-    check_ranking_depth(settings.eval, dataset)
+    _check_ranking_depth(settings.eval, dataset)
     held_out = {
         split: make_csr(warm(dataset.split(split), dataset), dataset.n_users)
         for split in ("valid", "test")
     }
-    model = build_model(settings.model, dataset.n_users, dataset.n_items, raw_dims(dataset))
+    model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
     params = _first_params(settings, model, dataset)
     done = {stage: Progress() for stage in checkpoint.STAGES}
     if resume:
@@ -248,6 +241,14 @@ def _check_same_settings(settings: Settings, path: pathlib.Path) -> None:
         raise InputError(
             f"{path}: the run there has another {', '.join(f'config.{f}' for f in changed)}. "
             "Resume with the same config, or use another --workdir."
+        )
+
+
+def _check_ranking_depth(settings: EvalSettings, dataset: Dataset) -> None:
+    if max(settings.ks) > dataset.n_items:
+        raise InputError(
+            f"config.eval.ks = {settings.ks}: K = {max(settings.ks)} exceeds the {dataset.n_items} "
+            f"items of data set '{dataset.name}'. Use smaller K."
         )
 
 

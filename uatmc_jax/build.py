@@ -1,0 +1,48 @@
+"""What settings name, made: the data set and the model."""
+
+import os
+import pathlib
+
+from uatmc_jax.data import Dataset, load_dataset, make_synthetic
+from uatmc_jax.models import Model, make_mmgcn, make_vbpr
+from uatmc_jax.settings import DataSettings, ModelSettings
+
+DEFAULT_ROOT = "data"
+
+
+def open_dataset(settings: DataSettings) -> Dataset:
+    """Reads or draws the data set a config names.
+
+    Raises:
+      InputError: see `load_dataset`.
+    """
+    if settings.source == "synthetic":
+        return make_synthetic(settings.synthetic_seed)
+    root = settings.root
+    if root == DEFAULT_ROOT:
+        root = os.environ.get("UATMC_DATA", root)
+    return load_dataset(pathlib.Path(root) / settings.name, settings.name, settings.modalities)
+
+
+def build_model(
+    settings: ModelSettings, n_users: int, n_items: int, raw_dims: dict[str, int]
+) -> Model:
+    """The model a config names, for a catalogue of this size.
+
+    Args:
+      settings: the config's `model` section.
+      n_users: |U|.
+      n_items: |I|.
+      raw_dims: ordered {modality: width of its raw features}.
+    """
+    hidden = {m: tuple(settings.hidden.get(m, settings.default_hidden)) for m in raw_dims}
+    shared = (n_users, n_items, raw_dims, hidden, settings.dim, settings.temperature)
+    if settings.name == "vbpr":
+        return make_vbpr(*shared)
+    return make_mmgcn(
+        *shared,
+        latent_dims=dict(settings.latent_dims),
+        n_layers=settings.n_layers,
+        fuse=settings.fuse,
+        train_preference=settings.train_preference,
+    )

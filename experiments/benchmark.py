@@ -12,12 +12,12 @@ import platform
 import time
 
 import jax
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
 from uatmc_jax.build import build_model, open_dataset
-from uatmc_jax.cli import run
-from uatmc_jax.models import Params
+from uatmc_jax.cli import start
+from uatmc_jax.models import Modal, Params
 from uatmc_jax.settings import Settings, from_flag
 from uatmc_jax.training.epoch import TrainState, steps_per_epoch
 from uatmc_jax.training.objectives import put_on_device
@@ -73,7 +73,7 @@ def measure(settings: Settings, stages: list[str], epochs: int) -> dict:
     }
 
 
-def _no_validation(params: Params) -> dict[str, jax.Array]:
+def _no_validation(params: Params, z: Modal | None) -> dict[str, jax.Array]:
     return {}
 
 
@@ -95,4 +95,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(run(main))
+    start(main)

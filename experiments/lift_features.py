@@ -11,9 +11,9 @@ import dataclasses
 import pathlib
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
-from uatmc_jax.cli import run
+from uatmc_jax.cli import start
 from uatmc_jax.data import load_dataset, write_dataset
 from uatmc_jax.errors import InputError
 
@@ -42,4 +42,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(run(main))
+    start(main)

@@ -41,7 +41,12 @@ def test_equals_brute_force_with_ties_in_any_blocks(seed, sizes, blocks, many_ti
     for u in range(n_users):
         np.testing.assert_array_equal(got[u, : unseen[u]], expected[u, : min(k, unseen[u])])
     relevant = make_csr(held_out, n_users)
-    metrics = evaluate(jnp.asarray(user), jnp.asarray(item), plan, relevant, (1, 3))
+    # A second split, to see that they are kept apart.
+    everyone = make_csr(make_interactions([(0, orders[0][1])]), n_users)
+    metrics, other = evaluate(
+        jnp.asarray(user), jnp.asarray(item), plan, [relevant, everyone], (1, 3)
+    )
+    assert float(other["recall@3"]) == (orders[0][1] in expected[0, :3])
     wanted = oracles.ranking_metrics(expected, held_out, (1, 3))
     assert metrics.keys() == wanted.keys()
     for name, value in wanted.items():
@@ -61,9 +66,14 @@ def test_block_sizes_bound_the_memory(dataset):
     """No intermediate of the compiled ranking is larger than a block of scores."""
     plan = make_plan(dataset.train, dataset.n_users, dataset.n_items, 4, 10)
     user, item = jnp.ones((dataset.n_users, 2)), jnp.ones((dataset.n_items, 2))
-    jaxpr = jax.make_jaxpr(lambda u, i, p: top_k(u, i, p, 3))(user, item, plan)
-    sizes = [v.aval.size for e in all_equations(jaxpr.jaxpr) for v in e.outvars]
-    assert max(sizes) < dataset.n_users * dataset.n_items / 4
+    relevant = make_csr(dataset.test, dataset.n_users)
+    for function in (
+        lambda u, i, p: top_k(u, i, p, 3),
+        lambda u, i, p: evaluate(u, i, p, [relevant], (3,)),
+    ):
+        jaxpr = jax.make_jaxpr(function)(user, item, plan)
+        sizes = [v.aval.size for e in all_equations(jaxpr.jaxpr) for v in e.outvars]
+        assert max(sizes) < dataset.n_users * dataset.n_items / 4
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -71,5 +81,5 @@ def test_not_finite_embeddings_score_nan_not_perfect(dataset, bad):
     plan = make_plan(dataset.train, dataset.n_users, dataset.n_items)
     user = jnp.ones((dataset.n_users, 2)).at[3, 0].set(bad)
     relevant = make_csr(dataset.test, dataset.n_users)
-    metrics = evaluate(user, jnp.ones((dataset.n_items, 2)), plan, relevant, (5,))
+    (metrics,) = evaluate(user, jnp.ones((dataset.n_items, 2)), plan, [relevant], (5,))
     assert all(np.isnan(value) for value in metrics.values())

@@ -11,6 +11,9 @@ BAD = {
     "model.dim": 0,
     "model.fuse": "False",
     "model.n_layers": 0,
+    "model.hidden.visual": (0,),
+    "model.latent_dims.visual": -3,
+    "eval.every": 101,
     "seed": -1,
     "data.source": "csv",
     "data.modalities": (),
@@ -32,7 +35,6 @@ BAD = {
     "adversarial.steps": 0,
     "adversarial.step_size": 0.0,
     "eval.ks": (5, 10),
-    "eval.every": 0,
     "checkpoint.every_seconds": -1.0,
 }
 
@@ -40,8 +42,7 @@ BAD = {
 @pytest.mark.parametrize("field", BAD)
 def test_bad_values_are_refused_by_name(config, field):
     config.update_from_flattened_dict({field: BAD[field]})
-    name = field.removeprefix("pretrain.") if "optimizer" in field else field
-    with pytest.raises(InputError, match=f"config\\..*{name.split('.')[-1]}"):
+    with pytest.raises(InputError, match=f"config.{field}"):
         from_config(config)
 
 

@@ -3,10 +3,12 @@
     WORKDIR/checkpoints/STAGE/WHICH/EPOCH/{params,training,meta}
 
 STAGE is "pretrain" or "adversarial"; WHICH is "best" (by validation recall@20)
-or "latest". Each keeps one epoch; orbax writes beside it and renames, so a
-kill leaves either the old one or the new one. `params` is always the whole
-model; `training` holds the optimiser's state, the epoch and the key; `meta` is
-JSON: settings, sizes, the data's fingerprint and the stage's progress.
+or "latest". A new epoch is written beside the old one and renamed, so a kill
+leaves one or the other. "best" keeps its previous epoch too: a kill between
+writing "best" and "latest" must be able to fall back on both as they were.
+`params` is always the whole model; `training` holds the optimiser's state, the
+epoch and the key; `meta` is JSON: settings, sizes, the data's fingerprint and
+the stage's progress.
 """
 
 import pathlib
@@ -74,9 +76,6 @@ def save(
 ) -> None:
     """Writes one checkpoint; the previous one goes once this one is complete.
 
-    An epoch that is there already is left alone: a resumed run repeats its
-    numbers exactly.
-
     Args:
       workdir: the run's folder.
       stage: one of `STAGES`.
@@ -85,10 +84,9 @@ def save(
       training: pytree of arrays that training needs to go on.
       meta: JSON values; meta["epoch"] names the checkpoint.
     """
-    with _manager(folder(workdir, stage, which)) as manager:
-        if meta["epoch"] in manager.all_steps():
-            return
-        manager.save(
+    path = folder(workdir, stage, which)
+    with _manager(path) as manager:
+        written = manager.save(
             meta["epoch"],
             args=ocp.args.Composite(
                 params=ocp.args.StandardSave(params),
@@ -96,6 +94,17 @@ def save(
                 meta=ocp.args.JsonSave(meta),
             ),
         )
+    if not written:
+        raise RuntimeError(f"{path}: epoch {meta['epoch']} is not newer than what is there")
+
+
+def drop_later(workdir: pathlib.Path, stage: str, epoch: int) -> None:
+    """Deletes "best" checkpoints past `epoch`, which a resumed run writes again."""
+    path = folder(workdir, stage, "best")
+    if path.is_dir():
+        with _manager(path) as manager:
+            for later in [step for step in manager.all_steps() if step > epoch]:
+                manager.delete(later)
 
 
 def load_meta(workdir: pathlib.Path, stage: str, which: str) -> dict:
@@ -184,14 +193,20 @@ def check_data(meta: dict, dataset: Dataset, workdir: pathlib.Path) -> None:
 
 def _manager(path: pathlib.Path) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=1, create=True, enable_async_checkpointing=False
+        max_to_keep=2 if path.name == "best" else 1,
+        create=True,
+        enable_async_checkpointing=False,
     )
     return ocp.CheckpointManager(path, options=options)
 
 
 def shapes(tree: PyTree) -> PyTree:
-    """The tree with every array replaced by its shape and type."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+    """The tree with every array replaced by its shape and type, to be put on this device.
+
+    Without a device orbax would want the one the checkpoint was written on.
+    """
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), tree)
 
 
 def _load(workdir: pathlib.Path, stage: str, which: str, **items: Any) -> Any:
@@ -209,5 +224,5 @@ def _load(workdir: pathlib.Path, stage: str, which: str, **items: Any) -> Any:
         raise InputError(
             f"{path / str(epoch)}: the checkpoint cannot be read; it is damaged or of another "
             f"model ({type(error).__name__}: {str(error).splitlines()[0][:300]}). "
-            "Delete the folder to fall back on an earlier state, or train anew."
+            "Restore it from a copy, or train anew."
         ) from error

@@ -4,7 +4,7 @@ import functools
 import sys
 from collections.abc import Callable
 
-from absl import flags, logging
+from absl import app, flags, logging
 
 from uatmc_jax.errors import DivergedError, InputError, Interrupted
 
@@ -13,30 +13,48 @@ EXIT_INPUT_ERROR = 2
 EXIT_INTERRUPTED = 130
 
 
-def run(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], int | None]:
-    """Wraps an absl `main`.
+def start(main: Callable[[list[str]], int | None]) -> None:
+    """Runs an absl `main` and exits.
 
-    An InputError or DivergedError is printed as `error: ...`, and exits with 2
-    or 1; an interruption says how to go on, and exits with 130.
+    A mistake in a flag, a config, the data or a path is printed as `error: ...`
+    and exits with 2; values that are not finite exit with 1; an interruption
+    says how to go on and exits with 130.
     """
+    app.run(_guard(main), flags_parser=_parse_flags)
 
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        sys.exit(_fail(f"{error} Pass --help for the flags."))
+    # A config file is the user's code: whatever it raises is about the config.
+    except Exception as error:
+        sys.exit(_fail(f"--config: {error}".splitlines()[0]))
+
+
+def _guard(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], int | None]:
     @functools.wraps(main)
-    def wrapped(argv: list[str]) -> int | None:
+    def guarded(argv: list[str]) -> int | None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # orbax logs every file it touches
         try:
             return main(argv)
         except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return EXIT_INPUT_ERROR
+            return _fail(str(error))
+        except OSError as error:
+            return _fail(f"{error}. Check the path, its permissions and the space left.")
         except DivergedError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return EXIT_DIVERGED
+            return _fail(str(error), EXIT_DIVERGED)
         except Interrupted as stop:
             print(f"{stop}; saved. Go on with the same command and --resume", file=sys.stderr)
-            return EXIT_INTERRUPTED
         except KeyboardInterrupt:
             print("interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
-            return EXIT_INTERRUPTED
+        return EXIT_INTERRUPTED
 
-    return wrapped
+    return guarded
+
+
+def _fail(message: str, code: int = EXIT_INPUT_ERROR) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code

@@ -19,8 +19,9 @@ import jax.numpy as jnp
 
 from uatmc_jax import ascent
 from uatmc_jax.losses import bpr_loss, gradient_alignment
-from uatmc_jax.models import Batch, Graph, Modal, Model, encode_changed, select, take
+from uatmc_jax.models import Batch, Graph, Modal, Model, encode_changed, select
 from uatmc_jax.models.protocol import PyTree
+from uatmc_jax.numerics import take
 
 DEFENSES = ("none", "uat", "uat_mc")
 LEVELS = ("projected", "feature")

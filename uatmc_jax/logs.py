@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from uatmc_jax.errors import InputError
+
 METRICS_FILE = "metrics.jsonl"
 
 
@@ -37,8 +39,13 @@ def read_records(workdir: pathlib.Path) -> list[dict]:
     path = workdir / METRICS_FILE
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise InputError(f"{path}, line {number}: not JSON ({error}). Delete it.") from None
+    return records
 
 
 def keep_records(workdir: pathlib.Path, epochs: dict[str, int]) -> None:

@@ -1,7 +1,7 @@
 """Full ranking of all items for all users in bounded memory, and its metrics (Section 6).
 
-Memory is block_users x block_items scores, whatever the catalogue. Equal
-scores rank by item id, the smaller first.
+Beside the embeddings, memory is block_users x block_items scores, whatever the
+catalogue. Equal scores rank by item id, the smaller first.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from uatmc_jax.data import CSR, Interactions, contains, degrees, make_csr
-
-METRICS = ("recall", "ndcg", "precision", "map")
+from uatmc_jax.numerics import take
 
 
 @flax.struct.dataclass
@@ -84,47 +83,56 @@ def top_k(user: jax.Array, item: jax.Array, plan: RankingPlan, k: int) -> jax.Ar
       (|U|, k) int32 item ids, best first. A user with fewer than k unseen
       items gets seen ones, or |I|, at the end.
     """
+    ranked = jax.lax.map(lambda first: _rank_block(user, item, plan, k, first), _starts(plan))
+    return ranked.reshape(-1, k)[: plan.n_users]
+
+
+def _starts(plan: RankingPlan) -> jax.Array:
+    return jnp.arange(0, plan.n_users, plan.block_users, dtype=jnp.int32)
+
+
+def _rank_block(
+    user: jax.Array, item: jax.Array, plan: RankingPlan, k: int, first_user: jax.Array
+) -> jax.Array:
+    """(block_users, k) best unseen items of the users from `first_user` on."""
     n_blocks = -(-plan.n_items // plan.block_items)
     item = jnp.pad(item, ((0, n_blocks * plan.block_items - plan.n_items), (0, 0)))
     item_blocks = item.reshape(n_blocks, plan.block_items, -1)
+    rows = first_user + jnp.arange(plan.block_users)
+    vectors = user.at[rows].get(mode="clip")
+    entry = plan.seen.indptr[first_user]
+    slots = (entry,), (plan.block_seen,)
+    masked_rows = jax.lax.dynamic_slice(plan.seen_users, *slots) - first_user
+    masked_items = jax.lax.dynamic_slice(plan.seen_items, *slots)
 
-    def rank_users(first_user: jax.Array) -> jax.Array:
-        rows = first_user + jnp.arange(plan.block_users)
-        vectors = user.at[rows].get(mode="clip")
-        entry = plan.seen.indptr[first_user]
-        slots = (entry,), (plan.block_seen,)
-        masked_rows = jax.lax.dynamic_slice(plan.seen_users, *slots) - first_user
-        masked_items = jax.lax.dynamic_slice(plan.seen_items, *slots)
+    def merge(best, inputs):
+        first_item, block = inputs
+        ids = first_item + jnp.arange(plan.block_items)
+        scores = jnp.where(ids < plan.n_items, vectors @ block.T, -jnp.inf)
+        columns = masked_items - first_item
+        # A negative index would wrap around; one past the end is dropped.
+        columns = jnp.where(columns < 0, plan.block_items, columns)
+        scores = scores.at[masked_rows, columns].set(-jnp.inf, mode="drop")
+        values, places = jax.lax.top_k(scores, min(k, plan.block_items))
+        # Earlier blocks come first, so that ties keep the smaller id.
+        values = jnp.concatenate([best[0], values], axis=1)
+        found = jnp.concatenate([best[1], ids[places]], axis=1)
+        values, places = jax.lax.top_k(values, k)
+        return (values, jnp.take_along_axis(found, places, axis=1)), None
 
-        def merge(best, inputs):
-            first_item, block = inputs
-            ids = first_item + jnp.arange(plan.block_items)
-            scores = jnp.where(ids < plan.n_items, vectors @ block.T, -jnp.inf)
-            columns = masked_items - first_item
-            # A negative index would wrap around; one past the end is dropped.
-            columns = jnp.where(columns < 0, plan.block_items, columns)
-            scores = scores.at[masked_rows, columns].set(-jnp.inf, mode="drop")
-            values, places = jax.lax.top_k(scores, min(k, plan.block_items))
-            # Earlier blocks come first, so that ties keep the smaller id.
-            values = jnp.concatenate([best[0], values], axis=1)
-            found = jnp.concatenate([best[1], ids[places]], axis=1)
-            values, places = jax.lax.top_k(values, k)
-            return (values, jnp.take_along_axis(found, places, axis=1)), None
-
-        start = (
-            jnp.full((plan.block_users, k), -jnp.inf, user.dtype),
-            jnp.full((plan.block_users, k), plan.n_items, jnp.int32),
-        )
-        first_items = jnp.arange(n_blocks, dtype=jnp.int32) * plan.block_items
-        (_, ids), _ = jax.lax.scan(merge, start, (first_items, item_blocks))
-        return ids
-
-    starts = jnp.arange(0, plan.n_users, plan.block_users, dtype=jnp.int32)
-    return jax.lax.map(rank_users, starts).reshape(-1, k)[: plan.n_users]
+    start = (
+        jnp.full((plan.block_users, k), -jnp.inf, user.dtype),
+        jnp.full((plan.block_users, k), plan.n_items, jnp.int32),
+    )
+    first_items = jnp.arange(n_blocks, dtype=jnp.int32) * plan.block_items
+    (_, ids), _ = jax.lax.scan(merge, start, (first_items, item_blocks))
+    return ids
 
 
-def ranking_metrics(ranked: jax.Array, relevant: CSR, ks: Sequence[int]) -> dict[str, jax.Array]:
-    """Means over the users who have a relevant item.
+def user_metrics(
+    ranked: jax.Array, users: jax.Array, relevant: CSR, ks: Sequence[int]
+) -> dict[str, jax.Array]:
+    """Metrics of each user; 0 for one without a relevant item.
 
     With rel_j whether the j-th ranked item is relevant and n_u the number of
     relevant items, for each K:
@@ -133,18 +141,17 @@ def ranking_metrics(ranked: jax.Array, relevant: CSR, ks: Sequence[int]) -> dict
     map = sum_j rel_j precision@j / min(n_u, K).
 
     Args:
-      ranked: (|U|, at least max(ks)) item ids, best first.
+      ranked: (n, at least max(ks)) item ids, best first.
+      users: (n,) whose they are.
       relevant: held-out items by user.
       ks: the K.
 
     Returns:
-      {"recall@10": scalar, ...}.
+      {"recall@10": (n,), ...}.
     """
-    n_users, depth = ranked.shape
-    users = jnp.arange(n_users)
+    depth = ranked.shape[1]
     hits = contains(relevant, users[:, None], ranked).astype(jnp.float32)
-    n_relevant = degrees(relevant)
-    counted = (n_relevant > 0).astype(jnp.float32)
+    n_relevant = take(degrees(relevant), users)
     ranks = jnp.arange(1, depth + 1, dtype=jnp.float32)
     discounts = 1.0 / jnp.log2(ranks + 1.0)
     ideal = jnp.cumsum(discounts)
@@ -154,30 +161,55 @@ def ranking_metrics(ranked: jax.Array, relevant: CSR, ks: Sequence[int]) -> dict
     results = {}
     for k in ks:
         reachable = jnp.clip(n_relevant, 1, k)
-        by_user = {
-            "recall": found[:, k - 1] / jnp.maximum(n_relevant, 1),
-            "ndcg": gains[:, k - 1] / ideal[reachable - 1],
-            "precision": found[:, k - 1] / k,
-            "map": precisions[:, k - 1] / reachable,
+        results |= {
+            f"recall@{k}": found[:, k - 1] / jnp.maximum(n_relevant, 1),
+            f"ndcg@{k}": gains[:, k - 1] / ideal[reachable - 1],
+            f"precision@{k}": found[:, k - 1] / k,
+            f"map@{k}": precisions[:, k - 1] / reachable,
         }
-        for name in METRICS:
-            mean = jnp.sum(by_user[name] * counted) / jnp.sum(counted)
-            results[f"{name}@{k}"] = mean
     return results
 
 
 def evaluate(
-    user: jax.Array, item: jax.Array, plan: RankingPlan, relevant: CSR, ks: Sequence[int]
-) -> dict[str, jax.Array]:
-    """Ranks and scores in one call; NaN throughout if an embedding is not finite.
+    user: jax.Array,
+    item: jax.Array,
+    plan: RankingPlan,
+    held_out: Sequence[CSR],
+    ks: Sequence[int],
+) -> list[dict[str, jax.Array]]:
+    """Ranks once and scores against each held-out split.
 
     Args:
       user: (|U|, D) embeddings.
       item: (|I|, D) embeddings.
       plan: from `make_plan`.
-      relevant: held-out items by user.
+      held_out: relevant items by user, one CSR a split.
       ks: the K, each at most |I|.
+
+    Returns:
+      For each split {"recall@10": scalar, ...}, means of `user_metrics` over
+      the users with a relevant item; NaN throughout if an embedding is not finite.
     """
-    metrics = ranking_metrics(top_k(user, item, plan, max(ks)), relevant, ks)
+
+    def block_sums(first_user: jax.Array) -> list[dict[str, jax.Array]]:
+        users = first_user + jnp.arange(plan.block_users)
+        real = users < plan.n_users
+        ranked = _rank_block(user, item, plan, max(ks), first_user)
+        users = jnp.minimum(users, plan.n_users - 1)
+        return [
+            {
+                name: jnp.sum(jnp.where(real, values, 0.0))
+                for name, values in user_metrics(ranked, users, relevant, ks).items()
+            }
+            for relevant in held_out
+        ]
+
     finite = jnp.isfinite(user).all() & jnp.isfinite(item).all()
-    return {name: jnp.where(finite, value, jnp.nan) for name, value in metrics.items()}
+    sums = jax.lax.map(block_sums, _starts(plan))
+    return [
+        {
+            name: jnp.where(finite, jnp.sum(values) / jnp.sum(degrees(relevant) > 0), jnp.nan)
+            for name, values in split.items()
+        }
+        for split, relevant in zip(sums, held_out, strict=True)
+    ]

@@ -43,7 +43,12 @@ class DataSettings:
 
     def __post_init__(self):
         _one_of("data.source", self.source, ("mmrec", "synthetic"))
-        _require(bool(self.modalities), "data.modalities", self.modalities, "at least one entry")
+        _require(
+            len(self.modalities) > 0 and all(isinstance(m, str) for m in self.modalities),
+            "data.modalities",
+            self.modalities,
+            "at least one 'name:file.npy'",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +82,11 @@ class ModelSettings:
         _one_of("model.fuse", self.fuse, ("concat", "add"))
         _at_least("model.dim", self.dim, 1)
         _at_least("model.n_layers", self.n_layers, 1)
+        for name, widths in {**self.hidden, "default": self.default_hidden}.items():
+            right = isinstance(widths, tuple) and all(_is_count(w) for w in widths)
+            _require(right, f"model.hidden.{name}", widths, "a tuple of positive integers")
+        for name, width in self.latent_dims.items():
+            _require(_is_count(width), f"model.latent_dims.{name}", width, "a positive integer")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,9 +210,7 @@ class EvalSettings:
 
     def __post_init__(self):
         _require(
-            len(self.ks) > 0
-            and all(isinstance(k, int) and k > 0 for k in self.ks)
-            and 20 in self.ks,
+            len(self.ks) > 0 and all(_is_count(k) for k in self.ks) and 20 in self.ks,
             "eval.ks",
             self.ks,
             "positive integers, 20 among them",
@@ -239,7 +247,16 @@ class Settings:
     checkpoint: CheckpointSettings
 
     def __post_init__(self):
-        _at_least("seed", self.seed, 0)
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "an integer in [0, 2^32)")
+        for name in ("pretrain", "adversarial"):
+            patience = getattr(self, name).patience
+            # Else a stage could stop before its first evaluation.
+            _require(
+                patience >= self.eval.every,
+                f"{name}.patience",
+                patience,
+                f"at least config.eval.every = {self.eval.every}",
+            )
         if self.adversarial.defense == "uat_mc" and len(self.data.modalities) < 2:
             raise InputError(
                 "config.adversarial.defense = 'uat_mc' aligns the gradients of two or more "
@@ -268,7 +285,12 @@ def from_flag(config: flags.FlagHolder) -> tuple[Settings, pathlib.Path]:
     path = pathlib.Path(name.partition(":")[0])  # what follows the colon is the preset
     if not path.is_file():
         raise InputError(f"--config {path}: no such file. See configs/ for the experiments.")
-    return from_config(config.value), path
+    try:
+        return from_config(config.value), path
+    except InputError:
+        raise
+    except Exception as error:  # ml_collections holds back what get_config() raised until now
+        raise InputError(f"--config {name}: {error}") from error
 
 
 def to_dict(settings: Settings) -> dict[str, Any]:
@@ -279,16 +301,24 @@ def to_dict(settings: Settings) -> dict[str, Any]:
 def _read(kind: type, values: Any, path: str) -> Any:
     if not isinstance(values, Mapping):
         raise InputError(f"{path} = {values!r}: wanted a section with fields.")
-    fields = {field.name: field.type for field in dataclasses.fields(kind)}
+    declared = dataclasses.fields(kind)
+    fields = {field.name: field.type for field in declared}
     for name in values:
         if name not in fields:
             close = difflib.get_close_matches(name, fields, n=1)
             hint = f" Did you mean '{close[0]}'?" if close else f" Fields: {', '.join(fields)}."
             raise InputError(f"{path}.{name}: no such field.{hint}")
-    missing = [name for name in fields if name not in values]
+    # A field added after a checkpoint was written has a default, so that it still reads.
+    needed = [field.name for field in declared if field.default is dataclasses.MISSING]
+    missing = [name for name in needed if name not in values]
     if missing:
         raise InputError(f"{path}.{missing[0]} is missing. configs/base.py has every field.")
-    return kind(**{n: _cast(fields[n], values[n], f"{path}.{n}") for n in fields})
+    typed = {name: _cast(fields[name], value, f"{path}.{name}") for name, value in values.items()}
+    try:
+        return kind(**typed)
+    except InputError as error:
+        # The optimiser's section occurs in both stages and does not know in which it is.
+        raise InputError(str(error).replace("config.optimizer", path)) from None
 
 
 def _cast(kind: Any, value: Any, path: str) -> Any:
@@ -313,6 +343,10 @@ def _cast(kind: Any, value: Any, path: str) -> Any:
 def _require(right: bool, field: str, value: Any, wanted: str) -> None:
     if not right:
         raise InputError(f"config.{field} = {value!r}: wanted {wanted}.")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _one_of(field: str, value: str, choices: tuple[str, ...]) -> None:

@@ -8,10 +8,11 @@ python -m uatmc_jax.train --config configs/baby_vbpr.py --resume
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
-from uatmc_jax.cli import run
+from uatmc_jax.cli import start
+from uatmc_jax.errors import InputError
 from uatmc_jax.report import format_summary
 from uatmc_jax.settings import from_flag
 from uatmc_jax.training import train_and_evaluate
@@ -29,7 +30,7 @@ _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the run in the workd
 def main(argv: list[str]) -> None:
     """Flags in, one library call, files out."""
     if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+        raise InputError(f"unexpected arguments: {' '.join(argv[1:])}. Flags start with --.")
     settings, file = from_flag(_CONFIG)
     workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / file.stem)
     summary = train_and_evaluate(
@@ -41,4 +42,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(run(main))
+    start(main)

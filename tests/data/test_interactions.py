@@ -44,6 +44,8 @@ ROWS = {
     "empty split": (GOOD.replace("2\t2", "2\t1"), ["test split (x_label 2) is empty"]),
     "no rows": ("userID\titemID\tx_label\n", ["no interactions"]),
     "empty file": ("", ["0 columns named 'userID'"]),
+    "blank line": (GOOD.replace("0\t1\t1\n", "\n0\t1\t1\n"), ["line 3", "blank line"]),
+    "ids never renumbered": (GOOD + "5000000\t0\t0\n", ["line 6", "userID 5000000", "3 users"]),
     "user with all items": (GOOD + "2\t0\t0\n2\t1\t0\n2\t2\t0\n", ["user 2", "all 3 items"]),
 }
 

@@ -244,6 +244,43 @@ def test_models_without_a_cheap_path_give_the_same_rows():
     assert_trees_close(rows["cheap"], rows["dense"], 1e-6)
 
 
+def test_an_item_without_features_does_not_blow_up_the_gradient():
+    """Zero features and zero biases project to zero, where normalising has no derivative."""
+    c = case("vbpr", 2, None)
+    params = c.model.init(jax.random.key(0))
+    weights = PretrainWeights(0.3, 0.7)
+
+    def largest(features):
+        data = c.data.replace(features=features)
+        gradient = jax.grad(
+            lambda p: pretrain_objective(c.model, p, data, weights, 0, c.batch, jax.random.key(0))[
+                0
+            ]
+        )(params)
+        return max(float(jnp.abs(g).max()) for g in jax.tree.leaves(gradient))
+
+    empty = tuple(x.at[2].set(0.0) for x in c.features)
+    assert not c.model.project(params.projectors, empty)[0][2].any()
+    assert largest(empty) < 10 * largest(c.features)
+
+
+def test_blocks_of_the_catalogue_project_alike(monkeypatch):
+    from uatmc_jax.training import objectives
+
+    c = case("vbpr", 2, None)
+
+    def total(params):
+        z = objectives.project_all(c.model, params, c.features)
+        return sum(jnp.sum(jnp.sin(3 * x)) for x in z), z
+
+    whole, gradient = jax.value_and_grad(total, has_aux=True)(c.params)
+    for block in (4, 5):
+        monkeypatch.setattr(objectives, "PROJECTION_BLOCK", block)
+        cut, cut_gradient = jax.value_and_grad(total, has_aux=True)(c.params)
+        assert_trees_close(whole, cut, 1e-6)
+        assert_trees_close(gradient.projectors, cut_gradient.projectors, 1e-5)
+
+
 @pytest.mark.parametrize("nce_items", [0, 4])
 def test_row_path_of_pretraining_equals_the_whole_catalogue(nce_items):
     """On a catalogue larger than the batch only the rows in play are projected."""

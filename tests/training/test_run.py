@@ -81,7 +81,10 @@ def test_restored_model_scores_as_reported(finished, small_data):
         plan = run_module.make_plan(small_data.train, small_data.n_users, small_data.n_items)
         measure = run_module.make_measure(restored.model, data, plan, (20,))
         held_out = run_module.make_csr(small_data.test, small_data.n_users)
-        got = float(measure(restored.params, held_out)["recall@20"])
+        z = restored.model.project(restored.params.projectors, data.features)
+        for known in (None, z):  # projected afresh, or given
+            (metrics,) = measure(restored.params, known, [held_out])
+        got = float(metrics["recall@20"])
         assert got == pytest.approx(summary["stages"][stage]["test"]["recall@20"], abs=1e-7)
 
 
@@ -161,6 +164,28 @@ def test_killed_run_resumes_to_the_same_bits(config, tmp_path):
     assert_same_parameters(tmp_path / "whole", tmp_path / "killed")
 
 
+@pytest.mark.parametrize("writes", [1, 2, 3, 5, 7])
+def test_a_crash_between_any_two_writes_loses_nothing(
+    finished, config, tmp_path, monkeypatch, writes
+):
+    """Odd numbers of writes leave "best" newer than "latest"."""
+    config.checkpoint.every_seconds = 0.0
+    save, calls = checkpoint.save, []
+
+    def crashing(*arguments):
+        if len(calls) == writes:
+            raise SystemExit("crash")
+        calls.append(arguments)
+        save(*arguments)
+
+    monkeypatch.setattr(checkpoint, "save", crashing)
+    with pytest.raises(SystemExit, match="crash"):
+        train_and_evaluate(from_config(config), tmp_path / "run")
+    monkeypatch.setattr(checkpoint, "save", save)
+    train_and_evaluate(from_config(config), tmp_path / "run", resume=True)
+    assert_same_parameters(finished[0], tmp_path / "run")
+
+
 def test_resuming_a_finished_run_changes_nothing(finished, settings):
     workdir, summary = finished
     again = train_and_evaluate(settings, workdir, resume=True)
@@ -200,6 +225,22 @@ def test_init_from_takes_the_pretrained_state(finished, config, tmp_path):
     config.model.dim = 9
     with pytest.raises(InputError, match="differs in dim"):
         train_and_evaluate(from_config(config), tmp_path / "other")
+    with pytest.raises(InputError, match="is the workdir itself"):
+        train_and_evaluate(from_config(config), workdir, overwrite=True)
+    assert checkpoint.saved_epoch(workdir, "pretrain", "best")
+
+
+def test_an_init_from_run_resumes_without_its_source(finished, config, tmp_path):
+    import shutil
+
+    source = tmp_path / "source"
+    shutil.copytree(finished[0], source)
+    config.pretrain.init_from = str(source)
+    first = train_and_evaluate(from_config(config), tmp_path / "run")
+    shutil.rmtree(source)
+    again = train_and_evaluate(from_config(config), tmp_path / "run", resume=True)
+    assert again["stages"]["adversarial"] == first["stages"]["adversarial"]
+    assert checkpoint.load_meta(tmp_path / "run", "pretrain", "best")["copied_from"] == str(source)
 
 
 def test_early_stop_after_patience(config, tmp_path):
@@ -282,6 +323,23 @@ def test_restore_refuses(finished, name):
     arguments, message = RESTORE[name]
     with pytest.raises(InputError, match=message):
         checkpoint.restore(**({"workdir": finished[0]} | arguments))
+
+
+def test_a_checkpoint_written_on_another_device_restores_here(finished, tmp_path):
+    import shutil
+
+    shutil.copytree(finished[0], tmp_path / "run")
+    described = list((tmp_path / "run").rglob("_sharding"))
+    for file in described:
+        text = file.read_text()
+        here = f"{jax.devices()[0].platform}:0"
+        assert here in text
+        file.write_text(text.replace(here, "elsewhere:0"))
+    assert described
+    restored = checkpoint.restore(tmp_path / "run")
+    jax.tree.map(
+        np.testing.assert_array_equal, restored.params, checkpoint.restore(finished[0]).params
+    )
 
 
 def test_damaged_checkpoint_is_named(finished, tmp_path):

@@ -14,9 +14,19 @@ class State(int):
     trained = property(lambda self: self)
 
 
-def drive(recalls, terms=None, finite=True, patience=100, eval_every=1, stop_at=None, done=None):
+def drive(
+    recalls,
+    terms=None,
+    finite=True,
+    patience=100,
+    eval_every=1,
+    stop_at=None,
+    done=None,
+    save_seconds=0.0,
+    saved=None,
+):
     """Runs a stage whose n-th epoch validates to recalls[n-1]; returns what was written."""
-    saved, reports = [], []
+    saved, reports = [] if saved is None else saved, []
     fine = {"bpr": jnp.ones(4), "loss": jnp.ones(4)}
 
     def run_epoch(state, fixed, data):
@@ -42,7 +52,7 @@ def drive(recalls, terms=None, finite=True, patience=100, eval_every=1, stop_at=
             done,
             None,
             save=lambda which, state, progress: saved.append((which, int(state), progress)),
-            save_seconds=0.0,
+            save_seconds=save_seconds,
             report=reports.append,
             stop_requested=lambda: len(reports) == stop_at,
             last_checkpoint=lambda: "THE LAST ONE",
@@ -92,6 +102,14 @@ def test_divergence_names_step_term_and_last_checkpoint():
         drive([0.1, 0.2, 0.3], terms={2: bad})
     message = str(caught.value)
     assert "epoch 2, step 3 of 4: loss term 'bpr' is nan" in message and "THE LAST ONE" in message
+
+
+def test_divergence_writes_the_best_epoch_that_was_only_in_memory():
+    saved = []
+    bad = {"bpr": jnp.full(4, np.nan), "loss": jnp.full(4, np.nan)}
+    with pytest.raises(DivergedError):
+        drive([0.1, 0.2, 0.3], terms={3: bad}, save_seconds=1e9, saved=saved)
+    assert [(which, state) for which, state, _ in saved] == [("best", 2)]
 
 
 def test_not_finite_parameters_or_metrics_stop_before_anything_is_written():

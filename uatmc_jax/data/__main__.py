@@ -8,9 +8,9 @@ python -m uatmc_jax.data --write_synthetic /tmp/synthetic
 import json
 import pathlib
 
-from absl import app, flags
+from absl import flags
 
-from uatmc_jax.cli import run
+from uatmc_jax.cli import start
 from uatmc_jax.data import (
     DEFAULT_MODALITIES,
     format_statistics,
@@ -49,4 +49,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(run(main))
+    start(main)

@@ -11,6 +11,10 @@ from uatmc_jax.data.features import load_features, parse_modalities
 from uatmc_jax.data.interactions import SPLITS, Interactions, read_inter, split_interactions
 from uatmc_jax.errors import InputError
 
+DEFAULT_MODALITIES = ("visual:image_feat.npy", "textual:text_feat.npy")
+# A larger share of unused user ids is taken for ids that were never renumbered.
+_SPARSEST_IDS = 10
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
@@ -102,7 +106,13 @@ def make_dataset(
             "interactions. Give every item a feature row."
         )
     splits = split_interactions(rows, source)
-    n_users = int(rows[:, 0].max()) + 1
+    largest = int(rows[:, 0].argmax())
+    n_users, distinct = int(rows[largest, 0]) + 1, len(np.unique(rows[:, 0]))
+    if n_users > _SPARSEST_IDS * distinct + 1000:
+        raise InputError(
+            f"{source}, line {largest + 2}: userID {n_users - 1}, but there are only {distinct} "
+            "users. Ids are rows of a table; number the users 0, 1, 2, ..."
+        )
     degrees = np.bincount(splits["train"].users, minlength=n_users)
     if degrees.max() >= n_items:
         raise InputError(
@@ -141,9 +151,6 @@ def load_dataset(
     rows = read_inter(inter)
     features = {m: load_features(folder / file) for m, file in files.items()}
     return make_dataset(name, rows, features, str(inter))
-
-
-DEFAULT_MODALITIES = ("visual:image_feat.npy", "textual:text_feat.npy")
 
 
 def _require(folder: pathlib.Path, files: list[pathlib.Path]) -> None:

@@ -75,6 +75,9 @@ def read_inter(path: pathlib.Path) -> np.ndarray:
     bad = np.flatnonzero((rows < 0).any(axis=1) | (rows[:, 2] > 2) | (rows.max(axis=1) >= 2**31))
     if len(bad):
         raise InputError(_explain_bad_row(path, columns) or f"{path}: bad row {bad[0] + 2}")
+    blank = _first_blank_line(path) if len(rows) else None
+    if blank:
+        raise InputError(f"{path}, line {blank}: blank line between rows. Delete it.")
     if not len(rows):
         raise InputError(f"{path}: no interactions below the header. Give at least one a split.")
     return rows
@@ -89,6 +92,12 @@ def _find_columns(path: pathlib.Path, header: list[str]) -> tuple[int, ...]:
                 f"{', '.join(_COLUMNS)}."
             )
     return tuple(header.index(name) for name in _COLUMNS)
+
+
+def _first_blank_line(path: pathlib.Path) -> int | None:
+    """Blank lines are skipped by the reader and would shift every line number after them."""
+    lines = path.read_text(encoding="utf-8").rstrip().split("\n")
+    return next((n for n, line in enumerate(lines, start=1) if not line.strip()), None)
 
 
 def _explain_bad_row(path: pathlib.Path, columns: tuple[int, ...]) -> str | None:

@@ -10,7 +10,6 @@ from uatmc_jax.models.protocol import (
     Params,
     encode_changed,
     select,
-    take,
 )
 from uatmc_jax.models.vbpr import make_vbpr
 
@@ -28,5 +27,4 @@ __all__ = [
     "mean_neighbours",
     "select",
     "sum_neighbours",
-    "take",
 ]

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from uatmc_jax.models.graph import Graph
+from uatmc_jax.numerics import take
 
 Modal = tuple[jax.Array, ...]
 PyTree = Any
@@ -132,8 +133,3 @@ def encode_changed(
     z = tuple(full.at[items].set(rows, mode="drop") for full, rows in zip(z, z_items, strict=True))
     user, item = model.encode(selected, z, graph)
     return Embeddings(take(user, users), take(item, items))
-
-
-def take(table: jax.Array, rows: jax.Array) -> jax.Array:
-    """table[rows], with padding ids beyond the table read as its last row."""
-    return table.at[rows].get(mode="clip")

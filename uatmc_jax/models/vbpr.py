@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from uatmc_jax.models.graph import Graph
 from uatmc_jax.models.projectors import init_projectors, project
-from uatmc_jax.models.protocol import Batch, Embeddings, Modal, Model, Params, take
-from uatmc_jax.numerics import safe_norm
+from uatmc_jax.models.protocol import Batch, Embeddings, Modal, Model, Params
+from uatmc_jax.numerics import safe_norm, take
 
 
 @flax.struct.dataclass

@@ -1,4 +1,4 @@
-"""Recommendation metrics of a set of parameters, compiled once for both splits."""
+"""Recommendation metrics of a set of parameters, and of plain popularity."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,15 +6,16 @@ import jax
 import jax.numpy as jnp
 
 from uatmc_jax.data import CSR, Dataset, make_csr, warm
-from uatmc_jax.models import Model, Params
+from uatmc_jax.models import Modal, Model, Params
 from uatmc_jax.ranking import RankingPlan, evaluate
 from uatmc_jax.training.objectives import DeviceData, project_all
 
-Measure = Callable[[Params, CSR], dict[str, jax.Array]]
+# (parameters, z or None to project the features, held-out splits) -> metrics of each split
+Measure = Callable[[Params, Modal | None, Sequence[CSR]], list[dict[str, jax.Array]]]
 
 
 def make_measure(model: Model, data: DeviceData, plan: RankingPlan, ks: Sequence[int]) -> Measure:
-    """(params, held-out items by user) -> {metric: scalar}, features projected afresh.
+    """Compiles the metrics of a set of parameters.
 
     Args:
       model: the recommender.
@@ -24,12 +25,13 @@ def make_measure(model: Model, data: DeviceData, plan: RankingPlan, ks: Sequence
     """
 
     @jax.jit
-    def measure(params: Params, relevant: CSR, data: DeviceData, plan: RankingPlan):
-        z = project_all(model, params, data.features)
+    def measure(params, z, held_out, data, plan):
+        if z is None:
+            z = project_all(model, params, data.features)
         user, item = model.encode(params.encoder, z, data.graph)
-        return evaluate(user, item, plan, relevant, ks)
+        return evaluate(user, item, plan, held_out, ks)
 
-    return lambda params, relevant: measure(params, relevant, data, plan)
+    return lambda params, z, held_out: measure(params, z, tuple(held_out), data, plan)
 
 
 def popularity_metrics(
@@ -45,5 +47,5 @@ def popularity_metrics(
     """
     counts = jnp.asarray(dataset.item_train_counts, jnp.float32)[:, None]
     relevant = make_csr(warm(dataset.split(split), dataset), dataset.n_users)
-    metrics = evaluate(jnp.ones((dataset.n_users, 1)), counts, plan, relevant, ks)
+    (metrics,) = evaluate(jnp.ones((dataset.n_users, 1)), counts, plan, (relevant,), ks)
     return {name: float(value) for name, value in metrics.items()}

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from uatmc_jax.data import CSR, Dataset, make_csr
 from uatmc_jax.losses import bpr_loss, modal_info_nce
-from uatmc_jax.models import Batch, Graph, Modal, Model, Params, make_graph, select, take
+from uatmc_jax.models import Batch, Graph, Modal, Model, Params, make_graph, select
+from uatmc_jax.numerics import take
 
 PROJECTION_BLOCK = 8192
 
@@ -42,17 +43,26 @@ def put_on_device(dataset: Dataset) -> DeviceData:
 
 
 def project_all(model: Model, params: Params, features: Modal) -> Modal:
-    """z of the whole catalogue, in blocks of rows so that hidden layers stay small."""
+    """z of the whole catalogue, in blocks of rows so that hidden layers stay small.
+
+    The backward pass computes the blocks again rather than keep their layers.
+    """
     n = features[0].shape[0]
     if n <= PROJECTION_BLOCK:
         return model.project(params.projectors, features)
     n_blocks = -(-n // PROJECTION_BLOCK)
-    padding = n_blocks * PROJECTION_BLOCK - n
-    blocks = tuple(
-        jnp.pad(x, ((0, padding), (0, 0))).reshape(n_blocks, PROJECTION_BLOCK, -1) for x in features
+    overlap = n_blocks * PROJECTION_BLOCK - n  # the last block is moved back by this
+
+    @jax.checkpoint
+    def project_block(start: jax.Array) -> Modal:
+        rows = tuple(jax.lax.dynamic_slice_in_dim(x, start, PROJECTION_BLOCK) for x in features)
+        return model.project(params.projectors, rows)
+
+    starts = jnp.minimum(jnp.arange(n_blocks) * PROJECTION_BLOCK, n - PROJECTION_BLOCK)
+    return tuple(
+        jnp.concatenate([z[:-1].reshape(-1, z.shape[-1]), z[-1, overlap:]])
+        for z in jax.lax.map(project_block, starts)
     )
-    z = jax.lax.map(lambda rows: model.project(params.projectors, rows), blocks)
-    return tuple(x.reshape(n_blocks * PROJECTION_BLOCK, -1)[:n] for x in z)
 
 
 class PretrainWeights(NamedTuple):
@@ -94,25 +104,20 @@ def pretrain_objective(
     drawn = jnp.arange(n_items)
     if n_nce < n_items:
         drawn = jax.random.permutation(key, n_items)[:n_nce]
-    in_play = jnp.concatenate([batch.positives, batch.negatives])
-    selected = select(model, params.encoder, batch.users, in_play)
     if model.encode_rows is not None and 2 * n_triples + n_nce < n_items:
+        in_play = jnp.concatenate([batch.positives, batch.negatives])
         rows = jnp.concatenate([in_play, drawn])
         z = model.project(params.projectors, tuple(take(x, rows) for x in data.features))
-        z_play, z_nce = (tuple(x[part] for x in z) for part in _parts(2 * n_triples))
+        z_play, z_nce = zip(*(jnp.split(x, [2 * n_triples]) for x in z), strict=True)
+        selected = select(model, params.encoder, batch.users, in_play)
         user, item = model.encode_rows(selected, z_play)
         positive, negative = jnp.split(item, 2)
     else:
-        z = model.project(params.projectors, data.features)
+        z = project_all(model, params, data.features)
         z_nce = z if n_nce == n_items else tuple(take(x, drawn) for x in z)
-        if model.encode_rows is not None:
-            z_play = tuple(take(x, in_play) for x in z)
-            user, item = model.encode_rows(selected, z_play)
-            positive, negative = jnp.split(item, 2)
-        else:
-            all_users, all_items = model.encode(params.encoder, z, data.graph)
-            user = take(all_users, batch.users)
-            positive, negative = take(all_items, batch.positives), take(all_items, batch.negatives)
+        users, items = model.encode(params.encoder, z, data.graph)
+        user = take(users, batch.users)
+        positive, negative = take(items, batch.positives), take(items, batch.negatives)
     terms = {
         "bpr": bpr_loss(user, positive, negative, batch.weights),
         "reg": model.regularize(params.encoder, batch, user, positive, negative),
@@ -120,7 +125,3 @@ def pretrain_objective(
     }
     loss = terms["bpr"] + weights.mu * terms["reg"] + weights.alpha * terms["nce"]
     return loss, terms
-
-
-def _parts(n: int) -> tuple[slice, slice]:
-    return slice(None, n), slice(n, None)

@@ -1,8 +1,8 @@
 """A whole experiment: pre-train, harden, evaluate, write; the body of `uatmc_jax.train`."""
 
 import contextlib
-import functools
 import json
+import os
 import pathlib
 import platform
 import resource
@@ -14,12 +14,13 @@ from importlib import metadata
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from uatmc_jax import checkpoint, logs
 from uatmc_jax.build import build_model, open_dataset
 from uatmc_jax.data import CSR, Dataset, make_csr, warm
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Model, Params
+from uatmc_jax.models import Modal, Model, Params
 from uatmc_jax.ranking import make_plan
 from uatmc_jax.settings import EvalSettings, Settings, from_config, to_dict
 from uatmc_jax.training.epoch import TrainState
@@ -81,21 +82,31 @@ def train_and_evaluate(
         for split in ("valid", "test")
     }
     model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
-    params = _first_params(settings, model, dataset)
+    params, source = _first_params(settings, workdir, model, dataset, resume)
     done = {stage: Progress() for stage in checkpoint.STAGES}
     if resume:
         done = {stage: _progress_on_disk(workdir, stage, dataset) for stage in done}
+        for stage, progress in done.items():
+            if stage == "adversarial" or not settings.pretrain.init_from:
+                checkpoint.drop_later(workdir, stage, progress.epoch)
     elif overwrite:
         _remove_outputs(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     logs.write_json(workdir / CONFIG_FILE, to_dict(settings))
+    if source:
+        # The run keeps what it starts from: the source may change or go before it is resumed.
+        training = {"epoch": jnp.int32(source["epoch"])}
+        checkpoint.save(workdir, "pretrain", "best", params, training, source)
     logs.keep_records(workdir, {stage: progress.epoch for stage, progress in done.items()})
 
     data = put_on_device(dataset)
     blocks = settings.eval.block_users, settings.eval.block_items
     plan = make_plan(dataset.train, dataset.n_users, dataset.n_items, *blocks)
     measure = make_measure(model, data, plan, settings.eval.ks)
-    validate = functools.partial(measure, relevant=held_out["valid"])
+
+    def validate(params: Params, z: Modal | None) -> dict[str, jax.Array]:
+        return measure(params, z, [held_out["valid"]])[0]
+
     summary = _summary_head(settings, dataset)
     summary["popularity"] = {"test": popularity_metrics(dataset, plan, "test", settings.eval.ks)}
     stages = summary["stages"] = {}
@@ -139,10 +150,11 @@ def _run_stage(
         )
 
     def last_checkpoint() -> str:
-        epoch = checkpoint.saved_epoch(workdir, name, "latest")
-        if epoch is None:
+        epochs = {w: checkpoint.saved_epoch(workdir, name, w) or 0 for w in checkpoint.WHICH}
+        which = max(epochs, key=epochs.get)
+        if not epochs[which]:
             return "none yet in this stage"
-        return str(checkpoint.folder(workdir, name, "latest") / str(epoch))
+        return str(checkpoint.folder(workdir, name, which) / str(epochs[which]))
 
     with (
         logs.tensorboard(workdir, name, done.epoch) as writer,
@@ -184,24 +196,36 @@ def _resume_state(workdir: pathlib.Path, stage: Stage, fresh: TrainState) -> Tra
 
 
 def _measure(run: _Run, params: Params) -> dict[str, dict[str, float]]:
+    measured = run.measure(params, None, list(run.held_out.values()))
     return {
-        split: {name: float(value) for name, value in run.measure(params, relevant).items()}
-        for split, relevant in run.held_out.items()
+        split: {name: float(value) for name, value in metrics.items()}
+        for split, metrics in zip(run.held_out, measured, strict=True)
     }
 
 
-def _first_params(settings: Settings, model: Model, dataset: Dataset) -> Params:
+def _first_params(
+    settings: Settings, workdir: pathlib.Path, model: Model, dataset: Dataset, resume: bool
+) -> tuple[Params, dict | None]:
+    """Where stage 1, or stage 2 of an `init_from` run, starts.
+
+    Returns:
+      The parameters; and if they come from another run and are not kept in this
+      one yet, the meta to keep them with.
+    """
     source = settings.pretrain.init_from
     if not source:
-        return init_params(settings, model)
-    restored = checkpoint.restore(source, "pretrain", "best", dataset, settings.model.name)
+        return init_params(settings, model), None
+    kept = resume and checkpoint.saved_epoch(workdir, "pretrain", "best") is not None
+    restored = checkpoint.restore(
+        workdir if kept else source, "pretrain", "best", dataset, settings.model.name
+    )
     difference = _differences(to_dict(restored.settings)["model"], to_dict(settings)["model"])
     if difference:
         raise InputError(
             f"config.pretrain.init_from = {source!r}: that run's model differs in "
             f"{', '.join(difference)}. Use the same config.model."
         )
-    return restored.params
+    return restored.params, None if kept else restored.meta | {"copied_from": source}
 
 
 def _progress_on_disk(workdir: pathlib.Path, stage: str, dataset: Dataset) -> Progress:
@@ -217,8 +241,14 @@ def _check_workdir(
 ) -> None:
     if resume and overwrite:
         raise InputError("--resume and --overwrite exclude each other. Give one.")
-    if workdir.exists() and not workdir.is_dir():
-        raise InputError(f"{workdir}: is a file. Name a folder with --workdir.")
+    nearest = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise InputError(f"{workdir}: cannot be written ({nearest}). Name another --workdir.")
+    source = settings.pretrain.init_from
+    if source and pathlib.Path(source).resolve() == workdir.resolve():
+        raise InputError(
+            f"config.pretrain.init_from = {source!r} is the workdir itself. Name another --workdir."
+        )
     there = sorted(path.name for path in workdir.iterdir()) if workdir.is_dir() else []
     if resume:
         if CONFIG_FILE not in there:

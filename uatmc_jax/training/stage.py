@@ -102,13 +102,20 @@ def run_stage(
       Interrupted: a stop was requested; everything up to this epoch is written.
     """
     best: tuple[TrainState, Progress] | None = None
+
+    def name_last() -> str:
+        # Before giving up, write the best epoch that is still only in memory.
+        if best is not None:
+            save("best", *best)
+        return last_checkpoint()
+
     written = time.monotonic()
     while not finished(stage, progress):
         start = time.monotonic()
         state, terms, finite = stage.run_epoch(state, stage.fixed, data)
         terms = {name: np.asarray(values) for name, values in terms.items()}
         epoch = progress.epoch + 1
-        _check_finite(stage.name, epoch, terms, bool(finite), last_checkpoint)
+        _check_finite(stage.name, epoch, terms, bool(finite), name_last)
         record = {
             "stage": stage.name,
             "epoch": epoch,
@@ -122,7 +129,7 @@ def run_stage(
             if not np.isfinite(metric):
                 raise DivergedError(
                     f"stage {stage.name}, epoch {epoch}: validation {SELECTED_BY} is {metric}, the "
-                    f"embeddings are not finite. {_remedy(last_checkpoint)}"
+                    f"embeddings are not finite. {_remedy(name_last)}"
                 )
             if metric > best_metric:
                 best_epoch, best_metric = epoch, metric
@@ -173,6 +180,6 @@ def _ok(values: np.ndarray) -> bool:
 
 def _remedy(last_checkpoint: Callable[[], str]) -> str:
     return (
-        f"Last good checkpoint: {last_checkpoint()}. Lower optimizer.learning_rate or set "
-        "optimizer.clip_norm of this stage."
+        f"Last good checkpoint: {last_checkpoint()}. Start again in another --workdir with a lower "
+        "optimizer.learning_rate of this stage, or with its optimizer.clip_norm set."
     )

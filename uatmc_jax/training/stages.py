@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from uatmc_jax.defense import Defense, Frozen, Weights, adversarial_objective
-from uatmc_jax.models import Model, Params
+from uatmc_jax.models import Modal, Model, Params
 from uatmc_jax.settings import Settings
 from uatmc_jax.training.epoch import (
     TrainState,
@@ -24,7 +24,8 @@ from uatmc_jax.training.objectives import (
 )
 from uatmc_jax.training.stage import Stage
 
-Validate = Callable[[Params], dict[str, jax.Array]]
+# (parameters, z or None to project the features) -> validation metrics
+Validate = Callable[[Params, Modal | None], dict[str, jax.Array]]
 
 
 def stage_key(seed: int, purpose: str) -> jax.Array:
@@ -48,7 +49,7 @@ def pretrain_stage(
       model: the recommender.
       params: where to start.
       data: on the device.
-      validate: Params -> validation metrics.
+      validate: (Params, z or None) -> validation metrics.
     """
     chosen = settings.pretrain
     optimizer = make_optimizer(
@@ -65,7 +66,7 @@ def pretrain_stage(
         fixed=data,
         assemble=lambda trained: trained,
         disassemble=lambda params: params,
-        validate=validate,
+        validate=lambda params: validate(params, None),
         epochs=chosen.epochs,
         patience=chosen.patience,
         eval_every=settings.eval.every,
@@ -83,7 +84,7 @@ def adversarial_stage(
       model: the recommender.
       params: the pre-trained parameters.
       data: on the device.
-      validate: Params -> validation metrics.
+      validate: (Params, z or None) -> validation metrics.
     """
     chosen = settings.adversarial
     optimizer = make_optimizer(
@@ -109,7 +110,7 @@ def adversarial_stage(
         fixed=(frozen, Weights(*(jnp.float32(value) for value in scalars))),
         assemble=lambda encoder: params.replace(encoder=encoder),
         disassemble=lambda params: params.encoder,
-        validate=validate,
+        validate=lambda params: validate(params, frozen.z),
         epochs=chosen.epochs,
         patience=chosen.patience,
         eval_every=settings.eval.every,

@@ -1,4 +1,9 @@
-"""MMGCN on Amazon Sports."""
+"""MMGCN on Amazon Sports.
+
+    python -m uatmc_jax.train --config configs/sports_mmgcn.py
+
+Not measured yet.
+"""
 
 from configs import base
 

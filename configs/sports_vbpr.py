@@ -1,4 +1,9 @@
-"""VBPR on Amazon Sports."""
+"""VBPR on Amazon Sports.
+
+    python -m uatmc_jax.train --config configs/sports_vbpr.py
+
+@SPORTS@
+"""
 
 from configs import base
 

@@ -26,7 +26,7 @@ def format_summary(summary: dict) -> str:
     for stage, epoch, metrics in rows:
         lines.append(f"{stage:<22}{epoch:<18}" + "".join(f"{metrics[m]:>11.4f}" for m in _SHOWN))
     lines.append(
-        f"\n{summary['wall_seconds']:.0f} s of training and validation, "
+        f"\n{summary['wall_seconds']:.0f} s from start to end, "
         f"peak memory {summary['peak_memory_mib']:,} MiB"
     )
     return "\n".join(lines)

@@ -9,6 +9,7 @@ import resource
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import Any, NamedTuple
@@ -73,6 +74,7 @@ def train_and_evaluate(
       DivergedError: a value that is not finite.
       Interrupted: Ctrl-C; the state is on disk and `resume` goes on with it.
     """
+    started = time.monotonic()
     workdir = pathlib.Path(workdir)
     _check_workdir(settings, workdir, resume=resume, overwrite=overwrite)
     dataset = open_dataset(settings.data)
@@ -127,7 +129,9 @@ def train_and_evaluate(
                 workdir, "adversarial", "latest", checkpoint.shapes(params)
             )
             stages["adversarial"]["at_last_epoch"] = _measure(run, latest)
-    summary["wall_seconds"] = sum(entry.get("seconds", 0.0) for entry in stages.values())
+    # Loading, compiling and writing included; of interrupted attempts, their finished epochs.
+    earlier = sum(progress.seconds for progress in done.values())
+    summary["wall_seconds"] = earlier + time.monotonic() - started
     summary["peak_memory_mib"] = peak_memory_mib()
     logs.write_json(workdir / SUMMARY_FILE, summary)
     return summary

@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import baby_vbpr
+from configs import baby_vbpr, synthetic_vbpr
 from uatmc_jax.settings import from_config
 from uatmc_jax.training import train_and_evaluate
 
@@ -18,3 +18,11 @@ def test_baby_vbpr_reaches_its_recall(real_data, tmp_path):
     best = summary["stages"]["pretrain"]
     assert best["test"]["recall@20"] >= 0.060 and best["valid"]["recall@20"] >= 0.064
     assert summary["peak_memory_mib"] < 4096
+
+
+@pytest.mark.slow
+def test_the_synthetic_default_is_learnable(tmp_path):
+    summary = train_and_evaluate(from_config(synthetic_vbpr.get_config()), tmp_path / "run")
+    popularity = summary["popularity"]["test"]["recall@20"]
+    for stage in ("pretrain", "adversarial"):
+        assert summary["stages"][stage]["test"]["recall@20"] >= 2 * popularity

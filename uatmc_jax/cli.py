@@ -1,6 +1,7 @@
 """What all entry points share: a user's mistake ends in one line, not in a traceback."""
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 
@@ -27,10 +28,18 @@ def _parse_flags(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
-        sys.exit(_fail(f"{error} Pass --help for the flags."))
+        sys.exit(_fail(f"{_one_line(str(error))} Pass --help for the flags."))
+    except ImportError as error:
+        sys.exit(_fail(f"--config: {error}. Run from the repository's root, above configs/."))
     # A config file is the user's code: whatever it raises is about the config.
     except Exception as error:
-        sys.exit(_fail(f"--config: {error}".splitlines()[0]))
+        sys.exit(_fail(f"--config: {_one_line(str(error.args[0] if error.args else error))}"))
+
+
+def _one_line(message: str) -> str:
+    """A library's message on one line; of an embedded traceback only the last."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return " ".join([lines[0], lines[-1]] if "Traceback" in message else lines)
 
 
 def _guard(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], int | None]:
@@ -49,7 +58,11 @@ def _guard(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], int
         except Interrupted as stop:
             print(f"{stop}; saved. Go on with the same command and --resume", file=sys.stderr)
         except KeyboardInterrupt:
-            print("interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
+            print("interrupted; --resume goes on from the last checkpoint, if any", file=sys.stderr)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            # Leaving in the middle of a compilation, an orderly shutdown of XLA can crash.
+            os._exit(EXIT_INTERRUPTED)
         return EXIT_INTERRUPTED
 
     return guarded

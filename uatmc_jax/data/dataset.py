@@ -158,12 +158,11 @@ def _require(folder: pathlib.Path, files: list[pathlib.Path]) -> None:
     if missing:
         there = "has no" if folder.is_dir() else "is not a folder; it should hold"
         raise InputError(
-            f"data: {folder} {there} {', '.join(missing)}. Expected in MMRec's layout: "
-            f"{', '.join(file.name for file in files)} (the .inter file is tab-separated with "
-            "userID, itemID, x_label; the Amazon sets are linked from the MMRec repository's data "
-            "page). Set config.data.root or UATMC_DATA to the folder above, or "
-            "config.data.modalities to the feature files you have (python -m uatmc_jax.data prints "
-            "statistics of interactions alone with --modalities=)."
+            f"data: {folder} {there} {', '.join(missing)}. The layout is MMRec's, whose page links "
+            "the Amazon sets: a tab-separated NAME.inter with userID, itemID, x_label and one .npy "
+            "per modality. Set config.data.root or UATMC_DATA to the folder above, or "
+            "config.data.modalities (--modalities of uatmc_jax.data, empty for none) to the "
+            "features there are."
         )
 
 

@@ -63,7 +63,7 @@ def train_and_evaluate(
     Args:
       settings: the experiment.
       workdir: created if absent.
-      resume: go on with the run that is there.
+      resume: go on with the run that is there; a complete one is left as it is.
       overwrite: remove the run that is there first.
 
     Returns:
@@ -74,9 +74,22 @@ def train_and_evaluate(
       DivergedError: a value that is not finite.
       Interrupted: Ctrl-C; the state is on disk and `resume` goes on with it.
     """
-    started = time.monotonic()
     workdir = pathlib.Path(workdir)
     _check_workdir(settings, workdir, resume=resume, overwrite=overwrite)
+    if resume and (workdir / SUMMARY_FILE).exists():  # written last: the run is complete
+        return json.loads((workdir / SUMMARY_FILE).read_text(encoding="utf-8"))
+    with _stop_on_interrupt() as stop_requested:
+        return _train_and_evaluate(settings, workdir, resume, overwrite, stop_requested)
+
+
+def _train_and_evaluate(
+    settings: Settings,
+    workdir: pathlib.Path,
+    resume: bool,
+    overwrite: bool,
+    stop_requested: Callable[[], bool],
+) -> dict:
+    started = time.monotonic()
     dataset = open_dataset(settings.data)
     _check_ranking_depth(settings.eval, dataset)
     held_out = {
@@ -112,23 +125,20 @@ def train_and_evaluate(
     summary = _summary_head(settings, dataset)
     summary["popularity"] = {"test": popularity_metrics(dataset, plan, "test", settings.eval.ks)}
     stages = summary["stages"] = {}
-    with _stop_on_interrupt() as stop_requested:
-        run = _Run(settings, workdir, dataset, data, held_out, measure, stop_requested)
-        if settings.pretrain.init_from:
-            stages["pretrain"] = {"init_from": settings.pretrain.init_from}
-        else:
-            stage, state = pretrain_stage(settings, model, params, data, validate)
-            params, stages["pretrain"] = _run_stage(run, stage, state, done["pretrain"])
-        stages["pretrain"] |= _measure(run, params)
-        if settings.adversarial.epochs:
-            stage, state = adversarial_stage(settings, model, params, data, validate)
-            params, entry = _run_stage(run, stage, state, done["adversarial"])
-            stages["adversarial"] = entry | _measure(run, params)
-            # The best epoch by recall tends to be an early, little hardened one: report both.
-            latest = checkpoint.load_params(
-                workdir, "adversarial", "latest", checkpoint.shapes(params)
-            )
-            stages["adversarial"]["at_last_epoch"] = _measure(run, latest)
+    run = _Run(settings, workdir, dataset, data, held_out, measure, stop_requested)
+    if settings.pretrain.init_from:
+        stages["pretrain"] = {"init_from": settings.pretrain.init_from}
+    else:
+        stage, state = pretrain_stage(settings, model, params, data, validate)
+        params, stages["pretrain"] = _run_stage(run, stage, state, done["pretrain"])
+    stages["pretrain"] |= _measure(run, params)
+    if settings.adversarial.epochs:
+        stage, state = adversarial_stage(settings, model, params, data, validate)
+        params, entry = _run_stage(run, stage, state, done["adversarial"])
+        stages["adversarial"] = entry | _measure(run, params)
+        # The best epoch by recall tends to be an early, little hardened one: report both.
+        latest = checkpoint.load_params(workdir, "adversarial", "latest", checkpoint.shapes(params))
+        stages["adversarial"]["at_last_epoch"] = _measure(run, latest)
     # Loading, compiling and writing included; of interrupted attempts, their finished epochs.
     earlier = sum(progress.seconds for progress in done.values())
     summary["wall_seconds"] = earlier + time.monotonic() - started

@@ -59,7 +59,8 @@ def test_perturbation_hurts_more_than_none_and_more_steps_no_less(arguments):
         many = loss(c, "uat", norm, steps=8, step_size=0.25, eps=0.2)[1]
         assert one["bpr"] == pytest.approx(clean)
         assert one["adv"] > clean
-        assert many["adv"] > one["adv"]
+        # Equal where one full step is already the maximum, as on a linear model.
+        assert many["adv"] >= one["adv"] * (1 - 1e-6)
 
 
 @pytest.mark.parametrize("arguments", [CASES[1], CASES[4]])

@@ -88,6 +88,12 @@ def test_presets_differ_as_documented():
         base.get_config("draft")
 
 
+def test_synthetic_data_refuses_modalities_it_does_not_have(config):
+    config.data.modalities = ("visual:a.npy", "audio:b.npy")
+    with pytest.raises(InputError, match="the synthetic data has"):
+        open_dataset(from_config(config).data)
+
+
 def test_data_root_from_the_environment(config, monkeypatch, tmp_path):
     config.data.source, config.data.name = "mmrec", "baby"
     monkeypatch.setenv("UATMC_DATA", str(tmp_path))

@@ -3,7 +3,8 @@
 import os
 import pathlib
 
-from uatmc_jax.data import Dataset, load_dataset, make_synthetic
+from uatmc_jax.data import Dataset, load_dataset, make_synthetic, parse_modalities
+from uatmc_jax.errors import InputError
 from uatmc_jax.models import Model, make_mmgcn, make_vbpr
 from uatmc_jax.settings import DataSettings, ModelSettings
 
@@ -17,7 +18,14 @@ def open_dataset(settings: DataSettings) -> Dataset:
       InputError: see `load_dataset`.
     """
     if settings.source == "synthetic":
-        return make_synthetic(settings.synthetic_seed)
+        dataset = make_synthetic(settings.synthetic_seed)
+        named = tuple(parse_modalities(settings.modalities))
+        if named != dataset.modalities:
+            raise InputError(
+                f"config.data.modalities names {named}, but the synthetic data has "
+                f"{dataset.modalities}. Leave the field as it is, or use files."
+            )
+        return dataset
     root = settings.root
     if root == DEFAULT_ROOT:
         root = os.environ.get("UATMC_DATA", root)

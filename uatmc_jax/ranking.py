@@ -20,9 +20,9 @@ class RankingPlan:
     """Which items to leave out, cut into blocks of users.
 
     Attributes:
-      seen: items never recommended, by user.
-      seen_users: (n + slack,) the user of each entry of seen.indices.
-      seen_items: (n + slack,) the item.
+      indptr: (|U| + 1,) where each user's entries start in the next two.
+      seen_users: (n + slack,) the user of each entry.
+      seen_items: (n + slack,) the item never recommended to that user.
       n_users: |U| (static).
       n_items: |I| (static).
       block_users: users at a time (static).
@@ -30,7 +30,7 @@ class RankingPlan:
       block_seen: most seen entries of a block of users (static).
     """
 
-    seen: CSR
+    indptr: jax.Array
     seen_users: jax.Array
     seen_items: jax.Array
     n_users: int = flax.struct.field(pytree_node=False)
@@ -59,7 +59,7 @@ def make_plan(
     users = np.pad(seen.users, (0, block_seen), constant_values=n_users)
     items = np.pad(seen.items, (0, block_seen), constant_values=n_items)
     return RankingPlan(
-        seen=make_csr(seen, n_users),
+        indptr=make_csr(seen, n_users).indptr,
         seen_users=jnp.asarray(users),
         seen_items=jnp.asarray(items),
         n_users=n_users,
@@ -83,7 +83,8 @@ def top_k(user: jax.Array, item: jax.Array, plan: RankingPlan, k: int) -> jax.Ar
       (|U|, k) int32 item ids, best first. A user with fewer than k unseen
       items gets seen ones, or |I|, at the end.
     """
-    ranked = jax.lax.map(lambda first: _rank_block(user, item, plan, k, first), _starts(plan))
+    blocks = _item_blocks(item, plan)
+    ranked = jax.lax.map(lambda first: _rank_block(user, blocks, plan, k, first), _starts(plan))
     return ranked.reshape(-1, k)[: plan.n_users]
 
 
@@ -91,16 +92,20 @@ def _starts(plan: RankingPlan) -> jax.Array:
     return jnp.arange(0, plan.n_users, plan.block_users, dtype=jnp.int32)
 
 
-def _rank_block(
-    user: jax.Array, item: jax.Array, plan: RankingPlan, k: int, first_user: jax.Array
-) -> jax.Array:
-    """(block_users, k) best unseen items of the users from `first_user` on."""
+def _item_blocks(item: jax.Array, plan: RankingPlan) -> jax.Array:
+    """(n_blocks, block_items, D), the catalogue filled up with zeros."""
     n_blocks = -(-plan.n_items // plan.block_items)
     item = jnp.pad(item, ((0, n_blocks * plan.block_items - plan.n_items), (0, 0)))
-    item_blocks = item.reshape(n_blocks, plan.block_items, -1)
+    return item.reshape(n_blocks, plan.block_items, -1)
+
+
+def _rank_block(
+    user: jax.Array, item_blocks: jax.Array, plan: RankingPlan, k: int, first_user: jax.Array
+) -> jax.Array:
+    """(block_users, k) best unseen items of the users from `first_user` on."""
     rows = first_user + jnp.arange(plan.block_users)
     vectors = user.at[rows].get(mode="clip")
-    entry = plan.seen.indptr[first_user]
+    entry = plan.indptr[first_user]
     slots = (entry,), (plan.block_seen,)
     masked_rows = jax.lax.dynamic_slice(plan.seen_users, *slots) - first_user
     masked_items = jax.lax.dynamic_slice(plan.seen_items, *slots)
@@ -124,7 +129,7 @@ def _rank_block(
         jnp.full((plan.block_users, k), -jnp.inf, user.dtype),
         jnp.full((plan.block_users, k), plan.n_items, jnp.int32),
     )
-    first_items = jnp.arange(n_blocks, dtype=jnp.int32) * plan.block_items
+    first_items = jnp.arange(len(item_blocks), dtype=jnp.int32) * plan.block_items
     (_, ids), _ = jax.lax.scan(merge, start, (first_items, item_blocks))
     return ids
 
@@ -191,10 +196,12 @@ def evaluate(
       the users with a relevant item; NaN throughout if an embedding is not finite.
     """
 
+    blocks = _item_blocks(item, plan)
+
     def block_sums(first_user: jax.Array) -> list[dict[str, jax.Array]]:
         users = first_user + jnp.arange(plan.block_users)
         real = users < plan.n_users
-        ranked = _rank_block(user, item, plan, max(ks), first_user)
+        ranked = _rank_block(user, blocks, plan, max(ks), first_user)
         users = jnp.minimum(users, plan.n_users - 1)
         return [
             {

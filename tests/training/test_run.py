@@ -252,7 +252,7 @@ def test_early_stop_after_patience(config, tmp_path):
     assert summary["stages"]["pretrain"]["epochs"] < 30
 
 
-def test_divergence_names_step_term_and_checkpoint(config, tmp_path):
+def test_divergence_names_stage_epoch_and_checkpoint(config, tmp_path):
     config.pretrain.optimizer.learning_rate = 1e20
     with pytest.raises(DivergedError, match=r"stage pretrain, epoch 1.*none yet in this stage"):
         train_and_evaluate(from_config(config), tmp_path / "run")

@@ -66,10 +66,10 @@ def project_all(model: Model, params: Params, features: Modal) -> Modal:
 
 
 class PretrainWeights(NamedTuple):
-    """Scalars of L_pre: mu of L_reg and alpha of L_NCE."""
+    """Scalars of L_pre, as arrays: mu of L_reg and alpha of L_NCE."""
 
-    mu: float
-    alpha: float
+    mu: jax.Array
+    alpha: jax.Array
 
 
 def pretrain_objective(

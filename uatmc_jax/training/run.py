@@ -137,7 +137,7 @@ def _train_and_evaluate(
         params, entry = _run_stage(run, stage, state, done["adversarial"])
         stages["adversarial"] = entry | _measure(run, params)
         # The best epoch by recall tends to be an early, little hardened one: report both.
-        latest = checkpoint.load_params(workdir, "adversarial", "latest", checkpoint.shapes(params))
+        latest = checkpoint.load_params(workdir, "adversarial", "latest", params)
         stages["adversarial"]["at_last_epoch"] = _measure(run, latest)
     # Loading, compiling and writing included; of interrupted attempts, their finished epochs.
     earlier = sum(progress.seconds for progress in done.values())
@@ -204,7 +204,7 @@ def _training_part(state: TrainState) -> dict[str, Any]:
 
 
 def _resume_state(workdir: pathlib.Path, stage: Stage, fresh: TrainState) -> TrainState:
-    like = checkpoint.shapes((stage.assemble(fresh.trained), _training_part(fresh)))
+    like = stage.assemble(fresh.trained), _training_part(fresh)
     params, training = checkpoint.load_state(workdir, stage.name, "latest", *like)
     return TrainState(trained=stage.disassemble(params), **training)
 

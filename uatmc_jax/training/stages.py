@@ -55,15 +55,16 @@ def pretrain_stage(
     optimizer = make_optimizer(
         chosen.optimizer, steps_per_epoch(data.pairs[0].size, chosen.batch_size), chosen.epochs
     )
-    weights = PretrainWeights(chosen.mu, chosen.alpha)
+    weights = PretrainWeights(jnp.float32(chosen.mu), jnp.float32(chosen.alpha))
 
     def objective(params, fixed, batch, key):
-        return pretrain_objective(model, params, fixed, weights, chosen.nce_items, batch, key)
+        data, weights = fixed
+        return pretrain_objective(model, params, data, weights, chosen.nce_items, batch, key)
 
     stage = Stage(
         name="pretrain",
         run_epoch=make_epoch(objective, optimizer, chosen.batch_size),
-        fixed=data,
+        fixed=(data, weights),
         assemble=lambda trained: trained,
         disassemble=lambda params: params,
         validate=lambda params: validate(params, None),

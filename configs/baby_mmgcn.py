@@ -5,9 +5,10 @@
 Measured on 2 CPU cores, seed 999, with 128-d substitutes for the official
 features and --config.pretrain.nce_items=2048: 27 s an epoch of stage 1, 61 s of
 stage 2. As configured stage 1 overfits: best validation recall@20 0.0566 at
-epoch 5, 0.0455 at epoch 29. With --config.model.train_preference=False it was
-still rising after 9 epochs: validation 0.0615, test 0.0611, and 0.0665 and
-0.0657 after one more epoch of UAT-MC (400 s in all).
+epoch 5, 0.0455 at epoch 29. With --config.model.train_preference=False
+--config.pretrain.epochs=9 --config.adversarial.epochs=2 stage 1 was still rising
+at its end: validation 0.0615, test 0.0611, and 0.0665 and 0.0657 after the first
+epoch of UAT-MC (400 s in all).
 """
 
 from configs import base

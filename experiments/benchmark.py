@@ -1,10 +1,11 @@
-"""Milliseconds per training step of both stages, as JSON.
+"""Milliseconds per training step of both stages, and per propagation, as JSON.
 
     python -m experiments.benchmark --config configs/baby_vbpr.py --config.pretrain.nce_items=2048
 
 A step is a batch inside the epoch's compiled scan, sampling and shuffling
 included; the time is the fastest of `--epochs` whole epochs after compilation,
-divided by their steps. Peak memory is this process's on the host.
+divided by their steps. A propagation sums 64 floats over the neighbours of every
+node, edges grouped and one by one. Peak memory is this process's on the host.
 """
 
 import json
@@ -17,7 +18,7 @@ from ml_collections import config_flags
 
 from uatmc_jax.build import build_model, open_dataset
 from uatmc_jax.cli import start
-from uatmc_jax.models import Modal, Params
+from uatmc_jax.models import Graph, Modal, Params, make_graph, sum_neighbours
 from uatmc_jax.settings import Settings, from_flag
 from uatmc_jax.training.epoch import TrainState, steps_per_epoch
 from uatmc_jax.training.objectives import put_on_device
@@ -57,6 +58,7 @@ def measure(settings: Settings, stages: list[str], epochs: int) -> dict:
             "steps_per_epoch": steps,
             "first_epoch_seconds_with_compilation": round(first, 2),
         }
+    grouped, single = data.graph, make_graph(dataset.train, dataset.n_users, dataset.n_items, 1)
     device = jax.devices()[0]
     return {
         "dataset": dataset.name,
@@ -67,6 +69,12 @@ def measure(settings: Settings, stages: list[str], epochs: int) -> dict:
         "batch_size": settings.adversarial.batch_size,
         "nce_items": settings.pretrain.nce_items,
         "stages": results,
+        "propagation": {
+            "edges": 2 * len(dataset.train),
+            "group_width": len(grouped.senders),
+            "grouped_ms": _time_propagation(grouped),
+            "one_by_one_ms": _time_propagation(single),
+        },
         "peak_memory_mib": peak_memory_mib(),
         "device": f"{device.platform} ({device.device_kind}), {platform.machine()}",
         "jax": jax.__version__,
@@ -75,6 +83,19 @@ def measure(settings: Settings, stages: list[str], epochs: int) -> dict:
 
 def _no_validation(params: Params, z: Modal | None) -> dict[str, jax.Array]:
     return {}
+
+
+def _time_propagation(graph: Graph, width: int = 64, repeats: int = 10) -> float:
+    """Milliseconds of the fastest of `repeats` calls of `sum_neighbours`."""
+    x = jax.random.normal(jax.random.key(0), (graph.n_users + graph.n_items, width))
+    propagate = jax.jit(sum_neighbours)
+    jax.block_until_ready(propagate(graph, x))
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(propagate(graph, x))
+        seconds.append(time.perf_counter() - start)
+    return round(1e3 * min(seconds), 3)
 
 
 def _time_epochs(stage: Stage, state: TrainState, data, epochs: int) -> list[float]:

@@ -6,6 +6,7 @@ from experiments import benchmark, lift_features
 def test_benchmark_times_every_stage(settings):
     result = benchmark.measure(settings, ["pretrain", "adversarial"], epochs=1)
     assert result["dataset"] == "synthetic" and result["peak_memory_mib"] > 0
+    assert result["propagation"]["grouped_ms"] > 0 and result["propagation"]["one_by_one_ms"] > 0
     for stage in ("pretrain", "adversarial"):
         timed = result["stages"][stage]
         assert timed["ms_per_step"] > 0 and len(timed["ms_per_step_all"]) == 1

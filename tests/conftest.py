@@ -11,14 +11,14 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # configs/ and experiments/ are not installed
 
+from configs import test as test_config  # noqa: E402
+from uatmc_jax.data import Interactions, make_synthetic  # noqa: E402
+from uatmc_jax.settings import from_config  # noqa: E402
+
 # Most of the suite's time is compiling the same few programs again; let runs share them.
 _CACHE = tempfile.TemporaryDirectory(prefix="uatmc-compiled-")
 jax.config.update("jax_compilation_cache_dir", _CACHE.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-
-from configs import test as test_config  # noqa: E402
-from uatmc_jax.data import Interactions, make_synthetic  # noqa: E402
-from uatmc_jax.settings import from_config  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,12 @@ def length(x, norm):
     return np.linalg.norm(np.asarray(x, np.float64), order, axis=-1, keepdims=True)
 
 
+# Entries whose square underflows have a float32 norm of 0.
+squarable = arrays.map(lambda x: np.where(np.abs(x) < 1e-18, np.float32(0), x))
+
+
 @settings(max_examples=50, deadline=None)
-@given(arrays, radii, st.sampled_from(ascent.NORMS))
+@given(squarable, radii, st.sampled_from(ascent.NORMS))
 def test_projection_is_the_nearest_point_of_the_ball(x, radius, norm):
     point = np.asarray(ascent.project(jnp.asarray(x), jnp.asarray(radius), norm))
     assert (length(point, norm) <= radius * (1 + 1e-6)).all()

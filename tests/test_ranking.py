@@ -36,10 +36,13 @@ def test_equals_brute_force_with_ties_in_any_blocks(seed, sizes, blocks, many_ti
     k = 3
     plan = make_plan(seen, n_users, n_items, *blocks)
     expected = oracles.rank((user @ item.T).astype(np.float64), seen)
-    got = np.asarray(top_k(jnp.asarray(user), jnp.asarray(item), plan, k))
+    scores, got = map(np.asarray, top_k(jnp.asarray(user), jnp.asarray(item), plan, k))
     unseen = n_items - np.bincount(seen.users, minlength=n_users)
     for u in range(n_users):
         np.testing.assert_array_equal(got[u, : unseen[u]], expected[u, : min(k, unseen[u])])
+        wanted_scores = (user @ item.T)[u, expected[u, : min(k, unseen[u])]]
+        np.testing.assert_array_equal(scores[u, : unseen[u]], wanted_scores)
+        assert np.all(scores[u, unseen[u] :] == -np.inf)
     relevant = make_csr(held_out, n_users)
     # A second split, to see that they are kept apart.
     everyone = make_csr(make_interactions([(0, orders[0][1])]), n_users)
@@ -59,7 +62,9 @@ def test_blocks_do_not_change_float_results(dataset):
     item = jax.random.normal(key, (dataset.n_items, 8))
     whole = make_plan(dataset.train, dataset.n_users, dataset.n_items)
     cut = make_plan(dataset.train, dataset.n_users, dataset.n_items, 7, 13)
-    np.testing.assert_array_equal(top_k(user, item, whole, 20), top_k(user, item, cut, 20))
+    (scores, ids), (cut_scores, cut_ids) = (top_k(user, item, p, 20) for p in (whole, cut))
+    np.testing.assert_array_equal(ids, cut_ids)
+    np.testing.assert_allclose(scores, cut_scores, rtol=1e-5, atol=1e-6)
 
 
 def test_block_sizes_bound_the_memory(dataset):

@@ -26,10 +26,15 @@ def open_dataset(settings: DataSettings) -> Dataset:
                 f"{dataset.modalities}. Leave the field as it is, or use files."
             )
         return dataset
+    return load_dataset(dataset_folder(settings), settings.name, settings.modalities)
+
+
+def dataset_folder(settings: DataSettings) -> pathlib.Path:
+    """Where a data set's files are: below `root`, or UATMC_DATA in place of its default."""
     root = settings.root
     if root == DEFAULT_ROOT:
         root = os.environ.get("UATMC_DATA", root)
-    return load_dataset(pathlib.Path(root) / settings.name, settings.name, settings.modalities)
+    return pathlib.Path(root) / settings.name
 
 
 def build_model(

@@ -14,14 +14,21 @@ EXIT_INPUT_ERROR = 2
 EXIT_INTERRUPTED = 130
 
 
-def start(main: Callable[[list[str]], int | None]) -> None:
+def start(
+    main: Callable[[list[str]], int | None],
+    go_on: str = "--resume goes on from the last checkpoint, if any",
+) -> None:
     """Runs an absl `main` and exits.
 
     A mistake in a flag, a config, the data or a path is printed as `error: ...`
     and exits with 2; values that are not finite exit with 1; an interruption
     says how to go on and exits with 130.
+
+    Args:
+      main: of the entry point.
+      go_on: what an interrupted user is told.
     """
-    app.run(_guard(main), flags_parser=_parse_flags)
+    app.run(_guard(main, go_on), flags_parser=_parse_flags)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
@@ -42,7 +49,9 @@ def _one_line(message: str) -> str:
     return " ".join([lines[0], lines[-1]] if "Traceback" in message else lines)
 
 
-def _guard(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], int | None]:
+def _guard(
+    main: Callable[[list[str]], int | None], go_on: str
+) -> Callable[[list[str]], int | None]:
     @functools.wraps(main)
     def guarded(argv: list[str]) -> int | None:
         if not flags.FLAGS["verbosity"].present:
@@ -58,7 +67,7 @@ def _guard(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], int
         except Interrupted as stop:
             print(f"{stop}; saved. Go on with the same command and --resume", file=sys.stderr)
         except KeyboardInterrupt:
-            print("interrupted; --resume goes on from the last checkpoint, if any", file=sys.stderr)
+            print(f"interrupted; {go_on}", file=sys.stderr)
             sys.stdout.flush()
             sys.stderr.flush()
             # Leaving in the middle of a compilation, an orderly shutdown of XLA can crash.

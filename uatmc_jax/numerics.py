@@ -36,3 +36,37 @@ def weighted_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
 def take(table: jax.Array, rows: jax.Array) -> jax.Array:
     """table[rows], with padding ids beyond the table read as its last row."""
     return table.at[rows].get(mode="clip")
+
+
+def kth_largest(values: jax.Array, k: int) -> jax.Array:
+    """The k-th largest of each column, differentiable as the selection of that entry.
+
+    Found by bisection over the 2^32 floats, in 32 counting passes whatever k: on a
+    CPU several times faster than a partial sort. Exact, but that XLA may take
+    denormals for 0. Of equal entries the first is selected.
+
+    >>> kth_largest(jnp.array([[1.0, -jnp.inf], [3.0, -2.0], [2.0, 0.0]]), 2).tolist()
+    [2.0, -2.0]
+
+    Args:
+      values: (rows, n), not NaN; -inf is a value.
+      k: from 1 to rows.
+
+    Returns:
+      (n,).
+    """
+    fixed = jax.lax.stop_gradient(values)
+    bits = jax.lax.bitcast_convert_type(fixed + 0.0, jnp.int32)  # -0 becomes 0
+    order = jnp.where(bits < 0, bits ^ jnp.int32(0x7FFFFFFF), bits)  # as integers, floats' order
+
+    def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = bounds
+        middle = (low >> 1) + (high >> 1) + ((low | high) & 1)  # rounded up, without overflow
+        enough = jnp.sum(order >= middle, axis=0, dtype=jnp.int32) >= k
+        return jnp.where(enough, middle, low), jnp.where(enough, high, middle - 1)
+
+    lowest = jnp.full(values.shape[1], jnp.iinfo(jnp.int32).min, jnp.int32)
+    bounds = lowest, jnp.full_like(lowest, jnp.iinfo(jnp.int32).max)
+    found = jax.lax.fori_loop(0, 32, halve, bounds)[0]
+    place = jnp.argmax(order == found, axis=0)
+    return jnp.take_along_axis(values, place[None], axis=0)[0]

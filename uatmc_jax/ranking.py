@@ -14,6 +14,8 @@ import numpy as np
 from uatmc_jax.data import CSR, Interactions, contains, degrees, make_csr
 from uatmc_jax.numerics import take
 
+_COUNTED = 8  # columns compared with all thresholds at a time
+
 
 @flax.struct.dataclass
 class RankingPlan:
@@ -70,7 +72,9 @@ def make_plan(
     )
 
 
-def top_k(user: jax.Array, item: jax.Array, plan: RankingPlan, k: int) -> jax.Array:
+def top_k(
+    user: jax.Array, item: jax.Array, plan: RankingPlan, k: int
+) -> tuple[jax.Array, jax.Array]:
     """Each user's k best unseen items.
 
     Args:
@@ -80,12 +84,69 @@ def top_k(user: jax.Array, item: jax.Array, plan: RankingPlan, k: int) -> jax.Ar
       k: at most |I|.
 
     Returns:
-      (|U|, k) int32 item ids, best first. A user with fewer than k unseen
-      items gets seen ones, or |I|, at the end.
+      scores: (|U|, k), best first.
+      ids: (|U|, k) int32 item ids. A user with fewer than k unseen items gets
+        seen ones, or |I|, at the end, with score -inf.
     """
     blocks = _item_blocks(item, plan)
     ranked = jax.lax.map(lambda first: _rank_block(user, blocks, plan, k, first), _starts(plan))
-    return ranked.reshape(-1, k)[: plan.n_users]
+    return jax.tree.map(lambda x: x.reshape(-1, k)[: plan.n_users], ranked)
+
+
+def count_at_least(
+    user: jax.Array,
+    item: jax.Array,
+    plan: RankingPlan,
+    thresholds: jax.Array,
+    excluded: jax.Array,
+) -> jax.Array:
+    """How many unseen items score at least as much as given thresholds.
+
+    Args:
+      user: (|U|, D) embeddings.
+      item: (|I|, D) embeddings.
+      plan: what to mask, and the block sizes.
+      thresholds: (|U|, T).
+      excluded: (T,) an item that is not counted under that threshold.
+
+    Returns:
+      (|U|, T) int32.
+    """
+    blocks = _item_blocks(item, plan)
+
+    def block_counts(first_user: jax.Array) -> jax.Array:
+        own = take(thresholds, first_user + jnp.arange(plan.block_users))
+
+        def add(counts, inputs):
+            first_item, block = inputs
+            _, scores = _block_scores(user, block, plan, first_user, first_item)
+            column = excluded - first_item
+            inside = (column >= 0) & (column < plan.block_items)
+            left_out = inside & (own <= take(scores.T, jnp.maximum(column, 0)).T)
+            return counts + _count_rows(scores, own) - left_out, None
+
+        start = jnp.zeros(own.shape, jnp.int32)
+        return jax.lax.scan(add, start, (_first_items(plan), blocks))[0]
+
+    counts = jax.lax.map(block_counts, _starts(plan))
+    return counts.reshape(-1, thresholds.shape[1])[: plan.n_users]
+
+
+def _count_rows(scores: jax.Array, thresholds: jax.Array) -> jax.Array:
+    """(n, T) how many of a row's scores reach each of the row's thresholds.
+
+    A few columns at a time against all thresholds: on a CPU five times faster
+    than one threshold at a time against all columns.
+    """
+    width = -scores.shape[1] % _COUNTED
+    padded = jnp.pad(scores, ((0, 0), (0, width)), constant_values=-jnp.inf)
+    columns = jnp.moveaxis(padded.reshape(len(scores), -1, _COUNTED), 1, 0)
+
+    def add(counts, some):
+        reached = some[:, None, :] >= thresholds[:, :, None]
+        return counts + jnp.sum(reached, axis=2, dtype=jnp.int32), None
+
+    return jax.lax.scan(add, jnp.zeros(thresholds.shape, jnp.int32), columns)[0]
 
 
 def _starts(plan: RankingPlan) -> jax.Array:
@@ -101,23 +162,12 @@ def _item_blocks(item: jax.Array, plan: RankingPlan) -> jax.Array:
 
 def _rank_block(
     user: jax.Array, item_blocks: jax.Array, plan: RankingPlan, k: int, first_user: jax.Array
-) -> jax.Array:
-    """(block_users, k) best unseen items of the users from `first_user` on."""
-    rows = first_user + jnp.arange(plan.block_users)
-    vectors = user.at[rows].get(mode="clip")
-    entry = plan.indptr[first_user]
-    slots = (entry,), (plan.block_seen,)
-    masked_rows = jax.lax.dynamic_slice(plan.seen_users, *slots) - first_user
-    masked_items = jax.lax.dynamic_slice(plan.seen_items, *slots)
+) -> tuple[jax.Array, jax.Array]:
+    """(block_users, k) best unseen items of the users from `first_user` on: scores and ids."""
 
     def merge(best, inputs):
         first_item, block = inputs
-        ids = first_item + jnp.arange(plan.block_items)
-        scores = jnp.where(ids < plan.n_items, vectors @ block.T, -jnp.inf)
-        columns = masked_items - first_item
-        # A negative index would wrap around; one past the end is dropped.
-        columns = jnp.where(columns < 0, plan.block_items, columns)
-        scores = scores.at[masked_rows, columns].set(-jnp.inf, mode="drop")
+        ids, scores = _block_scores(user, block, plan, first_user, first_item)
         values, places = jax.lax.top_k(scores, min(k, plan.block_items))
         # Earlier blocks come first, so that ties keep the smaller id.
         values = jnp.concatenate([best[0], values], axis=1)
@@ -129,9 +179,27 @@ def _rank_block(
         jnp.full((plan.block_users, k), -jnp.inf, user.dtype),
         jnp.full((plan.block_users, k), plan.n_items, jnp.int32),
     )
-    first_items = jnp.arange(len(item_blocks), dtype=jnp.int32) * plan.block_items
-    (_, ids), _ = jax.lax.scan(merge, start, (first_items, item_blocks))
-    return ids
+    best, _ = jax.lax.scan(merge, start, (_first_items(plan), item_blocks))
+    return best
+
+
+def _first_items(plan: RankingPlan) -> jax.Array:
+    return jnp.arange(0, plan.n_items, plan.block_items, dtype=jnp.int32)
+
+
+def _block_scores(
+    user: jax.Array, block: jax.Array, plan: RankingPlan, first_user: jax.Array, first_item
+) -> tuple[jax.Array, jax.Array]:
+    """Ids (block_items,) and scores (block_users, block_items), -inf where masked or filled up."""
+    rows = first_user + jnp.arange(plan.block_users)
+    ids = first_item + jnp.arange(plan.block_items)
+    scores = jnp.where(ids < plan.n_items, take(user, rows) @ block.T, -jnp.inf)
+    slots = (plan.indptr[first_user],), (plan.block_seen,)
+    masked_rows = jax.lax.dynamic_slice(plan.seen_users, *slots) - first_user
+    columns = jax.lax.dynamic_slice(plan.seen_items, *slots) - first_item
+    # A negative index would wrap around; one past the end is dropped.
+    columns = jnp.where(columns < 0, plan.block_items, columns)
+    return ids, scores.at[masked_rows, columns].set(-jnp.inf, mode="drop")
 
 
 def user_metrics(
@@ -201,7 +269,7 @@ def evaluate(
     def block_sums(first_user: jax.Array) -> list[dict[str, jax.Array]]:
         users = first_user + jnp.arange(plan.block_users)
         real = users < plan.n_users
-        ranked = _rank_block(user, blocks, plan, max(ks), first_user)
+        _, ranked = _rank_block(user, blocks, plan, max(ks), first_user)
         users = jnp.minimum(users, plan.n_users - 1)
         return [
             {

@@ -9,14 +9,11 @@ import pytest
 
 from tests import oracles
 from tests.conftest import make_interactions
+from uatmc_jax.data import make_csr
 from uatmc_jax.defense import Defense, Frozen, Weights, adversarial_objective
+from uatmc_jax.device_data import DeviceData
 from uatmc_jax.models import Batch, encode_changed, make_graph, make_mmgcn, make_vbpr, select
-from uatmc_jax.training.objectives import (
-    DeviceData,
-    PretrainWeights,
-    make_csr,
-    pretrain_objective,
-)
+from uatmc_jax.training.objectives import PretrainWeights, pretrain_objective
 
 N_USERS, N_ITEMS, DIM = 5, 6, 3
 PAIRS = make_interactions([(0, 0), (0, 1), (1, 1), (1, 2), (2, 0), (2, 3), (3, 4), (3, 1), (4, 2)])
@@ -265,17 +262,17 @@ def test_an_item_without_features_does_not_blow_up_the_gradient():
 
 
 def test_blocks_of_the_catalogue_project_alike(monkeypatch):
-    from uatmc_jax.training import objectives
+    from uatmc_jax import device_data
 
     c = case("vbpr", 2, None)
 
     def total(params):
-        z = objectives.project_all(c.model, params, c.features)
+        z = device_data.project_all(c.model, params, c.features)
         return sum(jnp.sum(jnp.sin(3 * x)) for x in z), z
 
     whole, gradient = jax.value_and_grad(total, has_aux=True)(c.params)
     for block in (4, 5):
-        monkeypatch.setattr(objectives, "PROJECTION_BLOCK", block)
+        monkeypatch.setattr(device_data, "PROJECTION_BLOCK", block)
         cut, cut_gradient = jax.value_and_grad(total, has_aux=True)(c.params)
         assert_trees_close(whole, cut, 1e-6)
         assert_trees_close(gradient.projectors, cut_gradient.projectors, 1e-5)

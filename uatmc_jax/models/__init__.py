@@ -1,5 +1,6 @@
 """Recommenders as pure functions behind one protocol."""
 
+from uatmc_jax.models.field import Adjacency, Field, FieldPass, make_adjacency, pad_field, shells_of
 from uatmc_jax.models.graph import Graph, make_graph, mean_neighbours, sum_neighbours
 from uatmc_jax.models.mmgcn import make_mmgcn
 from uatmc_jax.models.protocol import (
@@ -14,17 +15,23 @@ from uatmc_jax.models.protocol import (
 from uatmc_jax.models.vbpr import make_vbpr
 
 __all__ = [
+    "Adjacency",
     "Batch",
     "Embeddings",
+    "Field",
+    "FieldPass",
     "Graph",
     "Modal",
     "Model",
     "Params",
     "encode_changed",
+    "make_adjacency",
     "make_graph",
     "make_mmgcn",
     "make_vbpr",
     "mean_neighbours",
+    "pad_field",
     "select",
+    "shells_of",
     "sum_neighbours",
 ]

@@ -16,10 +16,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from uatmc_jax.models.field import Field, FieldPass, moved_sums
 from uatmc_jax.models.graph import Graph, mean_neighbours
 from uatmc_jax.models.projectors import init_projectors, project
 from uatmc_jax.models.protocol import Batch, Embeddings, Modal, Model, Params
-from uatmc_jax.numerics import normalize_rows
+from uatmc_jax.numerics import normalize_rows, take
 
 LEAKY_SLOPE = 0.01
 
@@ -77,6 +78,21 @@ class MMGCNEncoder:
 
     identity: jax.Array
     towers: tuple[Tower, ...]
+
+
+@flax.struct.dataclass
+class FieldRows:
+    """What a receptive field reads of the clean pass, by shell.
+
+    Attributes:
+      towers: by tower and layer (x, mean), each by shell (n_k, width).
+      identity: by shell (n_k, d) rows of E.
+      degrees: by shell (n_k, 1) number of neighbours, at least 1.
+    """
+
+    towers: tuple
+    identity: tuple[jax.Array, ...]
+    degrees: tuple[jax.Array, ...]
 
 
 def make_mmgcn(
@@ -141,25 +157,82 @@ def make_mmgcn(
     def preference(tower: Tower) -> jax.Array:
         return tower.preference if train_preference else jax.lax.stop_gradient(tower.preference)
 
-    def run_tower(tower: Tower, z: jax.Array, identity: jax.Array, graph: Graph) -> jax.Array:
-        content = z if tower.widen is None else tower.widen(z)
-        x = normalize_rows(jnp.concatenate([preference(tower), content]))
+    def inputs(tower: Tower, z: jax.Array) -> jax.Array:
+        return normalize_rows(z if tower.widen is None else tower.widen(z))
+
+    def update(layer: Layer, x: jax.Array, mean: jax.Array, identity: jax.Array) -> jax.Array:
+        """A layer on some rows, `mean` being mean_j (x_j W_l) over their neighbours."""
+        h = jax.nn.leaky_relu(mean, LEAKY_SLOPE)
+        x_hat = jax.nn.leaky_relu(layer.own(x), LEAKY_SLOPE) + identity
+        if fuse == "concat":
+            fused = layer.fuse(jnp.concatenate([h, x_hat], axis=1))
+        else:
+            fused = layer.fuse(h) + x_hat
+        return jax.nn.leaky_relu(fused, LEAKY_SLOPE)
+
+    def run_tower(
+        tower: Tower, z: jax.Array, identity: jax.Array, graph: Graph
+    ) -> list[tuple[jax.Array, jax.Array]]:
+        """(x, the mean it is updated with) before each layer, and (the last x, None)."""
+        x = jnp.concatenate([normalize_rows(preference(tower)), inputs(tower, z)])
+        states = []
         for layer in tower.layers:
-            h = jax.nn.leaky_relu(mean_neighbours(graph, x @ layer.neighbour), LEAKY_SLOPE)
-            x_hat = jax.nn.leaky_relu(layer.own(x), LEAKY_SLOPE) + identity
-            if fuse == "concat":
-                fused = layer.fuse(jnp.concatenate([h, x_hat], axis=1))
-            else:
-                fused = layer.fuse(h) + x_hat
-            x = jax.nn.leaky_relu(fused, LEAKY_SLOPE)
-        return x
+            mean = mean_neighbours(graph, x @ layer.neighbour)
+            states.append((x, mean))
+            x = update(layer, x, mean, identity)
+        return [*states, (x, None)]
 
     def encode(encoder: MMGCNEncoder, z: Modal, graph: Graph) -> Embeddings:
         nodes = sum(
-            run_tower(tower, z_m, encoder.identity, graph)
+            run_tower(tower, z_m, encoder.identity, graph)[-1][0]
             for tower, z_m in zip(encoder.towers, z, strict=True)
         ) / len(encoder.towers)
         return Embeddings(nodes[:n_users], nodes[n_users:])
+
+    def trace(encoder: MMGCNEncoder, z: Modal, graph: Graph) -> list:
+        return [
+            run_tower(tower, z_m, encoder.identity, graph)[:-1]
+            for tower, z_m in zip(encoder.towers, z, strict=True)
+        ]
+
+    def gather(encoder: MMGCNEncoder, trace: list, graph: Graph, field: Field) -> FieldRows:
+        def rows(table: jax.Array) -> tuple[jax.Array, ...]:
+            return tuple(take(table, shell) for shell in field.shells)
+
+        return FieldRows(
+            towers=tuple(tuple((rows(x), rows(mean)) for x, mean in tower) for tower in trace),
+            identity=rows(encoder.identity),
+            degrees=rows(jnp.maximum(graph.degrees, 1.0)[:, None]),
+        )
+
+    def encode_field(
+        encoder: MMGCNEncoder, clean: FieldRows, field: Field, z: Modal
+    ) -> tuple[jax.Array, ...]:
+        shells = [
+            propagate(tower, rows, clean, field, z_m)
+            for tower, rows, z_m in zip(encoder.towers, clean.towers, z, strict=True)
+        ]
+        return tuple(sum(x) / len(encoder.towers) for x in zip(*shells, strict=True))
+
+    def propagate(
+        tower: Tower, rows: tuple, clean: FieldRows, field: Field, z: jax.Array
+    ) -> list[jax.Array]:
+        """One tower's last x by shell: each layer's change reaches one shell further."""
+        changed = [inputs(tower, z)]
+        for layer, (x, mean) in zip(tower.layers, rows, strict=True):
+            moved = [new - old for new, old in zip(changed, x, strict=False)]
+            sums = moved_sums(field, moved)
+            before = [*changed, *x[len(changed) :]]
+            changed = [
+                update(
+                    layer,
+                    before[k],
+                    mean[k] + (total / clean.degrees[k]) @ layer.neighbour,
+                    clean.identity[k],
+                )
+                for k, total in enumerate(sums)
+            ]
+        return changed
 
     def regularize(encoder: MMGCNEncoder, batch: Batch, *_: jax.Array) -> jax.Array:
         """L_reg: mean square of the batch's rows of E, plus that of the first modality's P."""
@@ -173,5 +246,6 @@ def make_mmgcn(
         init=init,
         project=lambda params, features: project(params, features, hidden, dim),
         encode=encode,
+        field=FieldPass(n_layers, trace, gather, encode_field),
         regularize=regularize,
     )

@@ -14,6 +14,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from uatmc_jax.models.field import FieldPass
 from uatmc_jax.models.graph import Graph
 from uatmc_jax.numerics import take
 
@@ -80,6 +81,11 @@ class Model(NamedTuple):
         an item's features reach no other item or user; None otherwise.
       encode_rows: (what `select` gave, z: Modal of (n, d), the rows of `items`)
         -> Embeddings of those rows alone. Given with `select`, or None.
+      linear: the score of an item is affine in its own z, given the user, and
+        `project` gives rows no longer than 1. Such a model, if it has
+        `encode_rows`, can be certified.
+      field: propagates one item's changed content through its receptive field
+        alone (models/field.py). For models that propagate; None otherwise.
       regularize: (Params.encoder, Batch, users', positives' and negatives'
         embeddings, each (B, D)) -> scalar L_reg.
     """
@@ -90,6 +96,8 @@ class Model(NamedTuple):
     encode: Callable[[PyTree, Modal, Graph], Embeddings]
     select: Callable[[PyTree, jax.Array, jax.Array], PyTree] | None = None
     encode_rows: Callable[[PyTree, Modal], Embeddings] | None = None
+    linear: bool = False
+    field: FieldPass | None = None
     regularize: Callable[..., jax.Array] = lambda *_: jnp.zeros(())
 
 

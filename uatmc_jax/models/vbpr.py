@@ -69,6 +69,7 @@ def make_vbpr(
         encode=_encode,
         select=_select,
         encode_rows=_encode,
+        linear=True,
         regularize=_regularize,
     )
 

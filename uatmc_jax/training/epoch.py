@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from uatmc_jax.device_data import DeviceData
 from uatmc_jax.models import Batch
 from uatmc_jax.settings import OptimizerSettings
 from uatmc_jax.training.batches import make_batch, shuffled_batches
-from uatmc_jax.training.objectives import DeviceData
 
 PyTree = Any
 # (trained parameters, fixed values, batch, key) -> loss and its terms by name

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from uatmc_jax.data import CSR, Dataset, make_csr, warm
+from uatmc_jax.device_data import DeviceData, project_all
 from uatmc_jax.models import Modal, Model, Params
 from uatmc_jax.ranking import RankingPlan, evaluate
-from uatmc_jax.training.objectives import DeviceData, project_all
 
 # (parameters, z or None to project the features, held-out splits) -> metrics of each split
 Measure = Callable[[Params, Modal | None, Sequence[CSR]], list[dict[str, jax.Array]]]

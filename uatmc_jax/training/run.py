@@ -4,14 +4,11 @@ import contextlib
 import json
 import os
 import pathlib
-import platform
-import resource
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from importlib import metadata
 from typing import Any, NamedTuple
 
 import jax
@@ -20,13 +17,14 @@ import jax.numpy as jnp
 from uatmc_jax import checkpoint, logs
 from uatmc_jax.build import build_model, open_dataset
 from uatmc_jax.data import CSR, Dataset, make_csr, warm
+from uatmc_jax.device_data import DeviceData, put_on_device
+from uatmc_jax.environment import environment, peak_memory_mib
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Modal, Model, Params
 from uatmc_jax.ranking import make_plan
 from uatmc_jax.settings import EvalSettings, Settings, from_config, to_dict
 from uatmc_jax.training.epoch import TrainState
 from uatmc_jax.training.evaluation import Measure, make_measure, popularity_metrics
-from uatmc_jax.training.objectives import DeviceData, put_on_device
 from uatmc_jax.training.stage import Progress, Stage, run_stage
 from uatmc_jax.training.stages import adversarial_stage, init_params, pretrain_stage
 
@@ -36,7 +34,6 @@ SUMMARY_FILE = "summary.json"
 OUTPUTS = (CONFIG_FILE, SUMMARY_FILE, logs.METRICS_FILE, "checkpoints", "tensorboard")
 # May differ between a run and its resumption: they change no number.
 FREE_FIELDS = ("data.root", "checkpoint.every_seconds")
-_PACKAGES = ("uatmc_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 class _Run(NamedTuple):
@@ -343,7 +340,6 @@ def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
 
 
 def _summary_head(settings: Settings, dataset: Dataset) -> dict:
-    device = jax.devices()[0]
     return {
         "dataset": {
             "name": dataset.name,
@@ -355,13 +351,5 @@ def _summary_head(settings: Settings, dataset: Dataset) -> dict:
         "defense": settings.adversarial.defense if settings.adversarial.epochs else None,
         "seed": settings.seed,
         "settings": to_dict(settings),
-        "versions": {"python": platform.python_version()}
-        | {package: metadata.version(package) for package in _PACKAGES},
-        "device": {"platform": device.platform, "kind": device.device_kind},
+        **environment(),
     }
-
-
-def peak_memory_mib() -> int:
-    """Most memory this process has held on the host, in MiB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20

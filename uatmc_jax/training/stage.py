@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from uatmc_jax.device_data import DeviceData
 from uatmc_jax.errors import DivergedError, Interrupted
 from uatmc_jax.models import Params
 from uatmc_jax.training.epoch import TrainState
-from uatmc_jax.training.objectives import DeviceData
 
 SELECTED_BY = "recall@20"
 PyTree = Any

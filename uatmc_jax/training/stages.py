@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from uatmc_jax.defense import Defense, Frozen, Weights, adversarial_objective
+from uatmc_jax.device_data import DeviceData, project_all
 from uatmc_jax.models import Modal, Model, Params
 from uatmc_jax.settings import Settings
 from uatmc_jax.training.epoch import (
@@ -16,12 +17,7 @@ from uatmc_jax.training.epoch import (
     make_optimizer,
     steps_per_epoch,
 )
-from uatmc_jax.training.objectives import (
-    DeviceData,
-    PretrainWeights,
-    pretrain_objective,
-    project_all,
-)
+from uatmc_jax.training.objectives import PretrainWeights, pretrain_objective
 from uatmc_jax.training.stage import Stage
 
 # (parameters, z or None to project the features) -> validation metrics

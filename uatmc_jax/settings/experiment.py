@@ -1,23 +1,24 @@
-"""A config file's values, checked and typed once at the edge.
-
-Every field of the config has a field of the same name here; nothing past this
-module reads a ConfigDict.
-"""
+"""One training experiment, as its config file names it."""
 
 import dataclasses
-import difflib
-import math
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import ml_collections
 from absl import flags
-from ml_collections import config_flags
 
 from uatmc_jax.ascent import NORMS
 from uatmc_jax.defense import DEFENSES, LEVELS
 from uatmc_jax.errors import InputError
+from uatmc_jax.settings.reading import (
+    at_least,
+    from_config_flag,
+    from_values,
+    is_count,
+    one_of,
+    positive,
+    require,
+)
 
 MODELS = ("vbpr", "mmgcn")
 SCHEDULES = ("constant", "cosine")
@@ -42,8 +43,8 @@ class DataSettings:
     synthetic_seed: int
 
     def __post_init__(self):
-        _one_of("data.source", self.source, ("mmrec", "synthetic"))
-        _require(
+        one_of("data.source", self.source, ("mmrec", "synthetic"))
+        require(
             len(self.modalities) > 0 and all(isinstance(m, str) for m in self.modalities),
             "data.modalities",
             self.modalities,
@@ -78,15 +79,15 @@ class ModelSettings:
     train_preference: bool
 
     def __post_init__(self):
-        _one_of("model.name", self.name, MODELS)
-        _one_of("model.fuse", self.fuse, ("concat", "add"))
-        _at_least("model.dim", self.dim, 1)
-        _at_least("model.n_layers", self.n_layers, 1)
+        one_of("model.name", self.name, MODELS)
+        one_of("model.fuse", self.fuse, ("concat", "add"))
+        at_least("model.dim", self.dim, 1)
+        at_least("model.n_layers", self.n_layers, 1)
         for name, widths in {**self.hidden, "default": self.default_hidden}.items():
-            right = isinstance(widths, tuple) and all(_is_count(w) for w in widths)
-            _require(right, f"model.hidden.{name}", widths, "a tuple of positive integers")
+            right = isinstance(widths, tuple) and all(is_count(w) for w in widths)
+            require(right, f"model.hidden.{name}", widths, "a tuple of positive integers")
         for name, width in self.latent_dims.items():
-            _require(_is_count(width), f"model.latent_dims.{name}", width, "a positive integer")
+            require(is_count(width), f"model.latent_dims.{name}", width, "a positive integer")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,10 +107,10 @@ class OptimizerSettings:
     clip_norm: float
 
     def __post_init__(self):
-        _positive("optimizer.learning_rate", self.learning_rate)
-        _one_of("optimizer.schedule", self.schedule, SCHEDULES)
-        _at_least("optimizer.warmup_epochs", self.warmup_epochs, 0)
-        _at_least("optimizer.clip_norm", self.clip_norm, 0)
+        positive("SECTION.learning_rate", self.learning_rate)
+        one_of("SECTION.schedule", self.schedule, SCHEDULES)
+        at_least("SECTION.warmup_epochs", self.warmup_epochs, 0)
+        at_least("SECTION.clip_norm", self.clip_norm, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,11 +139,11 @@ class PretrainSettings:
     optimizer: OptimizerSettings
 
     def __post_init__(self):
-        _at_least("pretrain.epochs", self.epochs, 1)
-        _at_least("pretrain.patience", self.patience, 1)
-        _at_least("pretrain.batch_size", self.batch_size, 1)
+        at_least("pretrain.epochs", self.epochs, 1)
+        at_least("pretrain.patience", self.patience, 1)
+        at_least("pretrain.batch_size", self.batch_size, 1)
         for field in ("mu", "alpha", "nce_items"):
-            _at_least(f"pretrain.{field}", getattr(self, field), 0)
+            at_least(f"pretrain.{field}", getattr(self, field), 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,14 +183,14 @@ class AdversarialSettings:
     optimizer: OptimizerSettings
 
     def __post_init__(self):
-        _one_of("adversarial.defense", self.defense, DEFENSES)
-        _one_of("adversarial.norm", self.norm, NORMS)
-        _one_of("adversarial.level", self.level, LEVELS)
+        one_of("adversarial.defense", self.defense, DEFENSES)
+        one_of("adversarial.norm", self.norm, NORMS)
+        one_of("adversarial.level", self.level, LEVELS)
         for field in ("epochs", "mu", "lam", "beta", "eps"):
-            _at_least(f"adversarial.{field}", getattr(self, field), 0)
+            at_least(f"adversarial.{field}", getattr(self, field), 0)
         for field in ("patience", "batch_size", "steps"):
-            _at_least(f"adversarial.{field}", getattr(self, field), 1)
-        _positive("adversarial.step_size", self.step_size)
+            at_least(f"adversarial.{field}", getattr(self, field), 1)
+        positive("adversarial.step_size", self.step_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,14 +210,14 @@ class EvalSettings:
     block_items: int
 
     def __post_init__(self):
-        _require(
-            len(self.ks) > 0 and all(_is_count(k) for k in self.ks) and 20 in self.ks,
+        require(
+            len(self.ks) > 0 and all(is_count(k) for k in self.ks) and 20 in self.ks,
             "eval.ks",
             self.ks,
             "positive integers, 20 among them",
         )
         for field in ("every", "block_users", "block_items"):
-            _at_least(f"eval.{field}", getattr(self, field), 1)
+            at_least(f"eval.{field}", getattr(self, field), 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,7 +232,7 @@ class CheckpointSettings:
     every_seconds: float
 
     def __post_init__(self):
-        _at_least("checkpoint.every_seconds", self.every_seconds, 0)
+        at_least("checkpoint.every_seconds", self.every_seconds, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,11 +248,11 @@ class Settings:
     checkpoint: CheckpointSettings
 
     def __post_init__(self):
-        _require(0 <= self.seed < 2**32, "seed", self.seed, "an integer in [0, 2^32)")
+        require(0 <= self.seed < 2**32, "seed", self.seed, "an integer in [0, 2^32)")
         for name in ("pretrain", "adversarial"):
             patience = getattr(self, name).patience
             # Else a stage could stop before its first evaluation.
-            _require(
+            require(
                 patience >= self.eval.every,
                 f"{name}.patience",
                 patience,
@@ -266,96 +267,10 @@ class Settings:
 
 
 def from_config(config: ml_collections.ConfigDict | Mapping) -> Settings:
-    """Reads a config (or the dict of a config.json) into typed settings.
-
-    Raises:
-      InputError: a missing, unknown or ill-typed field, or a value out of range.
-    """
-    values = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config
-    return _read(Settings, values, "config")
+    """Reads a config (or the dict of a config.json) into typed settings; see `from_values`."""
+    return from_values(Settings, config)
 
 
 def from_flag(config: flags.FlagHolder) -> tuple[Settings, pathlib.Path]:
-    """The typed settings of a --config flag, and the path of its file.
-
-    Raises:
-      InputError: no such file, or a value that cannot be used.
-    """
-    name = config_flags.get_config_filename(flags.FLAGS[config.name])
-    path = pathlib.Path(name.partition(":")[0])  # what follows the colon is the preset
-    if not path.is_file():
-        raise InputError(f"--config {path}: no such file. See configs/ for the experiments.")
-    try:
-        return from_config(config.value), path
-    except InputError:
-        raise
-    except Exception as error:  # ml_collections holds back what get_config() raised until now
-        raise InputError(f"--config {name}: {error}") from error
-
-
-def to_dict(settings: Settings) -> dict[str, Any]:
-    """Plain nested dict for JSON; `from_config` reads it back to equal settings."""
-    return dataclasses.asdict(settings)
-
-
-def _read(kind: type, values: Any, path: str) -> Any:
-    if not isinstance(values, Mapping):
-        raise InputError(f"{path} = {values!r}: wanted a section with fields.")
-    declared = dataclasses.fields(kind)
-    fields = {field.name: field.type for field in declared}
-    for name in values:
-        if name not in fields:
-            close = difflib.get_close_matches(name, fields, n=1)
-            hint = f" Did you mean '{close[0]}'?" if close else f" Fields: {', '.join(fields)}."
-            raise InputError(f"{path}.{name}: no such field.{hint}")
-    # A field added after a checkpoint was written has a default, so that it still reads.
-    needed = [field.name for field in declared if field.default is dataclasses.MISSING]
-    missing = [name for name in needed if name not in values]
-    if missing:
-        raise InputError(f"{path}.{missing[0]} is missing. configs/base.py has every field.")
-    typed = {name: _cast(fields[name], value, f"{path}.{name}") for name, value in values.items()}
-    try:
-        return kind(**typed)
-    except InputError as error:
-        # The optimiser's section occurs in both stages and does not know in which it is.
-        raise InputError(str(error).replace("config.optimizer", path)) from None
-
-
-def _cast(kind: Any, value: Any, path: str) -> Any:
-    if dataclasses.is_dataclass(kind):
-        return _read(kind, value, path)
-    if kind in (int, float, str, bool):
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if kind is float and (whole or isinstance(value, float)):
-            _require(math.isfinite(value), path.removeprefix("config."), value, "a finite number")
-            return float(value)
-        right = whole if kind is int else isinstance(value, kind)
-        _require(right, path.removeprefix("config."), value, f"a value of type {kind.__name__}")
-        return value
-    if isinstance(value, Mapping):
-        return {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in value.items()}
-    _require(
-        isinstance(value, list | tuple), path.removeprefix("config."), value, "a tuple of values"
-    )
-    return tuple(value)
-
-
-def _require(right: bool, field: str, value: Any, wanted: str) -> None:
-    if not right:
-        raise InputError(f"config.{field} = {value!r}: wanted {wanted}.")
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _one_of(field: str, value: str, choices: tuple[str, ...]) -> None:
-    _require(value in choices, field, value, " or ".join(repr(c) for c in choices))
-
-
-def _at_least(field: str, value: float, least: float) -> None:
-    _require(value >= least, field, value, f"a number >= {least}")
-
-
-def _positive(field: str, value: float) -> None:
-    _require(value > 0, field, value, "a number > 0")
+    """The typed settings of a --config flag, and the path of its file; see `from_config_flag`."""
+    return from_config_flag(Settings, config)

@@ -1,0 +1,144 @@
+"""Results of attacks as Markdown tables."""
+
+from collections.abc import Sequence
+
+_HEAD = ("checkpoint", "attack", "K", "HR before", "HR after", "gain")
+_CERTIFIED = ("budget certificate", "any content")
+
+
+def format_attacks(results: Sequence[dict], contents: Sequence[dict]) -> str:
+    """What an attack run found: gains beside certificates, recall beside content use.
+
+    Args:
+      results: as in the attacks' result files, of one data set.
+      contents: as in the content files, of the same checkpoints.
+    """
+    first = results[0]
+    data, run = first["dataset"], first["settings"]
+    users = (
+        f"{first['users']:,} users" if run["user_share"] < 1 else f"all {first['users']:,} users"
+    )
+    seeds = ", ".join(map(str, run["seeds"]))
+    lines = [
+        f"\n{first['model']} on {data['name']} (data {data['fingerprint']}, seeds {seeds}, "
+        f"{first['device']['platform']}): {first['summary']['targets']} attacks of one item each, "
+        f"crafted and measured on {users}, training items "
+        f"{'masked' if run['masked'] else 'not masked'}",
+        "",
+    ]
+    for name, threat in {r["attack"]: r["threat_model"] for r in results}.items():
+        lines.append(f"- {name}: {_threat(threat)}")
+    with_ranks = "rank" in first["summary"]
+    header = [*_HEAD, *_CERTIFIED, *(["mean rank"] if with_ranks else [])]
+    lines += ["", _row(header), _row(["---"] * 2 + ["---:"] * (len(header) - 2))]
+    for result in results:
+        lines += _result_rows(result, with_ranks)
+    intervals = "Behind a gain: its bootstrap 95 % interval over targets"
+    intervals += ", in braces over seeds." if len(run["seeds"]) > 1 else "."
+    lines += ["", intervals, *_certificate_notes(results)]
+    if first["linear"] and any(_inert(result["threat_model"]) for result in results):
+        lines.append(
+            f"Under hinge the alignment term does nothing on {first['model']}: its gradients are "
+            "piecewise constant."
+        )
+    return "\n".join([*lines, "", *_content_lines(contents)])
+
+
+def _certificate_notes(results: Sequence[dict]) -> list[str]:
+    if not results[0]["linear"]:
+        return [f"{results[0]['certificate'].capitalize()}."]
+    notes = []
+    if any(result["certificate"] == "budget" for result in results):
+        notes.append(
+            "Budget certificate: no attack of that threat model, found or not, can reach more; in "
+            "parentheses what it leaves open above the attack."
+        )
+    return [
+        *notes,
+        "Any content: no new image and text at all can reach more (attacks on z still might).",
+    ]
+
+
+def _inert(threat: dict) -> bool:
+    return threat["utility"] == "hinge" and threat["beta"] > 0
+
+
+def _result_rows(result: dict, with_ranks: bool) -> list[str]:
+    summary, lines = result["summary"], []
+    for k in result["settings"]["ks"]:
+        entry = summary[f"hr@{k}"]
+        cells = [
+            f"{result['checkpoint']['stage']}/{result['checkpoint']['which']}",
+            result["attack"],
+            str(k),
+            _percent(entry["before"]["value"]),
+            _percent(entry["after"]["value"]),
+            _gain(entry["gain"]),
+        ]
+        for name in ("budget_certificate", "any_content_certificate"):
+            if name not in entry:
+                cells.append("none")
+                continue
+            gap = entry[name]["value"] - entry["after"]["value"]
+            shown = f" (+{100 * gap:.3f})" if name == "budget_certificate" else ""
+            cells.append(_percent(entry[name]["value"]) + shown)
+        if with_ranks:
+            rank = summary["rank"]
+            cells.append(f"{rank['before']['value']:,.0f} -> {rank['after']['value']:,.0f}")
+        lines.append(_row(cells))
+    return lines
+
+
+def _content_lines(contents: Sequence[dict]) -> list[str]:
+    metric, cold = contents[0]["metric"], contents[0]["cold"]
+    header = ["checkpoint", f"test {metric}", "features permuted", "features zeroed"]
+    header += ["content utility", f"cold items' {metric}", "the same, permuted"]
+    lines = [_row(header), _row(["---"] + ["---:"] * (len(header) - 1))]
+    for entry in contents:
+        where = entry["checkpoint"]
+        values = [entry["clean"], entry["permuted"], entry["zeroed"], entry["content_utility"]]
+        values += [entry["cold"]["clean"], entry["cold"]["permuted"]]
+        shown = ["none" if value is None else f"{value:.4f}" for value in values]
+        lines.append(_row([f"{where['stage']}/{where['which']}", *shown]))
+    lines.append(
+        f"\nContent utility is recall minus recall with permuted features. Cold items have at most "
+        f"{cold['at_most_interactions']} training interactions "
+        f"({cold['test_interactions']:,} test interactions)."
+    )
+    return lines
+
+
+def _threat(threat: dict) -> str:
+    g = threat["utility"] + (
+        f" (margin {threat['margin']:g})" if threat["utility"] == "hinge" else ""
+    )
+    what = "z" if threat["level"] == "projected" else "the raw features"
+    which = f" of {', '.join(threat['modalities'])}" if threat["modalities"] else ""
+    steps = (
+        f"{threat['steps']} step{'s' if threat['steps'] > 1 else ''} of {threat['step_size']:g} r"
+    )
+    extra = f", alignment {threat['beta']:g}" if threat["beta"] else ""
+    extra += f", {threat['restarts']} restarts" if threat["restarts"] else ""
+    extra += ", best kept" if threat["keep"] == "best" else ""
+    return (
+        f"{what}{which} within {threat['norm']} r = {threat['eps']:g} ||.||_2, {steps}, "
+        f"{g} at K = {threat['k']}{extra}"
+    )
+
+
+def _gain(gain: dict) -> str:
+    value = "undefined" if gain["value"] is None else f"{gain['value']:,.0%}"
+    text = f"{value} [{_ends(gain['over_targets'])}]"
+    return text + (f" {{{_ends(gain['over_seeds'])}}}" if "over_seeds" in gain else "")
+
+
+def _ends(interval: Sequence[float | None]) -> str:
+    return ", ".join("undefined" if end is None else f"{end:,.0%}" for end in interval)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3f} %"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

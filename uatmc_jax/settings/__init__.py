@@ -1,0 +1,43 @@
+"""A config file's values, checked and typed once at the edge.
+
+Every field of a config has a field of the same name here; nothing past this
+package reads a ConfigDict.
+"""
+
+from uatmc_jax.settings.attack import (
+    AttackRunSettings,
+    AttackSettings,
+    TargetSettings,
+)
+from uatmc_jax.settings.experiment import (
+    AdversarialSettings,
+    CheckpointSettings,
+    DataSettings,
+    EvalSettings,
+    ModelSettings,
+    OptimizerSettings,
+    PretrainSettings,
+    Settings,
+    from_config,
+    from_flag,
+)
+from uatmc_jax.settings.reading import from_config_flag, from_values, to_dict
+
+__all__ = [
+    "AdversarialSettings",
+    "AttackRunSettings",
+    "AttackSettings",
+    "CheckpointSettings",
+    "DataSettings",
+    "EvalSettings",
+    "ModelSettings",
+    "OptimizerSettings",
+    "PretrainSettings",
+    "Settings",
+    "TargetSettings",
+    "from_config",
+    "from_config_flag",
+    "from_flag",
+    "from_values",
+    "to_dict",
+]

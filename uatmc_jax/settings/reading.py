@@ -1,0 +1,121 @@
+"""Reading a config's values into frozen dataclasses, with one clear error for whatever is wrong."""
+
+import dataclasses
+import difflib
+import math
+import pathlib
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from uatmc_jax.errors import InputError
+
+
+def from_values(kind: type, config: ml_collections.ConfigDict | Mapping) -> Any:
+    """Reads a config (or the dict of a JSON file) into a settings dataclass.
+
+    Raises:
+      InputError: a missing, unknown or ill-typed field, or a value out of range.
+    """
+    values = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config
+    return read(kind, values, "config")
+
+
+def from_config_flag(kind: type, config: flags.FlagHolder) -> tuple[Any, pathlib.Path]:
+    """The settings of a --config flag, and the path of its file.
+
+    Raises:
+      InputError: no such file, or a value that cannot be used.
+    """
+    name = config_flags.get_config_filename(flags.FLAGS[config.name])
+    path = pathlib.Path(name.partition(":")[0])  # what follows the colon is the preset
+    if not path.is_file():
+        raise InputError(f"--config {path}: no such file. See configs/ for the experiments.")
+    try:
+        return from_values(kind, config.value), path
+    except InputError:
+        raise
+    except Exception as error:  # ml_collections holds back what get_config() raised until now
+        raise InputError(f"--config {name}: {error}") from error
+
+
+def to_dict(settings: Any) -> dict[str, Any]:
+    """Plain nested dict for JSON; `from_values` reads it back to equal settings."""
+    return dataclasses.asdict(settings)
+
+
+def read(kind: type, values: Any, path: str) -> Any:
+    """Makes a dataclass of a mapping, its sections included; `path` is named in errors."""
+    if not isinstance(values, Mapping):
+        raise InputError(f"{path} = {values!r}: wanted a section with fields.")
+    declared = dataclasses.fields(kind)
+    fields = {field.name: field.type for field in declared}
+    for name in values:
+        if name not in fields:
+            close = difflib.get_close_matches(name, fields, n=1)
+            hint = f" Did you mean '{close[0]}'?" if close else f" Fields: {', '.join(fields)}."
+            raise InputError(f"{path}.{name}: no such field.{hint}")
+    # A field added after a checkpoint was written has a default, so that it still reads.
+    needed = [field.name for field in declared if field.default is dataclasses.MISSING]
+    missing = [name for name in needed if name not in values]
+    if missing:
+        raise InputError(f"{path}.{missing[0]} is missing. configs/base.py has every field.")
+    typed = {name: _cast(fields[name], value, f"{path}.{name}") for name, value in values.items()}
+    try:
+        return kind(**typed)
+    except InputError as error:
+        # A section that occurs in several places does not know in which it is.
+        raise InputError(str(error).replace("config.SECTION", path)) from None
+
+
+def _cast(kind: Any, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return read(kind, value, path)
+    if kind in (int, float, str, bool):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if kind is float and (whole or isinstance(value, float)):
+            require(math.isfinite(value), path.removeprefix("config."), value, "a finite number")
+            return float(value)
+        right = whole if kind is int else isinstance(value, kind)
+        require(right, path.removeprefix("config."), value, f"a value of type {kind.__name__}")
+        return value
+    sections = [a for a in typing.get_args(kind) if dataclasses.is_dataclass(a)]
+    if sections:
+        require(isinstance(value, Mapping), path.removeprefix("config."), value, "named sections")
+        return {k: read(sections[0], v, f"{path}.{k}") for k, v in value.items()}
+    if isinstance(value, Mapping):
+        return {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in value.items()}
+    require(
+        isinstance(value, list | tuple), path.removeprefix("config."), value, "a tuple of values"
+    )
+    return tuple(value)
+
+
+def require(right: bool, field: str, value: Any, wanted: str) -> None:
+    """Raises InputError naming the field, its value and what was wanted, unless `right`."""
+    if not right:
+        raise InputError(f"config.{field} = {value!r}: wanted {wanted}.")
+
+
+def is_count(value: Any) -> bool:
+    """Whether the value is a positive integer."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def one_of(field: str, value: str, choices: tuple[str, ...]) -> None:
+    """Requires one of `choices`."""
+    require(value in choices, field, value, " or ".join(repr(c) for c in choices))
+
+
+def at_least(field: str, value: float, least: float) -> None:
+    """Requires a number not below `least`."""
+    require(value >= least, field, value, f"a number >= {least}")
+
+
+def positive(field: str, value: float) -> None:
+    """Requires a number above 0."""
+    require(value > 0, field, value, "a number > 0")

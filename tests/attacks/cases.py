@@ -1,0 +1,132 @@
+"""Random small models to attack, and a dense float64 reference of what an attack sees."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tests import oracles
+from uatmc_jax.attacks import Attack, Strength, list_depth, make_victim
+from uatmc_jax.data import make_synthetic
+from uatmc_jax.device_data import put_on_device
+from uatmc_jax.models import make_adjacency, make_mmgcn, make_vbpr
+
+KS = (1, 5, 10)
+K = 5
+DATASET = make_synthetic(3, n_users=60, n_items=50, n_interactions=500)
+DIM = 4
+
+
+@functools.cache
+def model_of(name):
+    """The model, one for all cases: what is compiled for one serves the others."""
+    hidden = {m: (6,) for m in DATASET.modalities}
+    shared = (DATASET.n_users, DATASET.n_items, DATASET.raw_dims, hidden, DIM, 0.07)
+    if name == "vbpr":
+        return make_vbpr(*shared)
+    return make_mmgcn(
+        *shared, latent_dims={"visual": 6}, n_layers=3, fuse="concat", train_preference=True
+    )
+
+
+class Case:
+    """A model with random weights on the small data set, and some of its users."""
+
+    def __init__(self, name, seed=0, masked=False, share=0.5, spread=2.0, spare=None):
+        self.model = model_of(name)
+        rng = np.random.default_rng(seed)
+        params = self.model.init(jax.random.key(seed))
+        noise = jax.tree.map(
+            lambda x: jnp.asarray(rng.normal(scale=0.3, size=x.shape), jnp.float32), params
+        )
+        params = jax.tree.map(jnp.add, params, noise)
+        # Large weights, so that scores lie apart and perturbations move ranks.
+        self.params = params.replace(encoder=jax.tree.map(lambda x: spread * x, params.encoder))
+        self.data = put_on_device(DATASET)
+        size = int(share * DATASET.n_users)
+        self.users = np.sort(rng.choice(DATASET.n_users, size, replace=False)).astype(np.int32)
+        self.name, self.masked = name, masked
+        self.victim = make_victim(
+            self.model,
+            self.params,
+            self.data,
+            self.users,
+            list_depth(KS, K, self.model) if spare is None else max(*KS, K) + 1 + spare,
+            DATASET.train if masked else None,
+            block_users=16,
+            block_items=32,
+        )
+        self.adjacency = make_adjacency(DATASET.train, DATASET.n_users, DATASET.n_items)
+        self.mean = oracles.mean_matrix(DATASET.train, DATASET.n_users, DATASET.n_items)
+
+    def scores(self, target, z_t):
+        """(n, |I|) float64 scores with the target's content replaced; -inf where masked."""
+        z = [np.array(x, np.float64) for x in self.victim.z]
+        for table, row in zip(z, z_t, strict=True):
+            table[target] = np.asarray(row, np.float64).reshape(-1)
+        encoder = oracles.to_float64(self.params.encoder)
+        if self.name == "vbpr":
+            user, item = oracles.vbpr(encoder, z)
+        else:
+            user, item = oracles.mmgcn(encoder, z, self.mean, DATASET.n_users, "concat")
+        scores = user[self.users] @ item.T
+        if self.masked:
+            for row, owner in enumerate(self.users):
+                scores[row, DATASET.train.items[DATASET.train.users == owner]] = -np.inf
+        return scores
+
+    def may_see(self, target):
+        """(n,) bool."""
+        owners = DATASET.train.users[DATASET.train.items == target]
+        return ~np.isin(self.users, owners) if self.masked else np.ones(len(self.users), bool)
+
+    def hits(self, target, z_t):
+        """(n, Ks) bool: fewer than K other items score at least as much."""
+        scores = self.scores(target, z_t)
+        ahead = (scores >= scores[:, [target]]).sum(axis=1) - 1
+        hit = ahead[:, None] < np.array(KS)
+        return hit & self.may_see(target)[:, None]
+
+    def ranks(self, target, z_t):
+        """(n,) from 1."""
+        scores = self.scores(target, z_t)
+        return (scores >= scores[:, [target]]).sum(axis=1)
+
+    def utility(self, target, z_t, kind, margin, weights=None):
+        """Phi, by sorting everything."""
+        scores = self.scores(target, z_t)
+        threshold = -np.sort(-scores, axis=1)[:, K - 1]
+        x = scores[:, target] - threshold
+        seen_by = self.may_see(target)
+        w = seen_by * (1.0 if weights is None else weights)
+        x = np.where(seen_by, x, 0.0)
+        gains = np.maximum(x + margin, 0) if kind == "hinge" else np.where(x > 0, x, np.expm1(x))
+        return (w * gains).sum() / w.sum()
+
+
+@functools.cache
+def case(name, seed=0, masked=False, share=0.5, spread=2.0, spare=None):
+    """The same case for all tests that ask for it."""
+    return Case(name, seed, masked, share, spread, spare)
+
+
+def attack(**changes):
+    """An `Attack` on both modalities of z; by default the published PGD."""
+    chosen = {
+        "utility": "hinge",
+        "k": K,
+        "norm": "linf",
+        "steps": 10,
+        "restarts": 0,
+        "keep": "last",
+        "aligned": False,
+        "level": "projected",
+        "modalities": (0, 1),
+    }
+    return Attack(**(chosen | changes))
+
+
+def strength(eps=0.1, step_size=0.125, margin=1.0, beta=0.0):
+    """A `Strength` of floats."""
+    return Strength(*map(jnp.float32, (eps, step_size, margin, beta)))

@@ -1,0 +1,1 @@
+"""What a trained model does with its inputs, beyond how well it ranks."""

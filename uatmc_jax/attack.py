@@ -1,0 +1,56 @@
+"""Attacks a trained model and says how far each item could be promoted, and how far it cannot.
+
+python -m uatmc_jax.attack --workdir runs/baby_vbpr
+python -m uatmc_jax.attack --workdir runs/baby_vbpr --config configs/attack.py:paper
+python -m uatmc_jax.attack --workdir runs/baby_vbpr --checkpoints adversarial/best --attacks pgd
+"""
+
+import sys
+
+from absl import flags
+from ml_collections import config_flags
+
+from uatmc_jax.attacks.run import FOLDER, run_attacks
+from uatmc_jax.cli import start
+from uatmc_jax.errors import InputError
+from uatmc_jax.report import format_attacks
+from uatmc_jax.settings import AttackRunSettings, from_config_flag
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training run to attack.")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", "configs/attack.py", "The evaluation; FILE:paper for that preset."
+)
+_CHECKPOINTS = flags.DEFINE_list(
+    "checkpoints", [], "STAGE/WHICH of those to attack; by default those the run reports."
+)
+_ATTACKS = flags.DEFINE_list("attacks", [], "Names of the config's attacks to run; default all.")
+_DATA_ROOT = flags.DEFINE_string(
+    "data_root", None, "Folder of the data sets, if not where the training run found them."
+)
+
+
+def main(argv: list[str]) -> None:
+    """Flags in, one library call, files out."""
+    if len(argv) > 1:
+        raise InputError(f"unexpected arguments: {' '.join(argv[1:])}. Flags start with --.")
+    settings, _ = from_config_flag(AttackRunSettings, _CONFIG)
+    pairs = []
+    for name in _CHECKPOINTS.value:
+        stage, slash, which = name.partition("/")
+        if not slash:
+            raise InputError(f"--checkpoints {name}: wanted STAGE/WHICH, as in adversarial/best.")
+        pairs.append((stage, which))
+    results, contents = run_attacks(
+        settings,
+        _WORKDIR.value,
+        checkpoints=pairs,
+        only=_ATTACKS.value,
+        data_root=_DATA_ROOT.value,
+    )
+    print(format_attacks(results, contents))
+    print(f"written to {_WORKDIR.value}/{FOLDER}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("workdir")
+    start(main, "the same command goes on with what is written")

@@ -1,0 +1,184 @@
+"""Crafting one target's perturbation: FGSM and PGD on the promotion utility (Section 4).
+
+    delta <- project(delta + step * direction(grad [ Phi + beta * cos(g^v, g^t) ]))
+
+with g^m = dPhi / dz'_t^m. FGSM is one step of the radius's length. Only the
+target's row is perturbed; r = eps * ||row||_2 in the ball's own norm.
+"""
+
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from uatmc_jax import ascent
+from uatmc_jax.attacks.path import Path, PyTree
+from uatmc_jax.attacks.utility import promotion_utility
+from uatmc_jax.attacks.victim import Victim
+from uatmc_jax.losses import gradient_alignment
+from uatmc_jax.models import Modal, Model
+
+
+class Attack(NamedTuple):
+    """What shapes the compiled attack.
+
+    Attributes:
+      utility: g, "elu" or "hinge".
+      k: K of the threshold s_u^(K).
+      norm: of the ball and the steps, "l2" or "linf".
+      steps: number of steps n; 1 for FGSM.
+      restarts: ascents from random points of the ball, beside the one from zero.
+      keep: "last" iterate, or the "best" on the way (`ascent.climb`).
+      aligned: add beta * cos(g^v, g^t).
+      level: what is perturbed, z ("projected") or the raw features ("feature").
+      modalities: indices of the perturbed ones, in order.
+    """
+
+    utility: str
+    k: int
+    norm: str
+    steps: int
+    restarts: int
+    keep: str
+    aligned: bool
+    level: str
+    modalities: tuple[int, ...]
+
+
+@flax.struct.dataclass
+class Strength:
+    """Scalars of an attack; arrays, so that a grid over them compiles once.
+
+    Attributes:
+      eps: radius as a share of the perturbed row's 2-norm.
+      step_size: length of a step as a share of the radius.
+      margin: of the hinge.
+      beta: weight of the alignment term.
+    """
+
+    eps: jax.Array
+    step_size: jax.Array
+    margin: jax.Array
+    beta: jax.Array
+
+
+class Crafted(NamedTuple):
+    """One target's perturbation.
+
+    Attributes:
+      delta: (1, dim_m) for each perturbed modality, at the attack's level.
+      z: modal, (1, d), the target's content under attack.
+      utility: () Phi at `z`.
+      values: (steps + 1,) Phi along the ascent that was kept.
+    """
+
+    delta: Modal
+    z: Modal
+    utility: jax.Array
+    values: jax.Array
+
+
+def perturbed_content(
+    model: Model, attack: Attack, victim: Victim, item: jax.Array, delta: Modal
+) -> Modal:
+    """z'_t, modal (1, d), of a target whose rows are moved by delta.
+
+    Args:
+      model: the recommender.
+      attack: names level and modalities.
+      victim: the model's clean tables.
+      item: () int32 target.
+      delta: (1, dim_m) for each of the attack's modalities.
+    """
+    z = list(_rows(victim.z, item))
+    if attack.level == "projected":
+        for m, change in zip(attack.modalities, delta, strict=True):
+            z[m] = z[m] + change
+        return tuple(z)
+    raw = list(_rows(victim.features, item))
+    for m, change in zip(attack.modalities, delta, strict=True):
+        raw[m] = raw[m] + change
+    projected = model.project(victim.projectors, tuple(raw))
+    return tuple(projected[m] if m in attack.modalities else z[m] for m in range(len(z)))
+
+
+def source_rows(attack: Attack, victim: Victim, item: jax.Array) -> Modal:
+    """The rows whose 2-norms set the radii, (1, dim_m) for each of the attack's modalities."""
+    tables = victim.z if attack.level == "projected" else victim.features
+    rows = _rows(tables, item)
+    return tuple(rows[m] for m in attack.modalities)
+
+
+def craft(
+    model: Model,
+    path: Path,
+    attack: Attack,
+    victim: Victim,
+    strength: Strength,
+    site: PyTree,
+    item: jax.Array,
+    weights: jax.Array,
+    key: jax.Array,
+) -> Crafted:
+    """The strongest perturbation found for one target.
+
+    Args:
+      model: the recommender.
+      path: how its scores are got.
+      attack: static choices.
+      victim: the clean model and the users.
+      strength: eps, step size, margin, beta.
+      site: `path.prepare` of the target.
+      item: () int32 target.
+      weights: (n,) of the users in Phi.
+      key: of the random starts.
+    """
+
+    def utility(z: Modal) -> jax.Array:
+        excess = path.excess(model, victim, site, z)
+        return promotion_utility(excess, weights, attack.utility, strength.margin)
+
+    def content(delta: Modal) -> Modal:
+        return perturbed_content(model, attack, victim, item, delta)
+
+    def ascended(delta: Modal) -> tuple[jax.Array, jax.Array]:
+        z = content(delta)
+        if not attack.aligned:
+            value = utility(z)
+            return value, value
+        value, gradients = jax.value_and_grad(utility)(z)
+        chosen = tuple(gradients[m] for m in attack.modalities)
+        alignment = gradient_alignment(chosen, jnp.ones(1, bool))
+        return value + strength.beta * alignment, value
+
+    def objective(delta: Modal) -> tuple[jax.Array, Modal]:
+        gradient, value = jax.grad(ascended, has_aux=True)(delta)
+        return value, gradient
+
+    rows = source_rows(attack, victim, item)
+    radius = ascent.radii(rows, strength.eps)
+
+    def run(start: Modal) -> tuple[Modal, jax.Array, jax.Array]:
+        return ascent.climb(
+            objective,
+            start,
+            radius,
+            steps=attack.steps,
+            step_size=strength.step_size,
+            norm=attack.norm,
+            keep_best=attack.keep == "best",
+        )
+
+    starts = [jax.tree.map(jnp.zeros_like, rows)] + [
+        ascent.random_start(jax.random.fold_in(key, n), radius, rows, attack.norm)
+        for n in range(attack.restarts)
+    ]
+    found = jax.lax.map(run, jax.tree.map(lambda *x: jnp.stack(x), *starts))
+    best = jnp.argmax(found[1])  # a value that is not a number comes first, and so surfaces
+    delta, value, values = jax.tree.map(lambda x: x[best], found)
+    return Crafted(delta, content(delta), value, values)
+
+
+def _rows(tables: Modal, item: jax.Array) -> Modal:
+    return tuple(jax.lax.dynamic_slice_in_dim(x, item, 1) for x in tables)

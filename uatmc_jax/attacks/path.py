@@ -1,0 +1,55 @@
+"""How the scores of a model under attack are got: what every path must answer.
+
+A path is three pure functions of one target. `prepare` gathers what does not
+depend on the perturbation; the other two take it with the target's perturbed
+content z_t. All may be `vmap`ped over targets.
+
+A tie counts against the target: it is in a user's top K when fewer than K other
+items score at least as much.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+
+from uatmc_jax.attacks.victim import Victim
+from uatmc_jax.models import Embeddings, Modal, Model
+
+PyTree = Any
+
+
+@flax.struct.dataclass
+class Target:
+    """One targeted item.
+
+    Attributes:
+      item: () int32.
+      field: its receptive field (models/field.py); None unless the path needs it.
+    """
+
+    item: jax.Array
+    field: PyTree = None
+
+
+class Path(NamedTuple):
+    """Scores under attack.
+
+    Attributes:
+      name: recorded with results.
+      prepare: (model, victim, Target, K of the attack, Ks of the evaluation) -> site.
+      excess: (model, victim, site, z_t modal (1, d)) -> (n,) x_u = y'_ut - s_u^(K),
+        differentiable in z_t to second order.
+      hits: (model, victim, site, z_t) -> (n, Ks) bool: the target is in the user's top K.
+      embed: (model, victim, site, z_t) -> Embeddings of the n users and of all items.
+      bytes_per_target: (model, victim, sizes of the padded shells) -> rough
+        memory of one target in a batch, for the choice of the batch.
+    """
+
+    name: str
+    prepare: Callable[[Model, Victim, Target, int, tuple[int, ...]], PyTree]
+    excess: Callable[[Model, Victim, PyTree, Modal], jax.Array]
+    hits: Callable[[Model, Victim, PyTree, Modal], jax.Array]
+    embed: Callable[[Model, Victim, PyTree, Modal], Embeddings]
+    bytes_per_target: Callable[[Model, Victim, tuple[int, ...]], int]

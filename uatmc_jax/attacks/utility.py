@@ -1,0 +1,32 @@
+"""What a promotion attack wants: the target in as many users' top K as possible (Eq. 3).
+
+    Phi = mean_u g(x_u),   x_u = y'_ut - s_u^(K)
+
+with y'_ut the target's score and s_u^(K) the K-th largest score of user u, both
+under the perturbed model, the target itself included.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def promotion_utility(
+    excess: jax.Array, weights: jax.Array, utility: str, margin: jax.Array
+) -> jax.Array:
+    """Phi, the weighted mean of g over the users.
+
+    "elu" (CLeaR's):   g(x) = x for x >= 0, exp(x) - 1 below
+    "hinge" (the published code's):   g(x) = max(x + margin, 0)
+
+    >>> promotion_utility(jnp.array([-5.0, 1.0]), jnp.ones(2), "hinge", 1.0).item()
+    1.0
+
+    Args:
+      excess: (users,) x_u.
+      weights: (users,), 0 for users that do not count.
+      utility: "elu" or "hinge".
+      margin: of the hinge.
+    """
+    gains = jax.nn.elu(excess) if utility == "elu" else jax.nn.relu(excess + margin)
+    counted = jnp.where(weights > 0, weights * gains, 0.0)
+    return jnp.sum(counted) / jnp.maximum(jnp.sum(weights), 1e-30)

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import os
 import pathlib
 import sys
 import tempfile
@@ -15,9 +16,11 @@ from configs import test as test_config  # noqa: E402
 from uatmc_jax.data import Interactions, make_synthetic  # noqa: E402
 from uatmc_jax.settings import from_config  # noqa: E402
 
-# Most of the suite's time is compiling the same few programs again; let runs share them.
-_CACHE = tempfile.TemporaryDirectory(prefix="uatmc-compiled-")
-jax.config.update("jax_compilation_cache_dir", _CACHE.name)
+# Most of the suite's time is compiling the same few programs again; let its processes share them.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix="uatmc-compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 

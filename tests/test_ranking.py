@@ -12,7 +12,7 @@ from uatmc_jax.data import make_csr
 from uatmc_jax.ranking import evaluate, make_plan, top_k
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     st.integers(0, 10_000),
     st.sampled_from([(1, 4), (7, 5), (8, 12)]),

@@ -198,7 +198,10 @@ def test_alignment_is_inert_under_hinge_on_a_linear_model_and_not_under_elu():
         )
         equal = all(np.array_equal(a, b) for a, b in zip(without.delta, aligned.delta, strict=True))
         assert equal == same
-    # On MMGCN, which is not linear, it acts under hinge too.
+
+
+@pytest.mark.slow
+def test_alignment_acts_under_hinge_on_a_model_that_is_not_linear():
     c = case("mmgcn")
     without, aligned = (
         run(c, PLAIN._replace(aligned=on), strength(0.3, 0.3, beta=50.0), ranks=True)

@@ -13,7 +13,7 @@ pair_sets = st.sets(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(pair_sets)
 def test_membership_and_complement_equal_sets(pairs):
     csr = make_csr(make_interactions(pairs), N_USERS)

@@ -33,7 +33,7 @@ import numpy as np
 from uatmc_jax.attacks.craft import Attack
 from uatmc_jax.attacks.direct import DIRECT, nth_other, target_item
 from uatmc_jax.attacks.path import Target
-from uatmc_jax.attacks.victim import EXACT, Victim, may_see
+from uatmc_jax.attacks.victim import EXACT, Victim, may_see, rows_of
 from uatmc_jax.models import Model
 from uatmc_jax.numerics import safe_norm
 
@@ -96,7 +96,7 @@ def _certify(
 
     def one(item: jax.Array) -> tuple[jax.Array, jax.Array]:
         site = DIRECT.prepare(model, victim, Target(item), 1, (1,))
-        z = tuple(jax.lax.dynamic_slice_in_dim(x, item, 1) for x in victim.z)
+        z = rows_of(victim.z, item)
         score = victim.user @ target_item(model, site, z)
         slopes = jax.jacfwd(lambda z: target_item(model, site, z))(z)  # of the item, (D, 1, d)
         pull = [victim.user @ slope[:, 0] for slope in slopes]  # w_u^m, (n, d)

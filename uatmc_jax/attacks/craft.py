@@ -6,6 +6,7 @@ with g^m = dPhi / dz'_t^m. FGSM is one step of the radius's length. Only the
 target's row is perturbed; r = eps * ||row||_2 in the ball's own norm.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.struct
@@ -13,11 +14,12 @@ import jax
 import jax.numpy as jnp
 
 from uatmc_jax import ascent
-from uatmc_jax.attacks.path import Path, PyTree
+from uatmc_jax.attacks.path import Path
 from uatmc_jax.attacks.utility import promotion_utility
-from uatmc_jax.attacks.victim import Victim
+from uatmc_jax.attacks.victim import Victim, rows_of
 from uatmc_jax.losses import gradient_alignment
 from uatmc_jax.models import Modal, Model
+from uatmc_jax.models.protocol import PyTree
 
 
 class Attack(NamedTuple):
@@ -91,12 +93,12 @@ def perturbed_content(
       item: () int32 target.
       delta: (1, dim_m) for each of the attack's modalities.
     """
-    z = list(_rows(victim.z, item))
+    z = list(rows_of(victim.z, item))
     if attack.level == "projected":
         for m, change in zip(attack.modalities, delta, strict=True):
             z[m] = z[m] + change
         return tuple(z)
-    raw = list(_rows(victim.features, item))
+    raw = list(rows_of(victim.features, item))
     for m, change in zip(attack.modalities, delta, strict=True):
         raw[m] = raw[m] + change
     projected = model.project(victim.projectors, tuple(raw))
@@ -106,8 +108,55 @@ def perturbed_content(
 def source_rows(attack: Attack, victim: Victim, item: jax.Array) -> Modal:
     """The rows whose 2-norms set the radii, (1, dim_m) for each of the attack's modalities."""
     tables = victim.z if attack.level == "projected" else victim.features
-    rows = _rows(tables, item)
+    rows = rows_of(tables, item)
     return tuple(rows[m] for m in attack.modalities)
+
+
+class Look(NamedTuple):
+    """What an ascent sees at one perturbation.
+
+    Attributes:
+      value: () Phi.
+      direction: gradient of the ascended objective, as delta.
+      z: modal, (1, d), the content there.
+    """
+
+    value: jax.Array
+    direction: Modal
+    z: Modal
+
+
+def make_objective(
+    model: Model,
+    path: Path,
+    attack: Attack,
+    victim: Victim,
+    strength: Strength,
+    site: PyTree,
+    item: jax.Array,
+    weights: jax.Array,
+) -> Callable[[Modal], Look]:
+    """delta -> what one step of the attack on this target goes by; arguments as of `craft`."""
+
+    def utility(z: Modal) -> jax.Array:
+        excess = path.excess(model, victim, site, z)
+        return promotion_utility(excess, weights, attack.utility, strength.margin)
+
+    def ascended(delta: Modal) -> tuple[jax.Array, tuple[jax.Array, Modal]]:
+        z = perturbed_content(model, attack, victim, item, delta)
+        if not attack.aligned:
+            value = utility(z)
+            return value, (value, z)
+        value, gradients = jax.value_and_grad(utility)(z)
+        chosen = tuple(gradients[m] for m in attack.modalities)
+        alignment = gradient_alignment(chosen, jnp.ones(1, bool))
+        return value + strength.beta * alignment, (value, z)
+
+    def look(delta: Modal) -> Look:
+        direction, (value, z) = jax.grad(ascended, has_aux=True)(delta)
+        return Look(value, direction, z)
+
+    return look
 
 
 def craft(
@@ -134,34 +183,13 @@ def craft(
       weights: (n,) of the users in Phi.
       key: of the random starts.
     """
-
-    def utility(z: Modal) -> jax.Array:
-        excess = path.excess(model, victim, site, z)
-        return promotion_utility(excess, weights, attack.utility, strength.margin)
-
-    def content(delta: Modal) -> Modal:
-        return perturbed_content(model, attack, victim, item, delta)
-
-    def ascended(delta: Modal) -> tuple[jax.Array, jax.Array]:
-        z = content(delta)
-        if not attack.aligned:
-            value = utility(z)
-            return value, value
-        value, gradients = jax.value_and_grad(utility)(z)
-        chosen = tuple(gradients[m] for m in attack.modalities)
-        alignment = gradient_alignment(chosen, jnp.ones(1, bool))
-        return value + strength.beta * alignment, value
-
-    def objective(delta: Modal) -> tuple[jax.Array, Modal]:
-        gradient, value = jax.grad(ascended, has_aux=True)(delta)
-        return value, gradient
-
+    objective = make_objective(model, path, attack, victim, strength, site, item, weights)
     rows = source_rows(attack, victim, item)
     radius = ascent.radii(rows, strength.eps)
 
     def run(start: Modal) -> tuple[Modal, jax.Array, jax.Array]:
         return ascent.climb(
-            objective,
+            lambda delta: objective(delta)[:2],
             start,
             radius,
             steps=attack.steps,
@@ -177,8 +205,5 @@ def craft(
     found = jax.lax.map(run, jax.tree.map(lambda *x: jnp.stack(x), *starts))
     best = jnp.argmax(found[1])  # a value that is not a number comes first, and so surfaces
     delta, value, values = jax.tree.map(lambda x: x[best], found)
-    return Crafted(delta, content(delta), value, values)
-
-
-def _rows(tables: Modal, item: jax.Array) -> Modal:
-    return tuple(jax.lax.dynamic_slice_in_dim(x, item, 1) for x in tables)
+    z = perturbed_content(model, attack, victim, item, delta)
+    return Crafted(delta, z, value, values)

@@ -11,9 +11,10 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from uatmc_jax.attacks.path import Path, PyTree, Target
+from uatmc_jax.attacks.path import Path, Target
 from uatmc_jax.attacks.victim import Victim
 from uatmc_jax.models import Embeddings, Modal, Model, select
+from uatmc_jax.models.protocol import PyTree
 
 
 @flax.struct.dataclass

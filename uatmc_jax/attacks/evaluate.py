@@ -1,7 +1,7 @@
 """Attacking many targets, one item at a time, in `vmap`ped batches of bounded memory."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +13,7 @@ from uatmc_jax.attacks.dense import DENSE
 from uatmc_jax.attacks.direct import DIRECT
 from uatmc_jax.attacks.path import Path, Target
 from uatmc_jax.attacks.receptive import RECEPTIVE
-from uatmc_jax.attacks.victim import EXACT, Victim, may_see
+from uatmc_jax.attacks.victim import EXACT, Victim, may_see, rows_of
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Modal, Model
 from uatmc_jax.models.field import Adjacency, pad_field, shells_of
@@ -220,31 +220,66 @@ def attack_targets(
     if model.linear and model.encode_rows is None:
         raise InputError(f"model {model.name}: linear = True needs encode_rows. Give both.")
     ks = tuple(ks)
-    pending = plan_batches(model, victim, adjacency, items, path_of(model, path), memory_mib)
+
+    def run(path: Path, targets: Target, places: np.ndarray) -> dict[str, Any]:
+        chosen = None if weights is None else jnp.asarray(weights[places], jnp.float32)
+        return _attack_batch(model, path, attack, ks, ranks, victim, strength, targets, chosen, key)
+
+    def numbers(result: dict[str, Any]) -> Sequence[np.ndarray]:
+        names = ("values", "utility_after", "hr_before", "hr_after")
+        return [result[name] for name in names]
+
+    parts = in_batches(
+        model, victim, adjacency, items, path_of(model, path), memory_mib, run, numbers
+    )
+    for kind, places, result in parts:
+        yield places, Outcome(items=items[places], paths=np.full(len(places), kind.name), **result)
+
+
+# (path, targets, their places in the caller's order) -> pytree of (b, ...) arrays
+Run = Callable[[Path, Target, np.ndarray], Any]
+
+
+def in_batches(
+    model: Model,
+    victim: Victim,
+    adjacency: Adjacency | None,
+    items: np.ndarray,
+    path: Path,
+    memory_mib: float,
+    run: Run,
+    numbers: Callable[[Any], Sequence[np.ndarray]],
+) -> Iterator[tuple[Path, np.ndarray, Any]]:
+    """Runs something on all targets, batch by batch.
+
+    A target for which the path leaves a number open (NaN) is run again on the
+    dense path.
+
+    Args:
+      model: the recommender.
+      victim: the clean model.
+      adjacency: of the training graph; needed on the receptive path only.
+      items: (T,) targets.
+      path: to take.
+      memory_mib: for a batch.
+      run: what to do with a batch.
+      numbers: what of its result must be finite, as (b, ...) arrays.
+
+    Yields:
+      The path taken, the places in `items`, and `run`'s result for them.
+
+    Raises:
+      InputError: values that are not finite on the dense path either.
+    """
+    pending = plan_batches(model, victim, adjacency, items, path, memory_mib)
     while pending:
         batch = pending.pop(0)
         count = len(batch.items)
         padded = np.pad(batch.places, (0, batch.size - count), mode="edge")
-        result = _attack_batch(
-            model,
-            batch.path,
-            attack,
-            ks,
-            ranks,
-            victim,
-            strength,
-            stack_targets(batch, adjacency),
-            None if weights is None else jnp.asarray(weights[padded], jnp.float32),
-            key,
-        )
-        outcome = Outcome(
-            items=batch.items,
-            paths=np.full(count, batch.path.name),
-            **jax.tree.map(lambda x, rows=slice(count): np.asarray(x)[rows], result),
-        )
-        numbers = (outcome.values, outcome.utility_after[:, None])
-        rates = (outcome.hr_before, outcome.hr_after)
-        answered = np.isfinite(np.concatenate([*numbers, *rates], axis=1)).all(axis=1)
+        result = run(batch.path, stack_targets(batch, adjacency), padded)
+        result = jax.tree.map(lambda x, rows=slice(count): np.asarray(x)[rows], result)
+        columns = [x.reshape(count, -1) for x in numbers(result)]
+        answered = np.isfinite(np.concatenate(columns, axis=1)).all(axis=1)
         if batch.path is not DENSE and not answered.all():
             left = batch.places[~answered]
             pending += plan_batches(
@@ -256,8 +291,8 @@ def attack_targets(
                 "Use a smaller eps, beta or margin."
             )
         if answered.any():
-            kept = jax.tree.map(lambda x, rows=answered: x[rows], outcome)
-            yield batch.places[answered], kept
+            kept = jax.tree.map(lambda x, rows=answered: x[rows], result)
+            yield batch.path, batch.places[answered], kept
 
 
 @functools.partial(jax.jit, static_argnames=("model", "path", "attack", "ks", "ranks"))
@@ -291,14 +326,9 @@ def _attack_batch(
             counted,
             jax.random.fold_in(key, item),
         )
-        clean = tuple(jax.lax.dynamic_slice_in_dim(x, item, 1) for x in victim.z)
-
-        def hit_rates(z: Modal) -> jax.Array:
-            hits = path.hits(model, victim, site, z).astype(jnp.float32)
-            return jnp.mean(jnp.where(seen_by[:, None], hits, 0.0), axis=0)
-
-        both = jax.tree.map(lambda *x: jnp.stack(x), clean, crafted.z)
-        return crafted, jax.lax.map(hit_rates, both)
+        both = jax.tree.map(lambda *x: jnp.stack(x), rows_of(victim.z, item), crafted.z)
+        rates = jax.lax.map(lambda z: hit_rates(model, path, victim, site, item, z), both)
+        return crafted, rates
 
     with jax.default_matmul_precision(EXACT):
         crafted, rates = jax.vmap(one, in_axes=(0, None if weights is None else 0))(
@@ -320,6 +350,23 @@ def _attack_batch(
             "z": _flat(crafted.z),
             "delta": _flat(crafted.delta),
         }
+
+
+def hit_rates(
+    model: Model, path: Path, victim: Victim, site: Any, item: jax.Array, z: Modal
+) -> jax.Array:
+    """(Ks,) the share of the users who have the target in their top K.
+
+    Args:
+      model: the recommender.
+      path: how scores are got.
+      victim: the clean model.
+      site: `path.prepare` of the target.
+      item: () int32 target.
+      z: modal, (1, d), its content.
+    """
+    hits = path.hits(model, victim, site, z).astype(jnp.float32)
+    return jnp.mean(jnp.where(may_see(victim, item)[:, None], hits, 0.0), axis=0)
 
 
 def _flat(rows: Modal) -> Modal:
@@ -365,9 +412,8 @@ def mean_ranks(model: Model, path: Path, victim: Victim, targets: Target, z: Mod
     return total / jnp.maximum(jnp.sum(seen_by, axis=1), 1)
 
 
-def join(parts: Sequence[tuple[np.ndarray, Outcome]]) -> Outcome:
-    """The batches of `attack_targets` as one outcome, in the order of its `items`."""
+def join(parts: Iterable[tuple[np.ndarray, Any]]) -> Any:
+    """Batches of (places, rows) as one, in the order of the targets given."""
+    parts = list(parts)
     order = np.argsort(np.concatenate([places for places, _ in parts]))
-    return jax.tree.map(
-        lambda *rows: np.concatenate(rows)[order], *(outcome for _, outcome in parts)
-    )
+    return jax.tree.map(lambda *rows: np.concatenate(rows)[order], *(rows for _, rows in parts))

@@ -1,23 +1,23 @@
 """How the scores of a model under attack are got: what every path must answer.
 
-A path is three pure functions of one target. `prepare` gathers what does not
-depend on the perturbation; the other two take it with the target's perturbed
-content z_t. All may be `vmap`ped over targets.
+A path is four pure functions of one target. `prepare` gathers what does not
+depend on the perturbation; the others take it with the target's perturbed
+content z_t. All may be `vmap`ped over targets. NaN means that the path cannot
+tell; the dense path always can.
 
 A tie counts against the target: it is in a user's top K when fewer than K other
 items score at least as much.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.struct
 import jax
 
 from uatmc_jax.attacks.victim import Victim
 from uatmc_jax.models import Embeddings, Modal, Model
-
-PyTree = Any
+from uatmc_jax.models.protocol import PyTree
 
 
 @flax.struct.dataclass
@@ -41,7 +41,7 @@ class Path(NamedTuple):
       prepare: (model, victim, Target, K of the attack, Ks of the evaluation) -> site.
       excess: (model, victim, site, z_t modal (1, d)) -> (n,) x_u = y'_ut - s_u^(K),
         differentiable in z_t to second order.
-      hits: (model, victim, site, z_t) -> (n, Ks) bool: the target is in the user's top K.
+      hits: (model, victim, site, z_t) -> (n, Ks) true (1) where the target is in the user's top K.
       embed: (model, victim, site, z_t) -> Embeddings of the n users and of all items.
       bytes_per_target: (model, victim, sizes of the padded shells) -> rough
         memory of one target in a batch, for the choice of the batch.

@@ -17,10 +17,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from uatmc_jax.attacks.path import Path, PyTree, Target
+from uatmc_jax.attacks.path import Path, Target
 from uatmc_jax.attacks.victim import Victim
 from uatmc_jax.data import contains
 from uatmc_jax.models import Embeddings, Field, Modal, Model
+from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.numerics import kth_largest, safe_norm, take
 
 

@@ -27,6 +27,21 @@ def promotion_utility(
       utility: "elu" or "hinge".
       margin: of the hinge.
     """
+    counted, total = _weighted_gains(excess, weights, utility, margin)
+    return jnp.sum(counted) / total
+
+
+def user_shares(
+    excess: jax.Array, weights: jax.Array, utility: str, margin: jax.Array
+) -> jax.Array:
+    """(users,) each user's share of Phi, same arguments: they add up to `promotion_utility`."""
+    counted, total = _weighted_gains(excess, weights, utility, margin)
+    return counted / total
+
+
+def _weighted_gains(
+    excess: jax.Array, weights: jax.Array, utility: str, margin: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     gains = jax.nn.elu(excess) if utility == "elu" else jax.nn.relu(excess + margin)
     counted = jnp.where(weights > 0, weights * gains, 0.0)
-    return jnp.sum(counted) / jnp.maximum(jnp.sum(weights), 1e-30)
+    return counted, jnp.maximum(jnp.sum(weights), 1e-30)

@@ -150,3 +150,8 @@ def may_see(victim: Victim, target: jax.Array) -> jax.Array:
     if victim.masked is None:
         return jnp.ones(n, bool)
     return ~contains(victim.masked, jnp.arange(n), jnp.broadcast_to(target, n))
+
+
+def rows_of(tables: Modal, target: jax.Array) -> Modal:
+    """The target's rows of modal tables, (1, dim_m) each."""
+    return tuple(jax.lax.dynamic_slice_in_dim(x, target, 1) for x in tables)

@@ -73,15 +73,21 @@ def steps_per_epoch(n_pairs: int, batch_size: int) -> int:
     return -(-n_pairs // batch_size)
 
 
+# (state, fixed values, data) -> state after the epoch, {term: (steps,) values}, all finite
+Epoch = Callable[
+    [TrainState, PyTree, DeviceData], tuple[TrainState, dict[str, jax.Array], jax.Array]
+]
+
+
 def make_epoch(
     objective: Objective, optimizer: optax.GradientTransformation, batch_size: int
-) -> Callable[[TrainState, PyTree, DeviceData], tuple[TrainState, dict[str, jax.Array], jax.Array]]:
-    """Compiles an epoch: shuffle, and for each batch sample, differentiate, update.
+) -> Epoch:
+    """An epoch: shuffle, and for each batch sample, differentiate, update.
 
     Returns:
       (state, fixed, data) -> (state after the epoch, {term: (steps,) values},
       whether all trained parameters are finite), the terms being the
-      objective's and "loss". The state given is consumed.
+      objective's and "loss".
     """
 
     def epoch(state: TrainState, fixed: PyTree, data: DeviceData):
@@ -109,4 +115,20 @@ def make_epoch(
         finite = jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(trained)]))
         return TrainState(trained, optimizer_state, state.epoch + 1, state.key), terms, finite
 
+    return epoch
+
+
+def compile_epoch(epoch: Epoch) -> Epoch:
+    """The epoch compiled; it consumes the state it is given."""
     return jax.jit(epoch, donate_argnums=0)
+
+
+def compile_epochs(epoch: Epoch, fixed_axes: PyTree) -> Epoch:
+    """Several trainings' epoch compiled as one: states and results have a leading axis.
+
+    Args:
+      epoch: of one training.
+      fixed_axes: which of its fixed values differ between them (0) and which do
+        not (None).
+    """
+    return jax.jit(jax.vmap(epoch, in_axes=(0, fixed_axes, None)), donate_argnums=0)

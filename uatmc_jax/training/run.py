@@ -75,7 +75,7 @@ def train_and_evaluate(
     _check_workdir(settings, workdir, resume=resume, overwrite=overwrite)
     if resume and (workdir / SUMMARY_FILE).exists():  # written last: the run is complete
         return json.loads((workdir / SUMMARY_FILE).read_text(encoding="utf-8"))
-    with _stop_on_interrupt() as stop_requested:
+    with stop_on_interrupt() as stop_requested:
         return _train_and_evaluate(settings, workdir, resume, overwrite, stop_requested)
 
 
@@ -88,13 +88,13 @@ def _train_and_evaluate(
 ) -> dict:
     started = time.monotonic()
     dataset = open_dataset(settings.data)
-    _check_ranking_depth(settings.eval, dataset)
+    check_ranking_depth(settings.eval, dataset)
     held_out = {
         split: make_csr(warm(dataset.split(split), dataset), dataset.n_users)
         for split in ("valid", "test")
     }
     model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
-    params, source = _first_params(settings, workdir, model, dataset, resume)
+    params, source = first_params(settings, workdir, model, dataset, resume)
     done = {stage: Progress() for stage in checkpoint.STAGES}
     if resume:
         done = {stage: _progress_on_disk(workdir, stage, dataset) for stage in done}
@@ -119,7 +119,7 @@ def _train_and_evaluate(
     def validate(params: Params, z: Modal | None) -> dict[str, jax.Array]:
         return measure(params, z, [held_out["valid"]])[0]
 
-    summary = _summary_head(settings, dataset)
+    summary = summary_head(settings, dataset)
     summary["popularity"] = {"test": popularity_metrics(dataset, plan, "test", settings.eval.ks)}
     stages = summary["stages"] = {}
     run = _Run(settings, workdir, dataset, data, held_out, measure, stop_requested)
@@ -214,7 +214,7 @@ def _measure(run: _Run, params: Params) -> dict[str, dict[str, float]]:
     }
 
 
-def _first_params(
+def first_params(
     settings: Settings, workdir: pathlib.Path, model: Model, dataset: Dataset, resume: bool
 ) -> tuple[Params, dict | None]:
     """Where stage 1, or stage 2 of an `init_from` run, starts.
@@ -230,7 +230,7 @@ def _first_params(
     restored = checkpoint.restore(
         workdir if kept else source, "pretrain", "best", dataset, settings.model.name
     )
-    difference = _differences(to_dict(restored.settings)["model"], to_dict(settings)["model"])
+    difference = differences(to_dict(restored.settings)["model"], to_dict(settings)["model"])
     if difference:
         raise InputError(
             f"config.pretrain.init_from = {source!r}: that run's model differs in "
@@ -277,7 +277,7 @@ def _check_same_settings(settings: Settings, path: pathlib.Path) -> None:
         before = to_dict(from_config(json.loads(path.read_text(encoding="utf-8"))))
     except ValueError as error:
         raise InputError(f"{path}: cannot be read ({error}). Use --overwrite.") from None
-    changed = [f for f in _differences(before, to_dict(settings)) if f not in FREE_FIELDS]
+    changed = [f for f in differences(before, to_dict(settings)) if f not in FREE_FIELDS]
     if changed:
         raise InputError(
             f"{path}: the run there has another {', '.join(f'config.{f}' for f in changed)}. "
@@ -285,7 +285,8 @@ def _check_same_settings(settings: Settings, path: pathlib.Path) -> None:
         )
 
 
-def _check_ranking_depth(settings: EvalSettings, dataset: Dataset) -> None:
+def check_ranking_depth(settings: EvalSettings, dataset: Dataset) -> None:
+    """Raises InputError for a K beyond the catalogue."""
     if max(settings.ks) > dataset.n_items:
         raise InputError(
             f"config.eval.ks = {settings.ks}: K = {max(settings.ks)} exceeds the {dataset.n_items} "
@@ -293,13 +294,13 @@ def _check_ranking_depth(settings: EvalSettings, dataset: Dataset) -> None:
         )
 
 
-def _differences(before: dict, after: dict, prefix: str = "") -> list[str]:
+def differences(before: dict, after: dict, prefix: str = "") -> list[str]:
     """Dotted names of the fields whose values differ, as JSON sees them."""
     names = []
     for key in sorted(before.keys() | after.keys()):
         old, new = before.get(key), after.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            names += _differences(old, new, f"{prefix}{key}.")
+            names += differences(old, new, f"{prefix}{key}.")
         elif json.dumps(old) != json.dumps(new):
             names.append(prefix + key)
     return names
@@ -315,7 +316,7 @@ def _remove_outputs(workdir: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
     """Turns the first Ctrl-C into a request to stop after the epoch; the second acts as usual."""
     requested = []
 
@@ -339,7 +340,8 @@ def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, previous)
 
 
-def _summary_head(settings: Settings, dataset: Dataset) -> dict:
+def summary_head(settings: Settings, dataset: Dataset) -> dict:
+    """What a summary.json says of the run itself."""
     return {
         "dataset": {
             "name": dataset.name,

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,9 @@ from uatmc_jax.device_data import DeviceData, project_all
 from uatmc_jax.models import Modal, Model, Params
 from uatmc_jax.settings import Settings
 from uatmc_jax.training.epoch import (
+    Epoch,
     TrainState,
+    compile_epoch,
     init_state,
     make_epoch,
     make_optimizer,
@@ -59,7 +62,7 @@ def pretrain_stage(
 
     stage = Stage(
         name="pretrain",
-        run_epoch=make_epoch(objective, optimizer, chosen.batch_size),
+        run_epoch=compile_epoch(make_epoch(objective, optimizer, chosen.batch_size)),
         fixed=(data, weights),
         assemble=lambda trained: trained,
         disassemble=lambda params: params,
@@ -84,11 +87,44 @@ def adversarial_stage(
       validate: (Params, z or None) -> validation metrics.
     """
     chosen = settings.adversarial
+    parts = adversarial_parts(settings, model, params, data)
+    stage = Stage(
+        name="adversarial",
+        run_epoch=compile_epoch(parts.epoch),
+        fixed=(parts.frozen, scalars(settings)),
+        assemble=lambda encoder: params.replace(encoder=encoder),
+        disassemble=lambda params: params.encoder,
+        validate=lambda params: validate(params, parts.frozen.z),
+        epochs=chosen.epochs,
+        patience=chosen.patience,
+        eval_every=settings.eval.every,
+    )
+    return stage, parts.first_state(settings.seed)
+
+
+class AdversarialParts(NamedTuple):
+    """Stage 2 without its scalars and its seed.
+
+    Attributes:
+      epoch: not compiled; its fixed values are (Frozen, Weights).
+      frozen: what it reads and does not train.
+      first_state: seed -> the state it starts from.
+    """
+
+    epoch: Epoch
+    frozen: Frozen
+    first_state: Callable[[int], TrainState]
+
+
+def adversarial_parts(
+    settings: Settings, model: Model, params: Params, data: DeviceData
+) -> AdversarialParts:
+    """What trainings that differ in scalars and seeds only share; arguments as above."""
+    chosen = settings.adversarial
     optimizer = make_optimizer(
         chosen.optimizer, steps_per_epoch(data.pairs[0].size, chosen.batch_size), chosen.epochs
     )
     defense = Defense(chosen.defense, chosen.norm, chosen.steps, chosen.random_start, chosen.level)
-    scalars = (chosen.lam, chosen.beta, chosen.eps, chosen.step_size, chosen.mu)
     on_features = chosen.level == "feature"
     frozen = Frozen(
         z=jax.jit(functools.partial(project_all, model))(params, data.features),
@@ -101,19 +137,20 @@ def adversarial_stage(
         frozen, weights = fixed
         return adversarial_objective(model, defense, encoder, frozen, weights, batch, key)
 
-    stage = Stage(
-        name="adversarial",
-        run_epoch=make_epoch(objective, optimizer, chosen.batch_size),
-        fixed=(frozen, Weights(*(jnp.float32(value) for value in scalars))),
-        assemble=lambda encoder: params.replace(encoder=encoder),
-        disassemble=lambda params: params.encoder,
-        validate=lambda params: validate(params, frozen.z),
-        epochs=chosen.epochs,
-        patience=chosen.patience,
-        eval_every=settings.eval.every,
-    )
-    key = stage_key(settings.seed, "adversarial")
-    return stage, init_state(_copy(params.encoder), optimizer, key)
+    def first_state(seed: int) -> TrainState:
+        return init_state(_copy(params.encoder), optimizer, stage_key(seed, "adversarial"))
+
+    epoch = make_epoch(objective, optimizer, chosen.batch_size)
+    return AdversarialParts(epoch, frozen, first_state)
+
+
+# The fields of config.adversarial that are traced, in the order of `Weights`.
+SCALARS = ("lam", "beta", "eps", "step_size", "mu")
+
+
+def scalars(settings: Settings) -> Weights:
+    """Stage 2's scalars as arrays."""
+    return Weights(*(jnp.float32(getattr(settings.adversarial, name)) for name in SCALARS))
 
 
 def _copy(tree):

@@ -23,6 +23,7 @@ import platform
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from ml_collections import config_flags
@@ -39,9 +40,15 @@ from uatmc_jax.environment import peak_memory_mib
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Graph, Modal, Params, make_adjacency, make_graph, sum_neighbours
 from uatmc_jax.settings import AttackRunSettings, Settings, from_flag, from_values
-from uatmc_jax.training.epoch import TrainState, steps_per_epoch
+from uatmc_jax.training.epoch import TrainState, compile_epochs, steps_per_epoch
 from uatmc_jax.training.stage import Stage
-from uatmc_jax.training.stages import adversarial_stage, init_params, pretrain_stage
+from uatmc_jax.training.stages import (
+    adversarial_parts,
+    adversarial_stage,
+    init_params,
+    pretrain_stage,
+    scalars,
+)
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.")
 _EPOCHS = flags.DEFINE_integer("epochs", 3, "Timed epochs of each stage.", lower_bound=1)
@@ -49,6 +56,9 @@ _ATTACK = flags.DEFINE_list("attack", [], "Folders of trained runs to time attac
 _TARGETS = flags.DEFINE_integer("targets", 100, "Targets on the exact path.", lower_bound=1)
 _DENSE_TARGETS = flags.DEFINE_integer("dense_targets", 3, "On the dense path.", lower_bound=1)
 _DATA_ROOT = flags.DEFINE_string("data_root", None, "Where the attacked runs' data sets are.")
+_TOGETHER = flags.DEFINE_list(
+    "together", [], "Also time stage 2 of so many trainings under one vmap, e.g. 1,2,4."
+)
 _STAGES = flags.DEFINE_list("stages", ["pretrain", "adversarial"], "Which stages to time.")
 
 
@@ -100,6 +110,39 @@ def measure(settings: Settings, stages: list[str], epochs: int) -> dict:
         "device": f"{device.platform} ({device.device_kind}), {platform.machine()}",
         "jax": jax.__version__,
     }
+
+
+def measure_together(settings: Settings, sizes: list[int], epochs: int) -> dict:
+    """Times stage 2 of several trainings under one `vmap`, from fresh parameters.
+
+    Args:
+      settings: the experiment, for all of them.
+      sizes: numbers of trainings to run at a time.
+      epochs: timed epochs of each.
+
+    Returns:
+      {trainings: milliseconds a step and training}.
+    """
+    dataset = open_dataset(settings.data)
+    model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
+    data = put_on_device(dataset)
+    parts = adversarial_parts(settings, model, init_params(settings, model), data)
+    run_epochs = compile_epochs(parts.epoch, (None, 0))
+    steps = steps_per_epoch(len(dataset.train), settings.adversarial.batch_size)
+    found = {}
+    for size in sizes:
+        states = [parts.first_state(seed) for seed in range(size)]
+        state, weights = (
+            jax.tree.map(lambda *x: jnp.stack(x), *some)
+            for some in (states, [scalars(settings)] * size)
+        )
+        seconds = []
+        for _ in range(epochs + 1):
+            start = time.perf_counter()
+            state, *_ = jax.block_until_ready(run_epochs(state, (parts.frozen, weights), data))
+            seconds.append(time.perf_counter() - start)
+        found[str(size)] = round(1e3 * min(seconds[1:]) / steps / size, 3)
+    return found
 
 
 def measure_attack(
@@ -221,6 +264,11 @@ def main(argv: list[str]) -> None:
             raise InputError("give --config FILE to time training, or --attack WORKDIR.")
         settings, _ = from_flag(_CONFIG)
         found = measure(settings, _STAGES.value, _EPOCHS.value)
+        if _TOGETHER.value:
+            sizes = [int(size) for size in _TOGETHER.value]
+            found["together_ms_per_step_and_training"] = measure_together(
+                settings, sizes, _EPOCHS.value
+            )
     print(json.dumps(found, indent=2))
 
 

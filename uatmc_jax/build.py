@@ -1,12 +1,14 @@
 """What settings name, made: the data set and the model."""
 
+import functools
+import json
 import os
 import pathlib
 
 from uatmc_jax.data import Dataset, load_dataset, make_synthetic, parse_modalities
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Model, make_mmgcn, make_vbpr
-from uatmc_jax.settings import DataSettings, ModelSettings
+from uatmc_jax.settings import DataSettings, ModelSettings, from_values, to_dict
 
 DEFAULT_ROOT = "data"
 
@@ -42,12 +44,22 @@ def build_model(
 ) -> Model:
     """The model a config names, for a catalogue of this size.
 
+    The same arguments give the same functions, so that what is compiled for a
+    model serves every checkpoint of it.
+
     Args:
       settings: the config's `model` section.
       n_users: |U|.
       n_items: |I|.
       raw_dims: ordered {modality: width of its raw features}.
     """
+    plain = json.dumps(to_dict(settings), sort_keys=True)
+    return _build_model(plain, n_users, n_items, tuple(raw_dims.items()))
+
+
+@functools.cache
+def _build_model(plain: str, n_users: int, n_items: int, widths: tuple) -> Model:
+    settings, raw_dims = from_values(ModelSettings, json.loads(plain)), dict(widths)
     hidden = {m: tuple(settings.hidden.get(m, settings.default_hidden)) for m in raw_dims}
     shared = (n_users, n_items, raw_dims, hidden, settings.dim, settings.temperature)
     if settings.name == "vbpr":

@@ -76,14 +76,14 @@ def add_scalars(writer: SummaryWriter, record: dict) -> None:
 
 
 @contextlib.contextmanager
-def progress(title: str, total: int, done: int) -> Iterator["Progress"]:
+def progress(title: str, total: int, done: int, shown: bool = True) -> Iterator["Progress"]:
     """A bar on a terminal, plain lines otherwise."""
     bar = tqdm(
         total=total,
         initial=done,
         desc=title,
         unit="epoch",
-        disable=not sys.stderr.isatty(),
+        disable=not (shown and sys.stderr.isatty()),
         dynamic_ncols=True,
     )
     with bar:

@@ -6,6 +6,7 @@ import numpy as np
 
 _CHUNK = 256
 _LEVEL = (0.025, 0.975)
+_RATES = ("hr_before", "hr_after")
 
 
 def summarize(rows: Sequence[dict], ks: Sequence[int], bootstrap: int) -> dict:
@@ -28,11 +29,8 @@ def summarize(rows: Sequence[dict], ks: Sequence[int], bootstrap: int) -> dict:
     columns = _columns(rows, ks)
     values = np.stack(list(columns.values()), axis=1)
     names = list(columns)
-    seeds, member = np.unique([row["seed"] for row in rows], return_inverse=True)
-    by_seed = np.stack([values[member == s].mean(axis=0) for s in range(len(seeds))])
-    resampled = {"over_targets": _resample(values, bootstrap)}
-    if len(seeds) > 1:
-        resampled["over_seeds"] = _resample(by_seed, bootstrap)
+    seeds = [row["seed"] for row in rows]
+    resampled = _resamplings(values, seeds, bootstrap)
 
     def mean(name: str) -> dict:
         column = names.index(name)
@@ -41,15 +39,13 @@ def summarize(rows: Sequence[dict], ks: Sequence[int], bootstrap: int) -> dict:
 
     def gain(before: str, after: str) -> dict:
         def ratio(means: np.ndarray) -> np.ndarray:
-            bottom, top = means[..., names.index(before)], means[..., names.index(after)]
-            # Without a hit before there is no gain: it stands above every number.
-            return np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1.0) - 1, np.inf)
+            return _ratio(means[..., names.index(before)], means[..., names.index(after)])
 
         value = float(ratio(values.mean(axis=0)))
         ends = {over: _interval(ratio(means)) for over, means in resampled.items()}
         return {"value": _finite(value), **ends}
 
-    summary: dict = {"targets": len(rows), "seeds": len(seeds)}
+    summary: dict = {"targets": len(rows), "seeds": len(set(seeds))}
     for k in ks:
         entry = summary[f"hr@{k}"] = {
             "before": mean(f"hr_before {k}"),
@@ -64,8 +60,67 @@ def summarize(rows: Sequence[dict], ks: Sequence[int], bootstrap: int) -> dict:
     return summary
 
 
+def compare(rows: Sequence[dict], others: Sequence[dict], k: int, bootstrap: int) -> dict:
+    """Two results on the same targets against each other, target by target.
+
+    Args:
+      rows: as for `summarize`.
+      others: the same targets, in the same order, under another attack or model.
+      k: the K.
+      bootstrap: resamples behind each interval.
+
+    Returns:
+      {"after": mean HR@K after the attack in `others` over that in `rows`, minus 1,
+      "gain": the gain in `others` minus that in `rows`}, each as in `summarize`.
+
+    Raises:
+      ValueError: the targets differ.
+    """
+    if [(r["seed"], r["item"]) for r in rows] != [(r["seed"], r["item"]) for r in others]:
+        raise ValueError("the results are not of the same targets")
+    columns = [[row[name][str(k)] for row in some] for some in (rows, others) for name in _RATES]
+    values = np.array(columns).T  # before, after, others' before, others' after
+    resampled = _resamplings(values, [row["seed"] for row in rows], bootstrap)
+
+    def ratio(means: np.ndarray) -> np.ndarray:
+        return _ratio(means[..., 1], means[..., 3])
+
+    def gain(means: np.ndarray) -> np.ndarray:
+        ours, theirs = _ratio(means[..., 0], means[..., 1]), _ratio(means[..., 2], means[..., 3])
+        return np.where(np.isfinite(ours) & np.isfinite(theirs), theirs - ours, np.inf)
+
+    return {
+        name: {
+            "value": _finite(float(function(values.mean(axis=0)))),
+            **{over: _interval(function(means)) for over, means in resampled.items()},
+        }
+        for name, function in (("after", ratio), ("gain", gain))
+    }
+
+
+def mean_with_interval(values: Sequence[float], bootstrap: int) -> dict:
+    """The mean of one number per target, as in `summarize`."""
+    means = _resample(np.asarray(values, float)[:, None], bootstrap)[:, 0]
+    return {"value": float(np.mean(values)), "over_targets": _interval(means)}
+
+
+def _ratio(bottom: np.ndarray, top: np.ndarray) -> np.ndarray:
+    """top / bottom - 1; without a hit before there is no gain: it stands above every number."""
+    return np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1.0) - 1, np.inf)
+
+
+def _resamplings(values: np.ndarray, seeds: Sequence[int], count: int) -> dict[str, np.ndarray]:
+    """Means of resampled targets and, with two seeds or more, of resampled seeds."""
+    distinct, member = np.unique(seeds, return_inverse=True)
+    resampled = {"over_targets": _resample(values, count)}
+    if len(distinct) > 1:
+        by_seed = np.stack([values[member == s].mean(axis=0) for s in range(len(distinct))])
+        resampled["over_seeds"] = _resample(by_seed, count)
+    return resampled
+
+
 def _columns(rows: Sequence[dict], ks: Sequence[int]) -> dict[str, np.ndarray]:
-    by_k = ("hr_before", "hr_after", "budget_certificate", "any_content_certificate")
+    by_k = (*_RATES, "budget_certificate", "any_content_certificate")
     columns = {
         f"{name} {k}": np.array([row[name][str(k)] for row in rows])
         for name in by_k

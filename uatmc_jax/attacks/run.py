@@ -48,14 +48,63 @@ CONTENT_K = 20
 _FREE = ("memory_mib", "attacks", "cold_count")
 
 
-class _Case(NamedTuple):
-    """One checkpoint and the data it is attacked on."""
+class Case(NamedTuple):
+    """One checkpoint and the data it is attacked on.
+
+    Attributes:
+      restored: the trained model.
+      where: {"stage", "which", "epoch", "parameters": a digest of them}.
+      dataset: the data.
+      data: the same on the device.
+      adjacency: of the training graph.
+    """
 
     restored: checkpoint.Restored
     where: dict
     dataset: Dataset
     data: DeviceData
-    adjacency: Adjacency | None
+    adjacency: Adjacency
+
+
+def open_cases(
+    workdir: str | pathlib.Path,
+    checkpoints: Sequence[tuple[str, str]] = (),
+    dataset: Dataset | None = None,
+    data_root: str | None = None,
+) -> list[Case]:
+    """A training run's checkpoints with the data they were trained on.
+
+    Args:
+      workdir: folder of the run.
+      checkpoints: (stage, which) pairs; by default those that the run's summary
+        reports, as far as they exist.
+      dataset: the data, if already open.
+      data_root: where the data lie, if not where the run found them.
+
+    Raises:
+      InputError: a checkpoint is missing or unreadable, or the data are others.
+    """
+    workdir = pathlib.Path(workdir)
+    pairs = checkpoints or _reported(workdir)
+    restored = [checkpoint.restore(workdir, *pair) for pair in pairs]
+    if dataset is None:
+        chosen = restored[0].settings.data
+        if data_root is not None:
+            chosen = dataclasses.replace(chosen, root=data_root)
+        dataset = open_dataset(chosen)
+    data = put_on_device(dataset)
+    adjacency = make_adjacency(dataset.train, dataset.n_users, dataset.n_items)
+    cases = []
+    for (stage, which), one in zip(pairs, restored, strict=True):
+        checkpoint.check_data(one.meta, dataset, workdir)
+        where = {
+            "stage": stage,
+            "which": which,
+            "epoch": one.meta["epoch"],
+            "parameters": _digest_of_arrays(one.params),
+        }
+        cases.append(Case(one, where, dataset, data, adjacency))
+    return cases
 
 
 def run_attacks(
@@ -65,6 +114,8 @@ def run_attacks(
     checkpoints: Sequence[tuple[str, str]] = (),
     only: Sequence[str] = (),
     data_root: str | None = None,
+    dataset: Dataset | None = None,
+    show_progress: bool = True,
 ) -> tuple[list[dict], list[dict]]:
     """Attacks a training run's checkpoints; what is already on disk is not done again.
 
@@ -75,6 +126,8 @@ def run_attacks(
         reports, as far as they exist.
       only: names of the attacks to run; by default all in the settings.
       data_root: where the data lie, if not where the run found them.
+      dataset: the data, if already open.
+      show_progress: a bar on a terminal.
 
     Returns:
       The attacks' results and the content measurements, as in their files.
@@ -84,16 +137,10 @@ def run_attacks(
     """
     workdir = pathlib.Path(workdir)
     attacks = _chosen(settings.attacks, only)
-    pairs = checkpoints or _reported(workdir)
-    restored = [checkpoint.restore(workdir, *pair) for pair in pairs]
-    # One run, one model: with the same functions, what is compiled for one checkpoint serves all.
-    restored = [one._replace(model=restored[0].model) for one in restored]
-    chosen_data = restored[0].settings.data
+    cases = open_cases(workdir, checkpoints, dataset, data_root)
+    dataset, chosen_data = cases[0].dataset, cases[0].restored.settings.data
     if data_root is not None:
         chosen_data = dataclasses.replace(chosen_data, root=data_root)
-    dataset = open_dataset(chosen_data)
-    for one in restored:
-        checkpoint.check_data(one.meta, dataset, workdir)
     _check(settings, attacks, dataset)
     names = _names(chosen_data)
     targets = {
@@ -104,19 +151,11 @@ def run_attacks(
     }
     folder = workdir / FOLDER
     folder.mkdir(exist_ok=True)
-    data = put_on_device(dataset)
-    adjacency = make_adjacency(dataset.train, dataset.n_users, dataset.n_items)
     results, contents = [], []
-    total = len(restored) * len(attacks) * sum(map(len, targets.values()))
-    with tqdm(total=total, unit="target", disable=None, dynamic_ncols=True) as bar:
-        for (stage, which), one in zip(pairs, restored, strict=True):
-            where = {
-                "stage": stage,
-                "which": which,
-                "epoch": one.meta["epoch"],
-                "parameters": _digest_of_arrays(one.params),
-            }
-            case = _Case(one, where, dataset, data, adjacency)
+    total = len(cases) * len(attacks) * sum(map(len, targets.values()))
+    disable = None if show_progress else True  # None: shown on a terminal only
+    with tqdm(total=total, unit="target", disable=disable, dynamic_ncols=True) as bar:
+        for case in cases:
             contents.append(_content(case, settings, folder))
             results += _attack_all(case, settings, attacks, targets, names, folder, bar)
     return results, contents
@@ -210,7 +249,7 @@ def batch_memory_mib(settings: AttackRunSettings) -> float:
 
 
 def _attack_all(
-    case: _Case,
+    case: Case,
     settings: AttackRunSettings,
     attacks: dict[str, AttackSettings],
     targets: dict[int, np.ndarray],
@@ -235,7 +274,7 @@ def _attack_all(
         left = {name: items for name, items in left.items() if len(items)}
         if not left:
             continue
-        victim = _victim(case, settings, attacks, seed)
+        victim = victim_of(case, settings, attacks, seed)
         for name, items in left.items():
             where = f"{case.where['stage']}/{case.where['which']}"
             bar.set_description(f"{where} {name}, seed {seed}")
@@ -253,9 +292,10 @@ def _attack_all(
     return results
 
 
-def _victim(
-    case: _Case, settings: AttackRunSettings, attacks: dict[str, AttackSettings], seed: int
+def victim_of(
+    case: Case, settings: AttackRunSettings, attacks: dict[str, AttackSettings], seed: int
 ) -> Victim:
+    """The model under attack with one seed's users, for all of these attacks."""
     model = case.restored.model
     users = choose_users(case.dataset, settings.user_share, seed)
     depth = max(list_depth(settings.ks, attack.k, model) for attack in attacks.values())
@@ -264,7 +304,7 @@ def _victim(
 
 
 def _attack_rows(
-    case: _Case,
+    case: Case,
     settings: AttackRunSettings,
     chosen: AttackSettings,
     victim: Victim,
@@ -341,7 +381,7 @@ def _by_k(shares: np.ndarray, ks: Sequence[int]) -> dict[str, float]:
 
 
 def _result(
-    case: _Case, settings: AttackRunSettings, name: str, attack: AttackSettings, rows: list[dict]
+    case: Case, settings: AttackRunSettings, name: str, attack: AttackSettings, rows: list[dict]
 ) -> dict:
     model, dataset = case.restored.model, case.dataset
     trained = case.restored.settings
@@ -370,7 +410,7 @@ def _result(
     }
 
 
-def _content(case: _Case, settings: AttackRunSettings, folder: pathlib.Path) -> dict:
+def _content(case: Case, settings: AttackRunSettings, folder: pathlib.Path) -> dict:
     """Content utility of one checkpoint, from its file if it is there."""
     dataset, seed = case.dataset, settings.seeds[0]
     identity = {
@@ -407,7 +447,7 @@ def _shared(settings: AttackRunSettings) -> dict:
     return {name: value for name, value in to_dict(settings).items() if name not in _FREE}
 
 
-def _identity(case: _Case, settings: AttackRunSettings, attack: AttackSettings) -> dict:
+def _identity(case: Case, settings: AttackRunSettings, attack: AttackSettings) -> dict:
     return {
         "software": _software(),
         "attack": to_dict(attack),
@@ -422,7 +462,7 @@ def _software() -> tuple:
     return __version__, jax.__version__, jax.default_backend()
 
 
-def _file_name(case: _Case, name: str, identity: dict) -> str:
+def _file_name(case: Case, name: str, identity: dict) -> str:
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]
     return f"{case.where['stage']}-{case.where['which']}-{name}-{digest}.json"
 

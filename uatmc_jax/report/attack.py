@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from uatmc_jax.report.text import gain, percent, row
+
 _HEAD = ("checkpoint", "attack", "K", "HR before", "HR after", "gain")
 _CERTIFIED = ("budget certificate", "any content")
 
@@ -30,7 +32,7 @@ def format_attacks(results: Sequence[dict], contents: Sequence[dict]) -> str:
         lines.append(f"- {name}: {_threat(threat)}")
     with_ranks = "rank" in first["summary"]
     header = [*_HEAD, *_CERTIFIED, *(["mean rank"] if with_ranks else [])]
-    lines += ["", _row(header), _row(["---"] * 2 + ["---:"] * (len(header) - 2))]
+    lines += ["", row(header), row(["---"] * 2 + ["---:"] * (len(header) - 2))]
     for result in results:
         lines += _result_rows(result, with_ranks)
     intervals = "Behind a gain: its bootstrap 95 % interval over targets"
@@ -71,9 +73,9 @@ def _result_rows(result: dict, with_ranks: bool) -> list[str]:
             f"{result['checkpoint']['stage']}/{result['checkpoint']['which']}",
             result["attack"],
             str(k),
-            _percent(entry["before"]["value"]),
-            _percent(entry["after"]["value"]),
-            _gain(entry["gain"]),
+            percent(entry["before"]["value"]),
+            percent(entry["after"]["value"]),
+            gain(entry["gain"]),
         ]
         for name in ("budget_certificate", "any_content_certificate"):
             if name not in entry:
@@ -81,11 +83,11 @@ def _result_rows(result: dict, with_ranks: bool) -> list[str]:
                 continue
             gap = entry[name]["value"] - entry["after"]["value"]
             shown = f" (+{100 * gap:.3f})" if name == "budget_certificate" else ""
-            cells.append(_percent(entry[name]["value"]) + shown)
+            cells.append(percent(entry[name]["value"]) + shown)
         if with_ranks:
             rank = summary["rank"]
             cells.append(f"{rank['before']['value']:,.0f} -> {rank['after']['value']:,.0f}")
-        lines.append(_row(cells))
+        lines.append(row(cells))
     return lines
 
 
@@ -93,13 +95,13 @@ def _content_lines(contents: Sequence[dict]) -> list[str]:
     metric, cold = contents[0]["metric"], contents[0]["cold"]
     header = ["checkpoint", f"test {metric}", "features permuted", "features zeroed"]
     header += ["content utility", f"cold items' {metric}", "the same, permuted"]
-    lines = [_row(header), _row(["---"] + ["---:"] * (len(header) - 1))]
+    lines = [row(header), row(["---"] + ["---:"] * (len(header) - 1))]
     for entry in contents:
         where = entry["checkpoint"]
         values = [entry["clean"], entry["permuted"], entry["zeroed"], entry["content_utility"]]
         values += [entry["cold"]["clean"], entry["cold"]["permuted"]]
         shown = ["none" if value is None else f"{value:.4f}" for value in values]
-        lines.append(_row([f"{where['stage']}/{where['which']}", *shown]))
+        lines.append(row([f"{where['stage']}/{where['which']}", *shown]))
     lines.append(
         f"\nContent utility is recall minus recall with permuted features. Cold items have at most "
         f"{cold['at_most_interactions']} training interactions "
@@ -124,21 +126,3 @@ def _threat(threat: dict) -> str:
         f"{what}{which} within {threat['norm']} r = {threat['eps']:g} ||.||_2, {steps}, "
         f"{g} at K = {threat['k']}{extra}"
     )
-
-
-def _gain(gain: dict) -> str:
-    value = "undefined" if gain["value"] is None else f"{gain['value']:,.0%}"
-    text = f"{value} [{_ends(gain['over_targets'])}]"
-    return text + (f" {{{_ends(gain['over_seeds'])}}}" if "over_seeds" in gain else "")
-
-
-def _ends(interval: Sequence[float | None]) -> str:
-    return ", ".join("undefined" if end is None else f"{end:,.0%}" for end in interval)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3f} %"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

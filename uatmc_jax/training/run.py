@@ -46,6 +46,7 @@ class _Run(NamedTuple):
     held_out: dict[str, CSR]
     measure: Measure
     stop_requested: Callable[[], bool]
+    on_epoch: Callable[[int, int], None] | None
 
 
 def train_and_evaluate(
@@ -54,6 +55,7 @@ def train_and_evaluate(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    on_epoch: Callable[[int, int], None] | None = None,
 ) -> dict:
     """Runs the experiment and writes everything below `workdir`.
 
@@ -62,6 +64,7 @@ def train_and_evaluate(
       workdir: created if absent.
       resume: go on with the run that is there; a complete one is left as it is.
       overwrite: remove the run that is there first.
+      on_epoch: told (epochs done, epochs at most) of a stage, in place of a bar.
 
     Returns:
       The summary, as in summary.json.
@@ -76,7 +79,7 @@ def train_and_evaluate(
     if resume and (workdir / SUMMARY_FILE).exists():  # written last: the run is complete
         return json.loads((workdir / SUMMARY_FILE).read_text(encoding="utf-8"))
     with stop_on_interrupt() as stop_requested:
-        return _train_and_evaluate(settings, workdir, resume, overwrite, stop_requested)
+        return _train_and_evaluate(settings, workdir, resume, overwrite, stop_requested, on_epoch)
 
 
 def _train_and_evaluate(
@@ -85,6 +88,7 @@ def _train_and_evaluate(
     resume: bool,
     overwrite: bool,
     stop_requested: Callable[[], bool],
+    on_epoch: Callable[[int, int], None] | None,
 ) -> dict:
     started = time.monotonic()
     dataset = open_dataset(settings.data)
@@ -122,7 +126,7 @@ def _train_and_evaluate(
     summary = summary_head(settings, dataset)
     summary["popularity"] = {"test": popularity_metrics(dataset, plan, "test", settings.eval.ks)}
     stages = summary["stages"] = {}
-    run = _Run(settings, workdir, dataset, data, held_out, measure, stop_requested)
+    run = _Run(settings, workdir, dataset, data, held_out, measure, stop_requested, on_epoch)
     if settings.pretrain.init_from:
         stages["pretrain"] = {"init_from": settings.pretrain.init_from}
     else:
@@ -169,13 +173,16 @@ def _run_stage(
 
     with (
         logs.tensorboard(workdir, name, done.epoch) as writer,
-        logs.progress(name, stage.epochs, done.epoch) as bar,
+        logs.progress(name, stage.epochs, done.epoch, run.on_epoch is None) as bar,
     ):
 
         def report(record: dict) -> None:
             logs.append_record(workdir, record)
             logs.add_scalars(writer, record)
-            bar.show(record)
+            if run.on_epoch is None:
+                bar.show(record)
+            else:
+                run.on_epoch(record["epoch"], stage.epochs)
 
         progress = run_stage(
             stage,

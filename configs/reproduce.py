@@ -1,0 +1,51 @@
+"""How much of the paper is computed, and how closely to its protocol.
+
+    python -m experiments.reproduce --config configs/baby_vbpr.py
+    python -m experiments.reproduce --config configs/baby_vbpr.py \
+        --plan configs/reproduce.py:published
+
+Presets, chosen after the colon:
+
+  cpu        what the committed results were got with, on two CPU cores: stage 1
+             stops after 25 epochs with InfoNCE over 2,048 drawn items, and every
+             second point of the lambda and beta grids is left out.
+  published  nothing is shortened; for a GPU, or days.
+  quick      minutes, on the synthetic default; says nothing about the paper.
+"""
+
+from ml_collections import ConfigDict
+
+PRESETS = ("cpu", "published", "quick")
+
+
+def get_config(preset: str = "cpu") -> ConfigDict:
+    """The plan under one of `PRESETS`."""
+    if preset not in PRESETS:
+        raise ValueError(f"--plan FILE:{preset}: presets are {', '.join(PRESETS)}")
+    plan = ConfigDict()
+    # Of the training config, what is replaced; 0 leaves it.
+    plan.pretrain_epochs = {"cpu": 25, "published": 0, "quick": 12}[preset]
+    plan.nce_items = {"cpu": 2048, "published": 0, "quick": 0}[preset]
+    plan.adversarial_epochs = {"cpu": 50, "published": 50, "quick": 2}[preset]
+    plan.together = 4  # trainings under one vmap
+
+    plan.target_seeds = tuple(range(10))  # of Table 2
+    plan.grid_seeds = (0, 1, 2)  # of everything else
+    plan.targets = 100
+    plan.bootstrap = 10_000
+    plan.eps = (0.025, 0.05, 0.075, 0.1)
+    plan.lams = (0.1, *map(float, range(1, 11)))
+    plan.betas = tuple(map(float, range(1, 11)))
+    if preset == "cpu":
+        plan.lams, plan.betas = (0.1, 1.0, 3.0, 5.0, 7.0, 9.0), (1.0, 2.0, 4.0, 6.0, 8.0, 10.0)
+    plan.attack_beta = 1.0  # of the attacks with L_align; the paper does not say
+    plan.rho = 0.1  # share of the users in U_v and U_t; the paper does not say
+    plan.rhos = (0.01, 0.05, 0.1, 0.2, 0.5)
+    plan.case_item = "B004203QQ4"  # where the data set has no such item, the first target
+    plan.cost_users = (1_000, 2_000, 4_000, 8_000, 16_000)
+    if preset == "quick":
+        plan.target_seeds, plan.grid_seeds, plan.targets = (0, 1), (0,), 8
+        plan.bootstrap = 500
+        plan.eps, plan.lams, plan.betas = (0.05, 0.1), (1.0, 5.0), (1.0, 4.0)
+        plan.cost_users = (100, 200)
+    return plan

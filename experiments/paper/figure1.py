@@ -1,0 +1,198 @@
+"""Figure 1 and Section 3.2: FGSM crafted on all users, or only on those behind the gradients.
+
+Under the published hinge, whose margin of 10 counts every user alike however far
+the target is from her list, and under elu, which already favours users within reach.
+"""
+
+import pathlib
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from experiments import plots
+from experiments.paper.artefact import FAILS, HOLDS, Artefact, Claim
+from experiments.paper.mismatch import Scene, analysed, mismatch_of, scenes
+from experiments.study import (
+    UNDEFENDED,
+    Rows,
+    Study,
+    Unit,
+    attack_seconds,
+    attack_settings,
+    measuring_unit,
+)
+from uatmc_jax.analysis.mismatch import top_users
+from uatmc_jax.attacks import attack_targets, join
+from uatmc_jax.attacks.results import compare, summarize
+from uatmc_jax.attacks.run import batch_memory_mib, static_attack
+from uatmc_jax.report.text import gain, percent, table
+from uatmc_jax.settings import AttackRunSettings, to_dict
+
+GROUPS = {
+    "all": "all users",
+    "union": "U_v u U_t",
+    "intersection": "U_v n U_t",
+    "visual": "U_v",
+    "textual": "U_t",
+}
+K = 50
+
+
+def _groups(first: np.ndarray, second: np.ndarray) -> dict[str, np.ndarray]:
+    """(T, n) masks of the users each variant of the attack is crafted on."""
+    return {
+        "all": np.ones_like(first),
+        "union": first | second,
+        "intersection": first & second,
+        "visual": first,
+        "textual": second,
+    }
+
+
+def _units(study: Study) -> list[Unit]:
+    elu = {"base": "fgsm", "utility": "elu", "margin": 0.0}
+    settings = attack_settings(
+        study, study.plan.grid_seeds, {"fgsm": {"base": "fgsm"}, "fgsm_elu": elu}
+    )
+    seconds = attack_seconds(study, 1, study.plan.grid_seeds, fgsm=2 * len(GROUPS) + 3)
+
+    def run(tell: Callable[[float], None]) -> Rows:
+        found: dict[tuple[str, str], list[dict]] = {}
+        empty = 0
+        for done, scene in enumerate(scenes(study, settings), start=1):
+            sets = top_users(mismatch_of(study, scene).contributions, study.plan.rho)
+            groups = _groups(sets[:, 0], sets[:, 1])
+            empty += int((~groups["intersection"].any(axis=1)).sum())
+            for name in settings.attacks:
+                for group, users in groups.items():
+                    some = found.setdefault((name, group), [])
+                    some += _attacked(study, settings, scene, name, users)
+            tell(done / len(settings.seeds))
+        return [
+            {
+                "variant": UNDEFENDED,
+                "attack": name,
+                "crafted_on": group,
+                "rho": study.plan.rho,
+                "empty_intersections": empty,
+                "threat_model": to_dict(settings)["attacks"][name],
+                "sets_from": to_dict(analysed(study))["attacks"]["analysed"],
+                "seeds": list(settings.seeds),
+                "summary": summarize(some, settings.ks, settings.bootstrap),
+                "against_all": compare(found[name, "all"], some, K, settings.bootstrap),
+            }
+            for (name, group), some in found.items()
+        ]
+
+    plan = to_dict(settings) | {"rho": study.plan.rho}
+    return [measuring_unit(study, "figure1/variants", [UNDEFENDED], plan, seconds, run)]
+
+
+def _attacked(
+    study: Study, settings: AttackRunSettings, scene: Scene, name: str, users: np.ndarray
+) -> list[dict]:
+    """Rows of one attack on the scene's targets, crafted on (T, n) `users` only."""
+    attack, strength = static_attack(settings.attacks[name], study.dataset.modalities)
+    outcome = join(
+        attack_targets(
+            scene.case.restored.model,
+            attack,
+            strength,
+            scene.victim,
+            scene.items,
+            settings.ks,
+            jax.random.key(scene.seed),
+            adjacency=scene.case.adjacency,
+            weights=users,
+            memory_mib=batch_memory_mib(settings),
+        )
+    )
+    ks = list(map(str, settings.ks))
+    return [
+        {
+            "seed": scene.seed,
+            "item": int(item),
+            "hr_before": dict(zip(ks, before.tolist(), strict=True)),
+            "hr_after": dict(zip(ks, after.tolist(), strict=True)),
+        }
+        for item, before, after in zip(
+            outcome.items, outcome.hr_before, outcome.hr_after, strict=True
+        )
+    ]
+
+
+def _section(rows: Rows) -> list[str]:
+    header = ["attack", "crafted on", "HR@50 before", "after", "gain"]
+    header += ["HR@50 after, against all users"]
+    body = []
+    for row in rows:
+        entry = row["summary"][f"hr@{K}"]
+        body.append(
+            [
+                row["attack"],
+                GROUPS[row["crafted_on"]],
+                percent(entry["before"]["value"]),
+                percent(entry["after"]["value"]),
+                gain(entry["gain"]),
+                gain(row["against_all"]["after"]),
+            ]
+        )
+    first = rows[0]
+    return [
+        *table(header, body, left=2),
+        "",
+        f"FGSM on the undefended model, crafted on a part of the users and always measured on all. "
+        f"U_v, U_t: the {first['rho']:.0%} of the users with the largest c_u^v, c_u^t (the paper "
+        f"does not give rho). {first['empty_intersections']} of {first['summary']['targets']} "
+        "intersections are empty; there the attack changes nothing.",
+    ]
+
+
+def _claims(rows: Rows) -> list[Claim]:
+    claims = []
+    for attack, g in (("fgsm", "hinge with margin 10"), ("fgsm_elu", "elu")):
+        changes = {
+            row["crafted_on"]: row["against_all"]["after"]
+            for row in rows
+            if row["attack"] == attack
+        }
+        lows = [changes[name]["over_targets"][0] for name in ("union", "intersection")]
+        shown = (f"{GROUPS[name]} {gain(changes[name])}" for name in changes if name != "all")
+        claims.append(
+            Claim(
+                "3.2",
+                "Crafting on U_v u U_t or on U_v n U_t promotes more than crafting on all users "
+                f"(g = {g}).",
+                HOLDS if all(low is not None and low > 0 for low in lows) else FAILS,
+                f"HR@50 after, against all users: {', '.join(shown)}",
+            )
+        )
+    return claims
+
+
+def _draw(rows: Rows, folder: pathlib.Path) -> list[str]:
+    first = rows[0]
+    values: dict[str, dict[str, dict]] = {}
+    for row in rows:
+        entry = row["summary"][f"hr@{K}"]["after"]
+        values.setdefault(row["attack"], {})[GROUPS[row["crafted_on"]]] = entry
+    before = first["summary"][f"hr@{K}"]["before"]["value"]
+    title = f"FGSM, {first['model'].upper()} on {first['dataset']['name']}"
+    return [plots.groups(folder / "figure1.png", title, values, before)]
+
+
+ARTEFACT = Artefact(
+    name="figure1",
+    title="Figure 1, Section 3.2: whom the attack is crafted on",
+    trainings=lambda study: [UNDEFENDED],
+    units=_units,
+    section=_section,
+    claims=_claims,
+    draw=_draw,
+)
+
+if __name__ == "__main__":
+    from experiments import reproduce
+
+    reproduce.run_alone(ARTEFACT)

@@ -1,0 +1,124 @@
+"""Figures 6, 9 and 10: what lambda and beta buy, NDCG@10 against the gain under PGD."""
+
+import pathlib
+
+import numpy as np
+
+from experiments import plots
+from experiments.paper.artefact import FAILS, HOLDS, UNTESTED, Artefact, Claim
+from experiments.study import (
+    Rows,
+    Study,
+    Unit,
+    attack_seconds,
+    attack_settings,
+    attack_variant,
+    measuring_unit,
+    sweep,
+)
+from uatmc_jax.report.text import gain, table
+from uatmc_jax.settings import to_dict
+
+SWEEPS = {"lam": "lambda", "beta": "beta"}
+K = 50
+
+
+def _units(study: Study) -> list[Unit]:
+    settings = attack_settings(study, study.plan.grid_seeds, {"pgd": {"base": "pgd"}})
+    seconds = attack_seconds(study, 1, study.plan.grid_seeds, pgd=1)
+
+    def run(field: str, value: float, variant: str) -> Rows:
+        rows, _ = attack_variant(study, variant, settings)
+        return [{"swept": field, "value": value, **row} for row in rows]
+
+    return [
+        measuring_unit(
+            study,
+            f"figure6/{field}_{value:g}",
+            [variant],
+            to_dict(settings) | {"swept": field, "value": value},
+            seconds,
+            lambda tell, given=(field, value, variant): run(*given),
+        )
+        for field in SWEEPS
+        for value, variant in sweep(study, field).items()
+    ]
+
+
+def _along(rows: Rows, field: str) -> Rows:
+    return sorted((r for r in rows if r["swept"] == field), key=lambda r: r["value"])
+
+
+def _gain(row: dict) -> dict:
+    return row["summary"][f"hr@{K}"]["gain"]
+
+
+def _section(rows: Rows) -> list[str]:
+    lines = []
+    for field, name in SWEEPS.items():
+        body = [
+            [
+                f"{r['value']:g}",
+                gain(_gain(r)),
+                f"{r['test']['ndcg@10']:.4f}",
+                f"{r['test']['recall@10']:.4f}",
+                f"{r['content']['content_utility']:.4f}",
+            ]
+            for r in _along(rows, field)
+        ]
+        header = [name, "HR@50 gain, PGD", "NDCG@10", "Recall@10", "content utility"]
+        lines += [*table(header, body), ""]
+    return lines[:-1]
+
+
+def _claims(rows: Rows) -> list[Claim]:
+    claims = []
+    for field, name in SWEEPS.items():
+        swept = [r for r in _along(rows, field) if _gain(r)["value"] is not None]
+        gains = [_gain(r)["value"] for r in swept]
+        scores = [r["test"]["ndcg@10"] for r in swept]
+        text = f"Along {name}, better NDCG@10 comes with a higher gain (a trade-off)."
+        if len(swept) < 4:
+            claims.append(Claim("5.3, B.1", text, UNTESTED, f"{len(swept)} points", "too few"))
+            continue
+        rho = _rank_correlation(np.array(gains), np.array(scores))
+        shown = (
+            f"rank correlation of NDCG@10 and gain {rho:+.2f} over {len(swept)} points; NDCG@10 "
+            f"{min(scores):.4f} to {max(scores):.4f}, gain {min(gains):,.0%} to {max(gains):,.0%}"
+        )
+        claims.append(Claim("5.3, B.1", text, HOLDS if rho > 0.5 else FAILS, shown))
+    return claims
+
+
+def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    ranks = [np.argsort(np.argsort(v)) for v in (x, y)]
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def _draw(rows: Rows, folder: pathlib.Path) -> list[str]:
+    first = rows[0]
+    series = {
+        name: [
+            (r["value"], _gain(r), r["test"]["ndcg@10"], r["content"]["content_utility"])
+            for r in _along(rows, field)
+        ]
+        for field, name in SWEEPS.items()
+    }
+    title = f"UAT-MC, {first['model'].upper()} on {first['dataset']['name']}"
+    return [plots.sweeps(folder / "figure6.png", title, series)]
+
+
+ARTEFACT = Artefact(
+    name="figure6",
+    title="Figures 6, 9, 10: lambda and beta",
+    trainings=lambda study: [v for field in SWEEPS for v in sweep(study, field).values()],
+    units=_units,
+    section=_section,
+    claims=_claims,
+    draw=_draw,
+)
+
+if __name__ == "__main__":
+    from experiments import reproduce
+
+    reproduce.run_alone(ARTEFACT)

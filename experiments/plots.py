@@ -1,0 +1,248 @@
+"""The figures, in matplotlib: colours that colour-blind readers tell apart, markers that print."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from uatmc_jax.errors import InputError
+
+# Okabe and Ito's palette.
+BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
+_COLOURS = (BLUE, ORANGE, GREEN, PINK, GREY)
+_MARKERS = ("o", "s", "^", "D", "v")
+PAPER = {"marker": "x", "color": "black", "linestyle": "none", "label": "paper's value"}
+
+
+def pyplot():
+    """matplotlib.pyplot, drawing to files.
+
+    Raises:
+      InputError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        raise InputError("figures need matplotlib: pip install -e '.[plots]'.") from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+    return plt
+
+
+def defences(
+    file: pathlib.Path,
+    title: str,
+    gains: Mapping[tuple[str, str], dict],
+    paper: Mapping[tuple[str, str], float],
+    others: Mapping[str, Mapping[str, float]],
+) -> str:
+    """Gain by defence and attack, and panels of other measures by defence.
+
+    Args:
+      file: to write.
+      title: of the figure.
+      gains: {(defence, attack): entry with value and over_targets}.
+      paper: the same of the paper's gains, as far as it has them.
+      others: {measure: {defence: value}}.
+    """
+    plt = pyplot()
+    labels = list(dict.fromkeys(defence for defence, _ in gains))
+    attacks = list(dict.fromkeys(attack for _, attack in gains))
+    widths = [2, *[1] * len(others)]
+    figure, axes = plt.subplots(1, len(widths), figsize=(8, 2.8), width_ratios=widths)
+    for n, attack in enumerate(attacks):
+        shift = 0.2 * (n - (len(attacks) - 1) / 2)
+        entries = [gains[label, attack] for label in labels]
+        places = np.arange(len(labels)) + shift
+        _points(axes[0], places, entries, _COLOURS[n], _MARKERS[n], attack.upper())
+        known = [(p, paper[lab, attack]) for p, lab in zip(places, labels, strict=True) if paper]
+        if known:
+            style = PAPER if n == 0 else PAPER | {"label": None}
+            axes[0].plot(*zip(*known, strict=True), **style)
+    axes[0].set(ylabel="HR@50 gain", xticks=range(len(labels)), xticklabels=labels)
+    axes[0].set_yscale("symlog", linthresh=0.1)
+    axes[0].yaxis.set_major_formatter(lambda value, _: f"{value:,.0%}")
+    axes[0].legend(frameon=False, fontsize=7)
+    for axis, (name, values) in zip(axes[1:], others.items(), strict=True):
+        axis.bar(range(len(labels)), [values[label] for label in labels], color=GREY, width=0.6)
+        axis.set(ylabel=name, xticks=range(len(labels)), xticklabels=labels)
+        axis.tick_params(axis="x", labelsize=7)
+    return _save(figure, file, title)
+
+
+def grids(
+    file: pathlib.Path, title: str, values: Mapping[str, Mapping[tuple[float, float], float | None]]
+) -> str:
+    """Heat maps of gains: training budget downwards, attack budget to the right.
+
+    Args:
+      file: to write.
+      title: of the figure.
+      values: {attack: {(training budget, attack budget): gain; None if undefined}}.
+    """
+    plt = pyplot()
+    figure, axes = plt.subplots(1, len(values), figsize=(4 * len(values), 3.2), squeeze=False)
+    for axis, (name, grid) in zip(axes[0], values.items(), strict=True):
+        trained = sorted({t for t, _ in grid})
+        attacked = sorted({a for _, a in grid})
+        table = np.array([[_number(grid[t, a]) for a in attacked] for t in trained])
+        shade = np.log10(np.maximum(table, 1e-3))
+        image = axis.imshow(shade, cmap="Blues", aspect="auto")
+        middle = np.nanmean(shade) if np.isfinite(shade).any() else 0.0
+        for (i, j), value in np.ndenumerate(table):
+            text = "undefined" if np.isnan(value) else f"{value:,.0%}"
+            dark = np.isfinite(shade[i, j]) and shade[i, j] > middle
+            colour = "white" if dark else "black"
+            axis.text(j, i, text, ha="center", va="center", fontsize=7, color=colour)
+        axis.set(
+            title=name,
+            xlabel="attack budget eps",
+            ylabel="training budget eps",
+            xticks=range(len(attacked)),
+            yticks=range(len(trained)),
+            xticklabels=[f"{a:.1%}" for a in attacked],
+            yticklabels=[f"{t:.1%}" if t else "w/o AT" for t in trained],
+        )
+        bar = figure.colorbar(image, ax=axis)
+        bar.ax.yaxis.set_major_formatter(lambda value, _: f"{10**value:,.0%}")
+    return _save(figure, file, title)
+
+
+def sweeps(
+    file: pathlib.Path, title: str, series: Mapping[str, Sequence[tuple[float, dict, float, float]]]
+) -> str:
+    """NDCG@10 against gain along each hyper-parameter, points labelled with its value.
+
+    Args:
+      file: to write.
+      title: of the figure.
+      series: {parameter: [(value, gain entry, NDCG@10, content utility)]}.
+    """
+    plt = pyplot()
+    figure, axes = plt.subplots(1, len(series), figsize=(4 * len(series), 3.2), squeeze=False)
+    for n, (axis, (name, points)) in enumerate(zip(axes[0], series.items(), strict=True)):
+        known = [p for p in points if p[1]["value"] is not None]
+        x, y = [p[1]["value"] for p in known], [p[2] for p in known]
+        axis.plot(x, y, color=_COLOURS[n], marker=_MARKERS[n], linewidth=0.8)
+        for p, gain, score in zip(known, x, y, strict=True):
+            axis.annotate(f"{p[0]:g}", (gain, score), textcoords="offset points", xytext=(4, 3))
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0%}")
+        axis.set(xlabel="HR@50 gain under PGD", ylabel="NDCG@10", title=f"along {name}")
+    return _save(figure, file, title)
+
+
+def groups(
+    file: pathlib.Path, title: str, values: Mapping[str, Mapping[str, dict]], before: float
+) -> str:
+    """HR@50 by the users an attack is crafted on.
+
+    Args:
+      file: to write.
+      title: of the figure.
+      values: {attack: {users: entry with value and over_targets, shares}}.
+      before: HR@50 without attack.
+    """
+    plt = pyplot()
+    figure, axis = plt.subplots(figsize=(4.5, 3))
+    names = list(next(iter(values.values())))
+    for n, (attack, by_users) in enumerate(values.items()):
+        entries = [_scaled(by_users[name], 100) for name in names]
+        places = np.arange(len(names)) + 0.2 * (n - (len(values) - 1) / 2)
+        _points(axis, places, entries, _COLOURS[n], _MARKERS[n], attack)
+    axis.axhline(100 * before, color=GREY, linestyle="--", linewidth=0.8, label="before")
+    axis.set(ylabel="HR@50, %", xticks=range(len(names)), xticklabels=names)
+    axis.set(xlabel="users the attack is crafted on")
+    axis.set_ylim(bottom=0)
+    axis.legend(frameon=False, fontsize=7)
+    return _save(figure, file, title)
+
+
+def overlaps(
+    file: pathlib.Path, title: str, values: Mapping[float, tuple[Sequence[float], float]]
+) -> str:
+    """Distributions of Jaccard similarities by rho, chance beside them.
+
+    Args:
+      file: to write.
+      title: of the figure.
+      values: {rho: (similarities of the targets, that of two random sets)}.
+    """
+    plt = pyplot()
+    figure, axis = plt.subplots(figsize=(4.5, 3))
+    places = np.arange(len(values))
+    known = [[v for v in some if v == v] for some, _ in values.values()]
+    axis.boxplot(known, positions=places, widths=0.5, whis=(5, 95), showfliers=False)
+    chance = [by_chance for _, by_chance in values.values()]
+    axis.plot(places, chance, color=ORANGE, marker="D", linestyle="none", label="two random sets")
+    axis.set(ylabel="Jaccard of U_v and U_t", xlabel="rho, share of the users", ylim=(0, 1))
+    axis.set(xticks=places, xticklabels=[f"{rho:.0%}" for rho in values])
+    axis.legend(frameon=False)
+    return _save(figure, file, title)
+
+
+def steps(
+    file: pathlib.Path,
+    title: str,
+    series: Mapping[tuple[str, str], tuple[Sequence[float], Sequence[float]]],
+) -> str:
+    """Coverage and gradient cosine by step: one column for each (item or mean).
+
+    Args:
+      file: to write.
+      title: of the figure.
+      series: {(of, attack): (coverage by step, cosine by step)}.
+    """
+    plt = pyplot()
+    columns = list(dict.fromkeys(of for of, _ in series))
+    names = list(dict.fromkeys(attack for _, attack in series))
+    figure, axes = plt.subplots(2, len(columns), figsize=(4 * len(columns), 4.6), sharex=True)
+    axes = np.asarray(axes).reshape(2, len(columns))
+    for (of, attack), (coverage, cosine) in series.items():
+        column, n = columns.index(of), names.index(attack)
+        style = {"color": _COLOURS[n], "marker": _MARKERS[n], "markersize": 3, "label": attack}
+        axes[0, column].plot([100 * c for c in coverage], **style)
+        axes[1, column].plot(cosine, **style)
+    for column, of in enumerate(columns):
+        axes[0, column].set(title=of, ylabel="coverage: HR@50, %")
+        axes[1, column].set(xlabel="PGD step", ylabel="cos(g^v, g^t)")
+    axes[0, 0].legend(frameon=False, fontsize=7)
+    return _save(figure, file, title)
+
+
+def _points(axis, places: np.ndarray, entries: list[dict], colour: str, marker: str, label: str):
+    values = np.array([_number(entry["value"]) for entry in entries])
+    ends = np.array([[_number(end) for end in entry["over_targets"]] for entry in entries]).T
+    lengths = np.abs(np.nan_to_num(ends - values))
+    axis.errorbar(
+        places,
+        values,
+        yerr=lengths,
+        color=colour,
+        marker=marker,
+        linestyle="none",
+        capsize=3,
+        label=f"{label} (95 % interval)",
+    )
+
+
+def _scaled(entry: dict, factor: float) -> dict:
+    return {
+        "value": factor * entry["value"],
+        "over_targets": [factor * end for end in entry["over_targets"]],
+    }
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+def _save(figure, file: pathlib.Path, title: str) -> str:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.suptitle(title, fontsize=10)
+    figure.tight_layout()
+    # Without the date and the versions, the same rows give the same file.
+    figure.savefig(file, dpi=150, metadata={"Software": None})
+    pyplot().close(figure)
+    return file.name

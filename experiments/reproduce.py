@@ -1,0 +1,102 @@
+"""Every table and figure of the paper, on the data it is given, with a verdict beside each claim.
+
+    python -m experiments.reproduce --quick                       # minutes, synthetic data
+    python -m experiments.reproduce --config configs/baby_vbpr.py # one data set and victim
+    python -m experiments.reproduce --all --list                  # the plan, nothing run
+    python -m experiments.reproduce --config configs/baby_vbpr.py --only table2,figure3
+    python -m experiments.paper.table2 --config configs/baby_vbpr.py
+
+The report is RESULTS/REPORT.md. Runs and measurements stay in OUT; the same
+command goes on with what is there, and computes nothing twice.
+"""
+
+import importlib
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+from ml_collections import config_flags
+
+from configs import reproduce as plans
+from experiments import plots, runner
+from experiments.paper.artefact import Artefact
+from experiments.paper.registry import ARTEFACTS
+from experiments.study import Plan, Study, make_study
+from uatmc_jax.build import open_dataset
+from uatmc_jax.cli import EXIT_INTERRUPTED, start
+from uatmc_jax.errors import InputError, Interrupted
+from uatmc_jax.settings import Settings, from_config, from_config_flag, from_flag, from_values
+
+# What --all runs: the paper's data sets and victims, as far as they have features.
+ALL = ("baby_vbpr", "sports_vbpr", "baby_mmgcn", "sports_mmgcn")
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The training experiment.")
+_PLAN = config_flags.DEFINE_config_file(
+    "plan", "configs/reproduce.py", "How much is computed; FILE:published for that preset."
+)
+_QUICK = flags.DEFINE_bool("quick", False, "The quick plan on configs/synthetic_vbpr.py.")
+_ALL = flags.DEFINE_bool("all", False, f"All of {', '.join(ALL)}.")
+_OUT = flags.DEFINE_string("out", "runs/reproduce", "Where runs and measurements go.")
+_RESULTS = flags.DEFINE_string("results", None, "Where the report goes; by default OUT/results.")
+_ONLY = flags.DEFINE_list("only", [], f"Artefacts: {', '.join(ARTEFACTS)}; default all.")
+_MINUTES = flags.DEFINE_float("minutes", None, "Begin nothing that would not end in this time.")
+_LIST = flags.DEFINE_bool("list", False, "Print the plan and stop.")
+
+
+def _studies(plan: Plan) -> list[Study]:
+    if _QUICK.value + _ALL.value + (_CONFIG.value is not None) != 1:
+        raise InputError("give one of --config FILE, --all and --quick.")
+    named: dict[str, Settings] = {}
+    if _CONFIG.value is not None:
+        settings, file = from_flag(_CONFIG)
+        named[file.stem] = settings
+    for name in ALL if _ALL.value else ("synthetic_vbpr",) if _QUICK.value else ():
+        named[name] = from_config(importlib.import_module(f"configs.{name}").get_config())
+    out = pathlib.Path(_OUT.value)
+    return [
+        make_study(name, settings, plan, out, open_dataset(settings.data))
+        for name, settings in named.items()
+    ]
+
+
+def _artefacts(only: Sequence[str]) -> list[Artefact]:
+    for name in only:
+        if name not in ARTEFACTS:
+            raise InputError(f"--only {name}: wanted some of {', '.join(ARTEFACTS)}.")
+    return [artefact for name, artefact in ARTEFACTS.items() if not only or name in only]
+
+
+def main(argv: list[str], only: Sequence[str] = ()) -> int:
+    """Flags in, a report out."""
+    if len(argv) > 1:
+        raise InputError(f"unexpected arguments: {' '.join(argv[1:])}. Flags start with --.")
+    artefacts = _artefacts(only or _ONLY.value)
+    if _QUICK.value and not flags.FLAGS["plan"].present:
+        plan = from_values(Plan, plans.get_config("quick"))
+    else:
+        plan, _ = from_config_flag(Plan, _PLAN)
+    plots.pyplot()  # before any long work
+    studies = _studies(plan)
+    if _LIST.value:
+        print(runner.format_plan(studies, artefacts))
+        return 0
+    results = pathlib.Path(_RESULTS.value or pathlib.Path(_OUT.value) / "results")
+    try:
+        complete = runner.run_studies(studies, artefacts, results, _MINUTES.value)
+    except Interrupted as stop:
+        print(f"{stop}; saved. The same command goes on with it.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    if not complete:
+        print("stopped for --minutes; the same command goes on", file=sys.stderr)
+    print(f"written to {results / 'REPORT.md'}")
+    return 0
+
+
+def run_alone(artefact: Artefact) -> None:
+    """The entry point of an artefact's own script."""
+    start(lambda argv: main(argv, [artefact.name]), "the same command goes on with what is there")
+
+
+if __name__ == "__main__":
+    start(main, "the same command goes on with what is there")

@@ -1,0 +1,89 @@
+"""The plan of a reproduction, and its execution: one bar, nothing twice, safe to interrupt."""
+
+import pathlib
+import time
+from collections.abc import Sequence
+
+from tqdm import tqdm
+
+from experiments import report
+from experiments.paper.artefact import Artefact
+from experiments.study import Study, Unit, do_unit, read_unit, training_units
+
+
+def units_of(study: Study, artefacts: Sequence[Artefact]) -> list[Unit]:
+    """Everything the artefacts need on one study, trainings first."""
+    wanted = [variant for artefact in artefacts for variant in artefact.trainings(study)]
+    trainings = training_units(study, wanted) if wanted else []
+    return trainings + [unit for artefact in artefacts for unit in artefact.units(study)]
+
+
+def run_studies(
+    studies: Sequence[Study],
+    artefacts: Sequence[Artefact],
+    results: pathlib.Path,
+    minutes: float | None = None,
+) -> bool:
+    """Does what is not done yet and writes the results and the report.
+
+    Args:
+      studies: in order.
+      artefacts: to compute.
+      results: folder of the report.
+      minutes: at most about this long; a unit expected to take longer than what
+        is left is not begun, nor anything after it. None for no limit.
+
+    Returns:
+      Whether everything is done.
+
+    Raises:
+      InputError: anything the user can mend.
+      Interrupted: Ctrl-C; the same call goes on.
+    """
+    plan = [(study, unit) for study in studies for unit in units_of(study, artefacts)]
+    left = [(study, unit) for study, unit in plan if read_unit(study, unit) is None]
+    total = sum(unit.seconds for _, unit in left)
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    complete = True
+    bar_format = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, expected in all {total:.0f} s"
+    with tqdm(total=total, bar_format=bar_format, disable=None, dynamic_ncols=True) as bar:
+        try:
+            for study, unit in left:
+                if deadline is not None and time.monotonic() + unit.seconds > deadline:
+                    complete = False
+                    break
+                _run(study, unit, bar)
+        finally:
+            # What is done is in the report even if the rest is not.
+            for study in studies:
+                report.write_study(study, units_of(study, artefacts), results)
+            report.write_report(results)
+    return complete
+
+
+def _run(study: Study, unit: Unit, bar: tqdm) -> None:
+    bar.set_description(f"{study.name} {unit.name}")
+    start = bar.n
+
+    def tell(share: float) -> None:
+        bar.n = start + min(share, 1.0) * unit.seconds
+        bar.refresh()
+
+    done = do_unit(study, unit, tell)
+    tell(1.0)
+    if bar.disable:
+        print(f"{study.name} {unit.name}: {done['seconds']:,.0f} s", flush=True)
+
+
+def format_plan(studies: Sequence[Study], artefacts: Sequence[Artefact]) -> str:
+    """The plan as text: what is done and how long it took, what is left and may take."""
+    lines, left = [], 0.0
+    for study in studies:
+        for unit in units_of(study, artefacts):
+            done = read_unit(study, unit)
+            took = f"done in {done['seconds']:,.0f} s" if done else "to do"
+            left += 0.0 if done else unit.seconds
+            lines.append(
+                f"{study.name:<16} {unit.name:<28} expected {unit.seconds:>6,.0f} s  {took}"
+            )
+    return "\n".join([*lines, f"left: about {left / 60:,.0f} minutes on two CPU cores"])

@@ -1,0 +1,44 @@
+"""Numbers and tables as Markdown."""
+
+from collections.abc import Sequence
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """A Markdown table's lines, the first `left` columns aligned to the left.
+
+    >>> print("\\n".join(table(["a", "b"], [["x", "1"]])))
+    | a | b |
+    | --- | ---: |
+    | x | 1 |
+    """
+    rule = ["---"] * left + ["---:"] * (len(header) - left)
+    return [row(header), row(rule), *map(row, rows)]
+
+
+def row(cells: Sequence[str]) -> str:
+    """One line of a table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def percent(share: float) -> str:
+    """A share in percent, as hit rates are shown.
+
+    >>> percent(0.01234)
+    '1.234 %'
+    """
+    return f"{100 * share:.3f} %"
+
+
+def gain(entry: dict) -> str:
+    """A gain with its intervals, as `attacks.results.summarize` gives it.
+
+    >>> gain({"value": 1.5, "over_targets": [1.0, None]})
+    '150% [100%, undefined]'
+    """
+    value = "undefined" if entry["value"] is None else f"{entry['value']:,.0%}"
+    text = f"{value} [{_ends(entry['over_targets'])}]"
+    return text + (f" {{{_ends(entry['over_seeds'])}}}" if "over_seeds" in entry else "")
+
+
+def _ends(interval: Sequence[float | None]) -> str:
+    return ", ".join("undefined" if end is None else f"{end:,.0%}" for end in interval)

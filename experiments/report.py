@@ -26,6 +26,7 @@ from uatmc_jax.report.text import table
 from uatmc_jax.settings import to_dict
 
 REPORT_FILE = "REPORT.md"
+_ROWS = "*/rows.jsonl"
 _NAMES = ("study", "artefact", "unit", "variant", "attack")
 
 
@@ -44,9 +45,11 @@ class Results(NamedTuple):
 
 
 def write_study(study: Study, units: Sequence[Unit], results: pathlib.Path) -> None:
-    """Writes what is done of a study: rows, measures, plan and figures."""
+    """Writes what is done of a study, if anything is: rows, measures, plan and figures."""
     done = {unit.name: read_unit(study, unit) for unit in units}
     rows = [row for found in done.values() if found for row in found["rows"]]
+    if not rows:
+        return
     plan = {
         "settings": to_dict(study.settings),
         "plan": to_dict(study.plan),
@@ -82,8 +85,9 @@ def draw(results: Results, folder: pathlib.Path) -> list[str]:
 
 
 def write_report(results: pathlib.Path) -> None:
-    """Writes REPORT.md from what is in the folder."""
-    _write_text(results / REPORT_FILE, format_report(read_results(results), results))
+    """Writes REPORT.md from what is in the folder, if anything is."""
+    if any(results.glob(_ROWS)):
+        _write_text(results / REPORT_FILE, format_report(read_results(results), results))
 
 
 def read_results(results: pathlib.Path) -> list[Results]:
@@ -93,7 +97,7 @@ def read_results(results: pathlib.Path) -> list[Results]:
       InputError: there is none.
     """
     found = []
-    for file in sorted(results.glob("*/rows.jsonl")):
+    for file in sorted(results.glob(_ROWS)):
         rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         plan = json.loads((file.parent / "plan.json").read_text(encoding="utf-8"))
         found.append(Results(file.parent.name, plan, rows))

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from experiments import report
 from experiments.paper.artefact import Artefact
+from experiments.paper.registry import ARTEFACTS
 from experiments.study import Study, Unit, do_unit, read_unit, training_units
 
 
@@ -54,9 +55,9 @@ def run_studies(
                     break
                 _run(study, unit, bar)
         finally:
-            # What is done is in the report even if the rest is not.
+            # What is done is in the report even if the rest is not, and whatever was asked for.
             for study in studies:
-                report.write_study(study, units_of(study, artefacts), results)
+                report.write_study(study, units_of(study, list(ARTEFACTS.values())), results)
             report.write_report(results)
     return complete
 

@@ -41,6 +41,7 @@ from uatmc_jax.training.run import (
 )
 from uatmc_jax.training.stages import SCALARS, AdversarialParts, adversarial_parts, scalars
 
+_UNFINISHED = ".unfinished-"
 _MAY_DIFFER = ("seed", *(f"adversarial.{name}" for name in SCALARS))
 
 
@@ -91,14 +92,13 @@ def train_together(
         shared = _share(first, workdir)
         parts = adversarial_parts(first, shared.model, shared.params, shared.data)
         run_epochs = compile_epochs(parts.epoch, (None, 0))
-        names = list(members)
-        size = -(-len(names) // -(-len(names) // together))  # as even as can be
+        begun = _begun_chunks(members, workdir)
+        left = [name for name in unfinished if not any(name in chunk for chunk in begun)]
+        size = -(-len(left) // max(1, -(-len(left) // together)))  # as even as can be
+        fresh = [left[start : start + size] for start in range(0, len(left), size or 1)]
         with stop_on_interrupt() as stop_requested:
-            # The chunks do not depend on what is done, so that their states on disk are found.
-            for start in range(0, len(names), size):
-                chunk = {name: members[name] for name in names[start : start + size]}
-                if set(chunk).isdisjoint(unfinished):
-                    continue
+            for names in begun + fresh:
+                chunk = {name: members[name] for name in names}
                 _train_chunk(chunk, shared, parts, run_epochs, on_epochs, stop_requested)
     return {
         name: json.loads((workdir / name / SUMMARY_FILE).read_text(encoding="utf-8"))
@@ -150,6 +150,19 @@ def _share(settings: Settings, workdir: pathlib.Path) -> _Shared:
     return _Shared(workdir, dataset, data, model, params, held_out, measure)
 
 
+def _begun_chunks(members: Mapping[str, Settings], workdir: pathlib.Path) -> list[list[str]]:
+    """Members whose state together an interrupted call has left, in the order it had them."""
+    chunks = []
+    for folder in sorted(workdir.glob(f"{_UNFINISHED}*")):
+        if not checkpoint.saved_epoch(folder, "adversarial", "latest"):
+            continue
+        names = checkpoint.load_meta(folder, "adversarial", "latest")["members"]
+        chunk = {name: members[name] for name in names if name in members}
+        if len(chunk) == len(names) and folder.name == _UNFINISHED + _digest(chunk):
+            chunks.append(names)
+    return chunks
+
+
 def _train_chunk(
     chunk: Mapping[str, Settings],
     shared: _Shared,
@@ -162,7 +175,7 @@ def _train_chunk(
     epochs, every = settings[0].adversarial.epochs, settings[0].checkpoint.every_seconds
     state = _stack([parts.first_state(one.seed) for one in settings])
     fixed = (parts.frozen, _stack([scalars(one) for one in settings]))
-    folder = shared.workdir / f".unfinished-{_digest(chunk)}"
+    folder = shared.workdir / (_UNFINISHED + _digest(chunk))
     records, seconds, done = [], 0.0, 0
     if checkpoint.saved_epoch(folder, "adversarial", "latest"):
         meta = checkpoint.load_meta(folder, "adversarial", "latest")
@@ -182,7 +195,7 @@ def _train_chunk(
         on_epochs(len(chunk))
         stop = stop_requested() and done < epochs
         if stop or time.monotonic() - written >= every:
-            meta = {"epoch": done, "seconds": seconds, "records": records}
+            meta = {"members": list(chunk), "epoch": done, "seconds": seconds, "records": records}
             checkpoint.save(
                 folder, "adversarial", "latest", state, {"epoch": jnp.int32(done)}, meta
             )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from uatmc_jax.attacks.results import summarize
+from uatmc_jax.attacks.results import compare, mean_with_interval, summarize
 
 
 def make_rows(before, after, seeds=None, **more):
@@ -58,3 +58,36 @@ def test_constant_values_have_no_width_and_everything_is_summarized():
     assert summary["hr@10"]["gain"]["over_targets"] == pytest.approx([1.0, 1.0])
     assert summary["hr@10"]["budget_certificate"]["value"] == pytest.approx(0.6)
     assert summary["rank"]["after"]["over_targets"] == pytest.approx([3.0, 3.0])
+
+
+def rows_of(item_rates, seed=0):
+    return [
+        {"seed": seed, "item": n, "hr_before": {"10": b}, "hr_after": {"10": a}}
+        for n, (b, a) in enumerate(item_rates)
+    ]
+
+
+def test_comparison_is_of_averages_target_by_target():
+    ours, theirs = rows_of([(0.1, 0.2), (0.3, 0.2)]), rows_of([(0.1, 0.3), (0.3, 0.3)])
+    found = compare(ours, theirs, 10, 200)
+    assert found["after"]["value"] == pytest.approx(0.5)
+    assert found["gain"]["value"] == pytest.approx(0.5)
+    # Resampled together, a constant factor has an interval without width.
+    assert found["after"]["over_targets"] == pytest.approx([0.5, 0.5])
+    assert compare(ours, ours, 10, 200)["gain"]["over_targets"] == [0.0, 0.0]
+
+
+def test_comparison_of_undefined_gains_is_undefined():
+    found = compare(rows_of([(0.0, 0.1)] * 3), rows_of([(0.1, 0.1)] * 3), 10, 50)
+    assert found["gain"] == {"value": None, "over_targets": [None, None]}
+
+
+def test_other_targets_are_not_compared():
+    with pytest.raises(ValueError, match="same targets"):
+        compare(rows_of([(0.1, 0.2)]), rows_of([(0.1, 0.2)], seed=1), 10, 50)
+
+
+def test_mean_with_interval():
+    found = mean_with_interval([1.0, 2.0, 3.0, 4.0], 2_000)
+    low, high = found["over_targets"]
+    assert found["value"] == 2.5 and 1.0 <= low < 2.0 and 3.0 < high <= 4.0

@@ -87,7 +87,8 @@ def compare(rows: Sequence[dict], others: Sequence[dict], k: int, bootstrap: int
 
     def gain(means: np.ndarray) -> np.ndarray:
         ours, theirs = _ratio(means[..., 0], means[..., 1]), _ratio(means[..., 2], means[..., 3])
-        return np.where(np.isfinite(ours) & np.isfinite(theirs), theirs - ours, np.inf)
+        known = np.isfinite(ours) & np.isfinite(theirs)
+        return np.where(known, np.where(known, theirs, 0.0) - np.where(known, ours, 0.0), np.inf)
 
     return {
         name: {

@@ -41,6 +41,7 @@ def get_config(preset: str = "cpu") -> ConfigDict:
     if preset == "cpu_mmgcn":
         plan.lams, plan.betas = (0.1, 1.0, 3.0, 5.0, 7.0, 9.0), (1.0, 2.0, 4.0, 6.0, 8.0, 10.0)
     plan.attack_beta = 1.0  # of the attacks with L_align; the paper does not say
+    plan.attack_betas = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     plan.rho = 0.1  # share of the users in U_v and U_t; the paper does not say
     plan.rhos = (0.01, 0.05, 0.1, 0.2, 0.5)
     plan.case_item = "B004203QQ4"  # where the data set has no such item, the first target

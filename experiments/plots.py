@@ -160,25 +160,30 @@ def groups(
 
 
 def overlaps(
-    file: pathlib.Path, title: str, values: Mapping[float, tuple[Sequence[float], float]]
+    file: pathlib.Path,
+    title: str,
+    values: Mapping[str, Mapping[float, tuple[Sequence[float], float]]],
 ) -> str:
-    """Distributions of Jaccard similarities by rho, chance beside them.
+    """Distributions of Jaccard similarities by rho, chance beside them: one panel a utility.
 
     Args:
       file: to write.
       title: of the figure.
-      values: {rho: (similarities of the targets, that of two random sets)}.
+      values: {utility: {rho: (similarities of the targets, that of two random sets)}}.
     """
     plt = pyplot()
-    figure, axis = plt.subplots(figsize=(4.5, 3))
-    places = np.arange(len(values))
-    known = [[v for v in some if v == v] for some, _ in values.values()]
-    axis.boxplot(known, positions=places, widths=0.5, whis=(5, 95), showfliers=False)
-    chance = [by_chance for _, by_chance in values.values()]
-    axis.plot(places, chance, color=ORANGE, marker="D", linestyle="none", label="two random sets")
-    axis.set(ylabel="Jaccard of U_v and U_t", xlabel="rho, share of the users", ylim=(0, 1))
-    axis.set(xticks=places, xticklabels=[f"{rho:.0%}" for rho in values])
-    axis.legend(frameon=False)
+    figure, axes = plt.subplots(1, len(values), figsize=(4 * len(values), 3), squeeze=False)
+    for axis, (utility, by_rho) in zip(axes[0], values.items(), strict=True):
+        places = np.arange(len(by_rho))
+        known = [[v for v in some if v == v] for some, _ in by_rho.values()]
+        axis.boxplot(known, positions=places, widths=0.5, whis=(5, 95), showfliers=False)
+        chance = [by_chance for _, by_chance in by_rho.values()]
+        axis.plot(places, chance, color=ORANGE, marker="D", linestyle="none", label="random sets")
+        axis.set(ylabel="Jaccard of U_v and U_t", xlabel="rho, share of the users", ylim=(0, 1))
+        axis.set(
+            xticks=places, xticklabels=[f"{rho:.0%}" for rho in by_rho], title=f"g = {utility}"
+        )
+    axes[0, 0].legend(frameon=False, fontsize=7)
     return _save(figure, file, title)
 
 

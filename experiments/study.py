@@ -47,6 +47,7 @@ class Plan:
     lams: tuple[float, ...]
     betas: tuple[float, ...]
     attack_beta: float
+    attack_betas: tuple[float, ...]
     rho: float
     rhos: tuple[float, ...]
     case_item: str
@@ -59,10 +60,20 @@ class Plan:
             at_least(field, getattr(self, field), 0)
         shares = (self.rho, *self.rhos)
         require(all(0 < r <= 1 for r in shares), "rhos", shares, "shares in (0, 1]")
-        for field in ("target_seeds", "grid_seeds", "eps", "lams", "betas", "cost_users"):
+        for field in (
+            "target_seeds",
+            "grid_seeds",
+            "eps",
+            "lams",
+            "betas",
+            "attack_betas",
+            "cost_users",
+        ):
             require(len(getattr(self, field)) > 0, field, (), "at least one value")
-        right = all(isinstance(b, int | float) and b > 0 for b in self.betas)
-        require(right, "betas", self.betas, "numbers > 0 (UAT is the row with 0)")
+        for field in ("betas", "attack_betas"):
+            values = getattr(self, field)
+            right = all(isinstance(b, int | float) and b > 0 for b in values)
+            require(right, field, values, "numbers > 0")
 
 
 class Study(NamedTuple):

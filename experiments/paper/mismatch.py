@@ -38,19 +38,24 @@ def scenes(study: Study, settings: AttackRunSettings) -> Iterator[Scene]:
 
 
 def analysed(study: Study) -> AttackRunSettings:
-    """The utility that Eqs. 5 to 7 are taken of: Eq. 3 with CLeaR's g, K = 50.
+    """FGSM under the two utilities whose gradients Eqs. 5 to 7 are taken of, K = 50.
 
-    Under the published hinge most users have no gradient at all and could not be
-    ranked by it.
+    The published hinge counts every user within its margin of 10 alike; CLeaR's elu
+    weights her by exp(x_u), by how near the target is to her list.
     """
     elu = {"base": "fgsm", "utility": "elu", "margin": 0.0}
-    return attack_settings(study, study.plan.grid_seeds, {"analysed": elu})
+    return attack_settings(
+        study, study.plan.grid_seeds, {"fgsm": {"base": "fgsm"}, "fgsm_elu": elu}
+    )
 
 
-def mismatch_of(study: Study, scene: Scene) -> Mismatch:
-    """Every user's contribution to the gradients of the scene's targets."""
+UTILITIES = {"fgsm": "hinge with margin 10", "fgsm_elu": "elu"}
+
+
+def mismatch_of(study: Study, scene: Scene, name: str) -> Mismatch:
+    """Every user's contribution to the gradients of the scene's targets, for one of `UTILITIES`."""
     settings = analysed(study)
-    attack, strength = static_attack(settings.attacks["analysed"], study.dataset.modalities)
+    attack, strength = static_attack(settings.attacks[name], study.dataset.modalities)
     return measure_mismatch(
         scene.case.restored.model,
         attack,

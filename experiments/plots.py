@@ -64,7 +64,8 @@ def defences(
     axes[0].set(ylabel="HR@50 gain", xticks=range(len(labels)), xticklabels=labels)
     axes[0].set_yscale("symlog", linthresh=0.1)
     axes[0].yaxis.set_major_formatter(lambda value, _: f"{value:,.0%}")
-    axes[0].legend(frameon=False, fontsize=7)
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.12), "ncols": 3}
+    axes[0].legend(frameon=False, fontsize=7, **below)
     for axis, (name, values) in zip(axes[1:], others.items(), strict=True):
         axis.bar(range(len(labels)), [values[label] for label in labels], color=GREY, width=0.6)
         axis.set(ylabel=name, xticks=range(len(labels)), xticklabels=labels)
@@ -207,6 +208,7 @@ def steps(
     for (of, attack), (coverage, cosine) in series.items():
         column, n = columns.index(of), names.index(attack)
         style = {"color": _COLOURS[n], "marker": _MARKERS[n], "markersize": 3, "label": attack}
+        style["linestyle"] = "--" if n % 2 else "-"  # where two runs coincide, both are seen
         axes[0, column].plot([100 * c for c in coverage], **style)
         axes[1, column].plot(cosine, **style)
     for column, of in enumerate(columns):

@@ -80,7 +80,7 @@ def _units(study: Study) -> list[Unit]:
             for (name, group), some in found.items()
         ]
 
-    plan = to_dict(settings) | {"rho": study.plan.rho}
+    plan = to_dict(settings) | {"rho": study.plan.rho, "sets": "by the attack's own utility"}
     return [measuring_unit(study, "figure1/variants", [UNDEFENDED], plan, seconds, run)]
 
 

@@ -13,6 +13,11 @@ def test_benchmark_times_every_stage(settings):
         assert timed["steps_per_epoch"] > 1
 
 
+def test_benchmark_times_trainings_together(settings):
+    result = benchmark.measure_together(settings, [1, 2], epochs=1)
+    assert result.keys() == {"1", "2"} and all(ms > 0 for ms in result.values())
+
+
 def test_lifting_keeps_inner_products(dataset):
     features = dataset.features[0]
     lifted = lift_features.lift(features, 200, np.random.default_rng(0))

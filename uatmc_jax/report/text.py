@@ -35,10 +35,14 @@ def gain(entry: dict) -> str:
     >>> gain({"value": 1.5, "over_targets": [1.0, None]})
     '150% [100%, undefined]'
     """
-    value = "undefined" if entry["value"] is None else f"{entry['value']:,.0%}"
-    text = f"{value} [{_ends(entry['over_targets'])}]"
+    text = f"{_whole(entry['value'])} [{_ends(entry['over_targets'])}]"
     return text + (f" {{{_ends(entry['over_seeds'])}}}" if "over_seeds" in entry else "")
 
 
 def _ends(interval: Sequence[float | None]) -> str:
-    return ", ".join("undefined" if end is None else f"{end:,.0%}" for end in interval)
+    return ", ".join(map(_whole, interval))
+
+
+def _whole(share: float | None) -> str:
+    text = "undefined" if share is None else f"{share:,.0%}"
+    return "0%" if text == "-0%" else text

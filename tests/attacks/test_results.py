@@ -9,8 +9,8 @@ from uatmc_jax.attacks.results import compare, mean_with_interval, summarize
 def make_rows(before, after, seeds=None, **more):
     seeds = [0] * len(before) if seeds is None else seeds
     return [
-        {"seed": s, "hr_before": {"10": b}, "hr_after": {"10": a}, **more}
-        for s, b, a in zip(seeds, before, after, strict=True)
+        {"seed": s, "item": n, "hr_before": {"10": b}, "hr_after": {"10": a}, **more}
+        for n, (s, b, a) in enumerate(zip(seeds, before, after, strict=True))
     ]
 
 

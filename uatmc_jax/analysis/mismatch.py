@@ -1,6 +1,6 @@
 """Cross-modal gradient mismatch (Section 3): which users drive which modality's gradient.
 
-    phi_u = user u's share of Phi,  g_u^m = d phi_u / d delta^m,  g^m = sum_u g_u^m  (Eq. 5)
+    phi_u = user u's share of Phi,  g_u^m = d phi_u / d z_t^m,  g^m = sum_u g_u^m  (Eq. 5)
     c_u^m = cos(g_u^m, g^m) ||g_u^m||                                                 (Eq. 6)
     J     = |U_v n U_t| / |U_v u U_t|,  U_m the top rho of the users by c^m           (Eq. 7)
 
@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax.attacks.craft import Attack, Strength, perturbed_content, source_rows
+from uatmc_jax.attacks.craft import Attack, Strength
 from uatmc_jax.attacks.evaluate import in_batches, join, path_of
 from uatmc_jax.attacks.path import Path, Target
 from uatmc_jax.attacks.utility import user_shares
-from uatmc_jax.attacks.victim import EXACT, Victim, may_see
+from uatmc_jax.attacks.victim import EXACT, Victim, may_see, rows_of
 from uatmc_jax.losses import gradient_alignment
 from uatmc_jax.models import Adjacency, Modal, Model
 from uatmc_jax.numerics import safe_norm
@@ -54,7 +54,7 @@ def measure_mismatch(
 
     Args:
       model: the recommender.
-      attack: its utility, K, level and modalities matter.
+      attack: its utility, K and modalities matter.
       strength: its margin matters.
       victim: the clean model, with `list_depth` best items kept.
       items: (T,) targets.
@@ -95,25 +95,29 @@ def _batch(
 def make_shares(
     model: Model, path: Path, attack: Attack, victim: Victim, strength: Strength, target: Target
 ) -> tuple[Callable[[Modal], jax.Array], Modal]:
-    """delta -> (n,) every user's share of one target's Phi, and delta = 0.
+    """delta -> (n,) every user's share of one target's Phi at z_t + delta, and delta = 0.
 
     Args:
       model: the recommender.
       path: how its scores are got.
-      attack: its utility, K, level and modalities matter.
+      attack: its utility, K and modalities matter.
       victim: the clean model and the users.
       strength: its margin matters.
       target: whose content delta moves.
     """
     site = path.prepare(model, victim, target, attack.k, (attack.k,))
     weights = may_see(victim, target.item).astype(jnp.float32)
+    clean = rows_of(victim.z, target.item)
 
     def shares(delta: Modal) -> jax.Array:
-        z = perturbed_content(model, attack, victim, target.item, delta)
+        z = list(clean)
+        for m, change in zip(attack.modalities, delta, strict=True):
+            z[m] = z[m] + change
+        z = tuple(z)
         excess = path.excess(model, victim, site, z)
         return user_shares(excess, weights, attack.utility, strength.margin)
 
-    return shares, jax.tree.map(jnp.zeros_like, source_rows(attack, victim, target.item))
+    return shares, tuple(jnp.zeros_like(clean[m]) for m in attack.modalities)
 
 
 def contributions(

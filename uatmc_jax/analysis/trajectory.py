@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from uatmc_jax import ascent
-from uatmc_jax.attacks.craft import Attack, Strength, make_objective, source_rows
+from uatmc_jax.attacks.craft import Attack, Strength, make_objective, make_utility, source_rows
 from uatmc_jax.attacks.evaluate import hit_rates, in_batches, join, path_of
 from uatmc_jax.attacks.path import Path, Target
 from uatmc_jax.attacks.victim import EXACT, Victim, may_see
@@ -23,7 +23,7 @@ class Trajectory(NamedTuple):
     Attributes:
       utility: (T, S + 1) Phi.
       hit_rates: (T, S + 1, Ks) user coverage.
-      cosine: (T, S + 1) cos(g^v, g^t) of Phi's gradients, the mean over pairs.
+      cosine: (T, S + 1) cos(g^v, g^t), g^m = dPhi / dz'_t^m, the mean over pairs.
     """
 
     utility: np.ndarray
@@ -87,13 +87,14 @@ def _batch(
         weights = may_see(victim, item).astype(jnp.float32)
         given = (victim, strength, site, item, weights)
         objective = make_objective(model, path, attack, *given)
-        plain = make_objective(model, path, attack._replace(aligned=False), *given)
+        utility = make_utility(model, path, attack, victim, strength, site, weights)
         rows = source_rows(attack, victim, item)
         radius = ascent.radii(rows, strength.eps)
 
         def look(delta: Modal, _: None) -> tuple[Modal, Trajectory]:
             seen = objective(delta)
-            gradient = plain(delta).direction if attack.aligned else seen.direction
+            gradients = jax.grad(utility)(seen.z)
+            gradient = tuple(gradients[m] for m in attack.modalities)
             rates = hit_rates(model, path, victim, site, item, seen.z)
             cosine = gradient_alignment(gradient, jnp.ones(1, bool))
             after = ascent.move(delta, seen.direction, radius, strength.step_size, attack.norm)

@@ -126,6 +126,24 @@ class Look(NamedTuple):
     z: Modal
 
 
+def make_utility(
+    model: Model,
+    path: Path,
+    attack: Attack,
+    victim: Victim,
+    strength: Strength,
+    site: PyTree,
+    weights: jax.Array,
+) -> Callable[[Modal], jax.Array]:
+    """z'_t, modal (1, d) -> () Phi; arguments as of `craft`."""
+
+    def utility(z: Modal) -> jax.Array:
+        excess = path.excess(model, victim, site, z)
+        return promotion_utility(excess, weights, attack.utility, strength.margin)
+
+    return utility
+
+
 def make_objective(
     model: Model,
     path: Path,
@@ -138,9 +156,7 @@ def make_objective(
 ) -> Callable[[Modal], Look]:
     """delta -> what one step of the attack on this target goes by; arguments as of `craft`."""
 
-    def utility(z: Modal) -> jax.Array:
-        excess = path.excess(model, victim, site, z)
-        return promotion_utility(excess, weights, attack.utility, strength.margin)
+    utility = make_utility(model, path, attack, victim, strength, site, weights)
 
     def ascended(delta: Modal) -> tuple[jax.Array, tuple[jax.Array, Modal]]:
         z = perturbed_content(model, attack, victim, item, delta)

@@ -13,7 +13,7 @@ def summarize(rows: Sequence[dict], ks: Sequence[int], bootstrap: int) -> dict:
     """Averages over targets, gains, and bootstrap 95 % intervals.
 
     Args:
-      rows: one per target and seed, as in a result file: "seed", "hr_before" and
+      rows: one per target and seed, as in a result file: "seed", "item", "hr_before" and
         "hr_after" ({K: share}), optionally "rank_before", "rank_after",
         "budget_certificate", "any_content_certificate".
       ks: the K.
@@ -29,8 +29,7 @@ def summarize(rows: Sequence[dict], ks: Sequence[int], bootstrap: int) -> dict:
     columns = _columns(rows, ks)
     values = np.stack(list(columns.values()), axis=1)
     names = list(columns)
-    seeds = [row["seed"] for row in rows]
-    resampled = _resamplings(values, seeds, bootstrap)
+    resampled = _resamplings(values, rows, bootstrap)
 
     def mean(name: str) -> dict:
         column = names.index(name)
@@ -45,7 +44,7 @@ def summarize(rows: Sequence[dict], ks: Sequence[int], bootstrap: int) -> dict:
         ends = {over: _interval(ratio(means)) for over, means in resampled.items()}
         return {"value": _finite(value), **ends}
 
-    summary: dict = {"targets": len(rows), "seeds": len(set(seeds))}
+    summary: dict = {"targets": len(rows), "seeds": len({row["seed"] for row in rows})}
     for k in ks:
         entry = summary[f"hr@{k}"] = {
             "before": mean(f"hr_before {k}"),
@@ -80,7 +79,7 @@ def compare(rows: Sequence[dict], others: Sequence[dict], k: int, bootstrap: int
         raise ValueError("the results are not of the same targets")
     columns = [[row[name][str(k)] for row in some] for some in (rows, others) for name in _RATES]
     values = np.array(columns).T  # before, after, others' before, others' after
-    resampled = _resamplings(values, [row["seed"] for row in rows], bootstrap)
+    resampled = _resamplings(values, rows, bootstrap)
 
     def ratio(means: np.ndarray) -> np.ndarray:
         return _ratio(means[..., 1], means[..., 3])
@@ -100,9 +99,12 @@ def compare(rows: Sequence[dict], others: Sequence[dict], k: int, bootstrap: int
 
 
 def mean_with_interval(values: Sequence[float], bootstrap: int) -> dict:
-    """The mean of one number per target, as in `summarize`."""
-    means = _resample(np.asarray(values, float)[:, None], bootstrap)[:, 0]
-    return {"value": float(np.mean(values)), "over_targets": _interval(means)}
+    """The mean of one number per target, as in `summarize`; None where there is none."""
+    if not len(values):
+        return {"value": None, "over_targets": [None, None]}
+    column = np.asarray(values, float)[:, None]
+    means = _resample(column, range(len(values)), bootstrap)[:, 0]
+    return {"value": float(column.mean()), "over_targets": _interval(means)}
 
 
 def _ratio(bottom: np.ndarray, top: np.ndarray) -> np.ndarray:
@@ -110,13 +112,15 @@ def _ratio(bottom: np.ndarray, top: np.ndarray) -> np.ndarray:
     return np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1.0) - 1, np.inf)
 
 
-def _resamplings(values: np.ndarray, seeds: Sequence[int], count: int) -> dict[str, np.ndarray]:
-    """Means of resampled targets and, with two seeds or more, of resampled seeds."""
-    distinct, member = np.unique(seeds, return_inverse=True)
-    resampled = {"over_targets": _resample(values, count)}
-    if len(distinct) > 1:
-        by_seed = np.stack([values[member == s].mean(axis=0) for s in range(len(distinct))])
-        resampled["over_seeds"] = _resample(by_seed, count)
+def _resamplings(values: np.ndarray, rows: Sequence[dict], count: int) -> dict[str, np.ndarray]:
+    """Means of resampled targets and, with two seeds or more, of resampled seeds.
+
+    A target drawn under several seeds is resampled with all its rows.
+    """
+    seeds = [row["seed"] for row in rows]
+    resampled = {"over_targets": _resample(values, [row["item"] for row in rows], count)}
+    if len(set(seeds)) > 1:
+        resampled["over_seeds"] = _resample(values, seeds, count)
     return resampled
 
 
@@ -134,16 +138,19 @@ def _columns(rows: Sequence[dict], ks: Sequence[int]) -> dict[str, np.ndarray]:
     return columns
 
 
-def _resample(values: np.ndarray, count: int) -> np.ndarray:
-    """(count, columns) means of resamples of the rows, every column under the same draws."""
+def _resample(values: np.ndarray, groups: Sequence[int], count: int) -> np.ndarray:
+    """(count, columns) means under resampled groups of rows, every column under the same draws."""
     rng = np.random.default_rng(0)
-    n = len(values)
+    distinct, member = np.unique(groups, return_inverse=True)
+    n = len(distinct)
+    sums, sizes = np.zeros((n, values.shape[1])), np.bincount(member)
+    np.add.at(sums, member, values)
     means = []
     for start in range(0, count, _CHUNK):
         size = min(_CHUNK, count - start)
         drawn = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
-        weights = np.bincount(drawn.reshape(-1), minlength=size * n).reshape(size, n) / n
-        means.append(weights @ values)
+        weights = np.bincount(drawn.reshape(-1), minlength=size * n).reshape(size, n)
+        means.append(weights @ sums / (weights @ sizes)[:, None])
     return np.concatenate(means)
 
 

@@ -39,6 +39,26 @@ def gain(entry: dict) -> str:
     return text + (f" {{{_ends(entry['over_seeds'])}}}" if "over_seeds" in entry else "")
 
 
+def change(entry: dict, unit: str = "%") -> str:
+    """A signed relative change, or a difference of gains in points, with its intervals.
+
+    >>> change({"value": 0.0017, "over_targets": [-0.0002, 0.0034]})
+    '+0.17% [-0.02, +0.34]'
+    """
+    text = f"{_signed(entry['value'])}{unit} [{', '.join(map(_signed, entry['over_targets']))}]"
+    if "over_seeds" in entry:
+        text += f" {{{', '.join(map(_signed, entry['over_seeds']))}}}"
+    return text
+
+
+def _signed(share: float | None) -> str:
+    if share is None:
+        return "undefined"
+    digits = 0 if abs(share) >= 1 else 1 if abs(share) >= 0.1 else 2
+    text = f"{100 * share:+,.{digits}f}"
+    return text if float(text.replace(",", "")) else "0"
+
+
 def _ends(interval: Sequence[float | None]) -> str:
     return ", ".join(map(_whole, interval))
 

@@ -32,6 +32,7 @@ from uatmc_jax.training.epoch import Epoch, TrainState, compile_epochs
 from uatmc_jax.training.evaluation import Measure, make_measure
 from uatmc_jax.training.run import (
     CONFIG_FILE,
+    FREE_FIELDS,
     SUMMARY_FILE,
     check_ranking_depth,
     differences,
@@ -41,6 +42,7 @@ from uatmc_jax.training.run import (
 )
 from uatmc_jax.training.stages import SCALARS, AdversarialParts, adversarial_parts, scalars
 
+_CHANGE_NOTHING = (*FREE_FIELDS, "pretrain.init_from")
 _UNFINISHED = ".unfinished-"
 _MAY_DIFFER = ("seed", *(f"adversarial.{name}" for name in SCALARS))
 
@@ -127,7 +129,7 @@ def _check(members: Mapping[str, Settings], workdir: pathlib.Path, together: int
         file = workdir / name / CONFIG_FILE
         if file.exists():
             there = json.loads(file.read_text(encoding="utf-8"))
-            changed = differences(there, settings)
+            changed = [f for f in differences(there, settings) if f not in _CHANGE_NOTHING]
             if changed:
                 raise InputError(
                     f"{file}: the run there has another config.{changed[0]}. Use another workdir."
@@ -158,8 +160,12 @@ def _begun_chunks(members: Mapping[str, Settings], workdir: pathlib.Path) -> lis
             continue
         names = checkpoint.load_meta(folder, "adversarial", "latest")["members"]
         chunk = {name: members[name] for name in names if name in members}
-        if len(chunk) == len(names) and folder.name == _UNFINISHED + _digest(chunk):
+        if len(chunk) < len(names) or folder.name != _UNFINISHED + _digest(chunk):
+            continue
+        if any(not (workdir / name / SUMMARY_FILE).exists() for name in names):
             chunks.append(names)
+        else:
+            shutil.rmtree(folder)  # all were trained in other company since
     return chunks
 
 
@@ -203,6 +209,8 @@ def _train_chunk(
         if stop:
             raise Interrupted("adversarial", done)
     for n, (name, one) in enumerate(chunk.items()):
+        if (shared.workdir / name / SUMMARY_FILE).exists():
+            continue  # finished by this call before it was cut off, or by another one
         mine = [{term: values[n] for term, values in record.items()} for record in records]
         _finish(name, one, shared, _member(state, n), mine, seconds / len(chunk), list(chunk))
     shutil.rmtree(folder, ignore_errors=True)
@@ -276,5 +284,7 @@ def _member(state: TrainState, n: int) -> TrainState:
 def _digest(chunk: Mapping[str, Settings]) -> str:
     plain = {name: to_dict(settings) for name, settings in chunk.items()}
     for settings in plain.values():
-        settings["checkpoint"] = settings["data"]["root"] = None  # they change no number
+        # They change no number.
+        settings["checkpoint"] = settings["data"]["root"] = None
+        settings["pretrain"]["init_from"] = None
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]

@@ -74,19 +74,19 @@ def defences(
 
 
 def grids(
-    file: pathlib.Path, title: str, values: Mapping[str, Mapping[tuple[float, float], float | None]]
+    file: pathlib.Path, title: str, values: Mapping[str, Mapping[tuple[str, float], float | None]]
 ) -> str:
-    """Heat maps of gains: training budget downwards, attack budget to the right.
+    """Heat maps of gains: training budgets downwards, attack budget to the right.
 
     Args:
       file: to write.
       title: of the figure.
-      values: {attack: {(training budget, attack budget): gain; None if undefined}}.
+      values: {attack: {(label, attack budget): gain; None if undefined}}.
     """
     plt = pyplot()
     figure, axes = plt.subplots(1, len(values), figsize=(4 * len(values), 3.2), squeeze=False)
     for axis, (name, grid) in zip(axes[0], values.items(), strict=True):
-        trained = sorted({t for t, _ in grid})
+        trained = list(dict.fromkeys(t for t, _ in grid))
         attacked = sorted({a for _, a in grid})
         table = np.array([[_number(grid[t, a]) for a in attacked] for t in trained])
         shade = np.log10(np.maximum(table, 1e-3))
@@ -104,7 +104,7 @@ def grids(
             xticks=range(len(attacked)),
             yticks=range(len(trained)),
             xticklabels=[f"{a:.1%}" for a in attacked],
-            yticklabels=[f"{t:.1%}" if t else "w/o AT" for t in trained],
+            yticklabels=trained,
         )
         bar = figure.colorbar(image, ax=axis)
         bar.ax.yaxis.set_major_formatter(lambda value, _: f"{10**value:,.0%}")
@@ -129,7 +129,8 @@ def sweeps(
         axis.plot(x, y, color=_COLOURS[n], marker=_MARKERS[n], linewidth=0.8)
         for p, gain, score in zip(known, x, y, strict=True):
             axis.annotate(f"{p[0]:g}", (gain, score), textcoords="offset points", xytext=(4, 3))
-        axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0%}")
+        axis.xaxis.set_major_locator(plt.MaxNLocator(5))
+        axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:,.5g}%")
         axis.set(xlabel="HR@50 gain under PGD", ylabel="NDCG@10", title=f"along {name}")
     return _save(figure, file, title)
 

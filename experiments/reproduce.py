@@ -10,6 +10,7 @@ The report is RESULTS/REPORT.md. Runs and measurements stay in OUT; the same
 command goes on with what is there, and computes nothing twice.
 """
 
+import functools
 import importlib
 import pathlib
 import sys
@@ -26,10 +27,24 @@ from experiments.study import Plan, Study, make_study
 from uatmc_jax.build import open_dataset
 from uatmc_jax.cli import EXIT_INTERRUPTED, start
 from uatmc_jax.errors import InputError, Interrupted
-from uatmc_jax.settings import Settings, from_config, from_config_flag, from_flag, from_values
+from uatmc_jax.settings import (
+    Settings,
+    from_config,
+    from_config_flag,
+    from_flag,
+    from_values,
+    to_dict,
+)
+from uatmc_jax.training.run import differences
 
-# What --all runs: the paper's data sets and victims, as far as they have features.
-ALL = ("baby_vbpr", "sports_vbpr", "baby_mmgcn", "sports_mmgcn")
+# What --all runs: the paper's data sets and victims, as far as they have features, and the plan
+# of each unless --plan names one.
+ALL = {
+    "baby_vbpr": "cpu",
+    "sports_vbpr": "cpu",
+    "baby_mmgcn": "cpu_mmgcn",
+    "sports_mmgcn": "cpu_mmgcn",
+}
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The training experiment.")
 _PLAN = config_flags.DEFINE_config_file(
@@ -44,20 +59,50 @@ _MINUTES = flags.DEFINE_float("minutes", None, "Begin nothing that would not end
 _LIST = flags.DEFINE_bool("list", False, "Print the plan and stop.")
 
 
-def _studies(plan: Plan) -> list[Study]:
+def _studies() -> list[Study]:
     if _QUICK.value + _ALL.value + (_CONFIG.value is not None) != 1:
         raise InputError("give one of --config FILE, --all and --quick.")
-    named: dict[str, Settings] = {}
+    given, _ = from_config_flag(Plan, _PLAN)
+    is_default = given == from_values(Plan, plans.get_config())
+    if _QUICK.value and not is_default:
+        raise InputError(
+            "--quick has a plan of its own. Instead: --config configs/synthetic_vbpr.py "
+            "--plan configs/reproduce.py:quick --plan.FIELD=VALUE."
+        )
+    presets = ALL if _ALL.value else {"synthetic_vbpr": "quick"}
+    named: dict[str, tuple[Settings, Plan]] = {}
     if _CONFIG.value is not None:
         settings, file = from_flag(_CONFIG)
-        named[file.stem] = settings
-    for name in ALL if _ALL.value else ("synthetic_vbpr",) if _QUICK.value else ():
-        named[name] = from_config(importlib.import_module(f"configs.{name}").get_config())
+        named[file.stem] = settings, given
+    else:
+        for name, preset in presets.items():
+            plan = from_values(Plan, plans.get_config(preset)) if is_default else given
+            named[name] = _own_settings(name), plan
     out = pathlib.Path(_OUT.value)
     return [
-        make_study(name, settings, plan, out, open_dataset(settings.data))
-        for name, settings in named.items()
+        make_study(
+            name, settings, plan, out, open_dataset(settings.data), _overrides(name, settings)
+        )
+        for name, (settings, plan) in named.items()
     ]
+
+
+def _own_settings(name: str) -> Settings:
+    return from_config(importlib.import_module(f"configs.{name}").get_config())
+
+
+def _overrides(name: str, settings: Settings) -> list[str]:
+    """ "field=value" of the settings in which a run departs from its config file."""
+    try:
+        own = to_dict(_own_settings(name))
+    except ImportError:
+        return [f"config file {name}.py, not of this repository"]
+    chosen, found = to_dict(settings), []
+    for path in differences(own, chosen):
+        value = functools.reduce(lambda section, key: section[key], path.split("."), chosen)
+        if path != "data.root":
+            found.append(f"{path}={value}")
+    return found
 
 
 def _artefacts(only: Sequence[str]) -> list[Artefact]:
@@ -72,12 +117,8 @@ def main(argv: list[str], only: Sequence[str] = ()) -> int:
     if len(argv) > 1:
         raise InputError(f"unexpected arguments: {' '.join(argv[1:])}. Flags start with --.")
     artefacts = _artefacts(only or _ONLY.value)
-    if _QUICK.value and not flags.FLAGS["plan"].present:
-        plan = from_values(Plan, plans.get_config("quick"))
-    else:
-        plan, _ = from_config_flag(Plan, _PLAN)
     plots.pyplot()  # before any long work
-    studies = _studies(plan)
+    studies = _studies()
     if _LIST.value:
         print(runner.format_plan(studies, artefacts))
         return 0

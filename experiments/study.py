@@ -8,6 +8,7 @@ its rows depend on, so the same plan finds what is done and goes on with the res
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
@@ -22,13 +23,18 @@ from uatmc_jax import __version__, logs
 from uatmc_jax.attacks.run import Case, open_cases, run_attacks
 from uatmc_jax.data import Dataset
 from uatmc_jax.environment import environment
+from uatmc_jax.errors import InputError
 from uatmc_jax.settings import AttackRunSettings, Settings, from_values, to_dict
 from uatmc_jax.settings.reading import at_least, require
 from uatmc_jax.training import train_and_evaluate, train_together
 from uatmc_jax.training.epoch import steps_per_epoch
 
 Rows = list[dict[str, Any]]
-UNDEFENDED = "none"  # the paper's "w/o AT"
+UNDEFENDED = "none"  # the paper's "w/o AT": the pre-trained model
+# Trained on without a defence for as long as the hardened ones: what more epochs alone do.
+CONTROL = "control"
+# Raised when a unit's rows change their meaning or their fields.
+_FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +91,7 @@ class Study(NamedTuple):
       plan: how much is computed.
       folder: where everything goes.
       dataset: the data.
+      overrides: "field=value" of the settings that are not the config file's own.
     """
 
     name: str
@@ -92,6 +99,7 @@ class Study(NamedTuple):
     plan: Plan
     folder: pathlib.Path
     dataset: Dataset
+    overrides: tuple[str, ...]
 
 
 class Unit(NamedTuple):
@@ -111,15 +119,30 @@ class Unit(NamedTuple):
 
 
 def make_study(
-    name: str, settings: Settings, plan: Plan, out: pathlib.Path, dataset: Dataset
+    name: str,
+    settings: Settings,
+    plan: Plan,
+    out: pathlib.Path,
+    dataset: Dataset,
+    overrides: Sequence[str] = (),
 ) -> Study:
-    """The study of one training config; arguments as of `Study`."""
+    """The study of one training config; arguments as of `Study`.
+
+    Raises:
+      InputError: the data have not the paper's two modalities.
+    """
+    if dataset.modalities != ("visual", "textual"):
+        raise InputError(
+            f"data set '{dataset.name}' has the modalities {dataset.modalities}; the paper's "
+            "analysis is of visual and textual ones, in this order. Set config.data.modalities."
+        )
     replaced: dict[str, Any] = {"adversarial.epochs": plan.adversarial_epochs}
     if plan.pretrain_epochs:
         replaced["pretrain.epochs"] = plan.pretrain_epochs
     if plan.nce_items:
         replaced["pretrain.nce_items"] = plan.nce_items
-    return Study(name, changed(settings, replaced), plan, out / name, dataset)
+    settings = changed(settings, replaced)
+    return Study(name, settings, plan, out / name, dataset, tuple(overrides))
 
 
 def changed(settings: Settings, values: dict[str, Any]) -> Settings:
@@ -138,6 +161,7 @@ def variants(study: Study) -> dict[str, dict[str, Any]]:
     """Every training that some artefact asks for, by name."""
     plan, own = study.plan, study.settings.adversarial
     named: dict[str, dict[str, Any]] = {
+        CONTROL: {"defense": "none"},
         "uat": {"defense": "uat"},
         "uat_mc": {"defense": "uat_mc"},
         # The inner step in the attack's own ball: linf, and half of it at lambda = 1.
@@ -324,7 +348,9 @@ def attack_variant(
             "summary": result["summary"],
             "certificate": result["certificate"],
             "content": use,
+            "linear": result["linear"],
             "attack_seconds": result["seconds"],
+            **{k: result[k] for k in ("code", "versions", "device")},
         }
         for result in results
     ]
@@ -337,7 +363,7 @@ def attack_variant(
 def unit_file(study: Study, unit: Unit) -> pathlib.Path:
     """Where the unit's rows are once it is done."""
     software = __version__, jax.__version__, jax.default_backend()
-    digest = _digest({"depends_on": unit.depends_on, "software": software})
+    digest = _digest({"depends_on": unit.depends_on, "software": software, "format": _FORMAT})
     return study.folder / "units" / f"{unit.name.replace('/', '-')}-{digest}.json"
 
 
@@ -357,6 +383,7 @@ def do_unit(study: Study, unit: Unit, tell: Callable[[float], None]) -> dict:
         "unit": unit.name,
         "model": study.settings.model.name,
         "dataset": {"name": study.dataset.name, "fingerprint": study.dataset.fingerprint},
+        "experiments": _sources(),
         **environment(),
     }
     # Trainings that an earlier command has left are found, not run: what they took then counts.
@@ -371,6 +398,17 @@ def do_unit(study: Study, unit: Unit, tell: Callable[[float], None]) -> dict:
     file.parent.mkdir(parents=True, exist_ok=True)
     logs.write_json(file, done)
     return done
+
+
+@functools.cache
+def _sources() -> str:
+    """Digest of the files in experiments/ and configs/; `environment` has the package's."""
+    digest = hashlib.sha256()
+    root = pathlib.Path(__file__).parent.parent
+    for folder in ("experiments", "configs"):
+        for file in sorted((root / folder).rglob("*.py")):
+            digest.update(str(file.relative_to(root)).encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def measuring_unit(

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from experiments.study import Rows, Study, Unit
 
-HOLDS, FAILS, UNTESTED = "holds", "does not hold", "cannot be tested here"
+HOLDS, FAILS = "holds", "does not hold"
+UNDECIDED, UNTESTED = "not decided", "cannot be tested here"
 
 
 class Claim(NamedTuple):
@@ -15,7 +16,7 @@ class Claim(NamedTuple):
     Attributes:
       where: section of the paper.
       text: the claim in a line.
-      verdict: `HOLDS`, `FAILS` or `UNTESTED`.
+      verdict: `HOLDS`, `FAILS`, `UNDECIDED` or `UNTESTED`.
       evidence: our numbers with intervals.
       why: a reason, where the verdict needs one.
     """
@@ -49,9 +50,25 @@ class Artefact(NamedTuple):
     draw: Callable[[Rows, pathlib.Path], list[str]]
 
 
-def verdict(low: float | None) -> str:
-    """`HOLDS` if the lower end of an interval is above 0; an undefined one shows nothing."""
-    return HOLDS if low is not None and low > 0 else FAILS
+def verdict(intervals: Sequence[Sequence[float | None]]) -> str:
+    """Of a claim that every one of some effects is positive, by their 95 % intervals.
+
+    `HOLDS` if all intervals are above 0; `FAILS` if one is at or below it;
+    else, and if an end is undefined, `UNDECIDED`.
+
+    >>> verdict([(0.1, 0.2)]), verdict([(0.1, 0.2), (-0.2, -0.1)]), verdict([(-0.1, 0.2)])
+    ('holds', 'does not hold', 'not decided')
+    """
+    if any(end is None for interval in intervals for end in interval):
+        return UNDECIDED
+    if all(low > 0 for low, _ in intervals):
+        return HOLDS
+    return FAILS if any(high <= 0 for _, high in intervals) else UNDECIDED
+
+
+def negative(interval: Sequence[float | None]) -> list[float | None]:
+    """The interval of minus the effect."""
+    return [None if end is None else -end for end in reversed(interval)]
 
 
 def nothing_to_claim(rows: Rows) -> list[Claim]:

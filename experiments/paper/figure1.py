@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from experiments import plots
-from experiments.paper.artefact import FAILS, HOLDS, Artefact, Claim
+from experiments.paper.artefact import Artefact, Claim, verdict
 from experiments.paper.mismatch import UTILITIES, Scene, analysed, mismatch_of, scenes
 from experiments.study import (
     UNDEFENDED,
@@ -24,7 +24,7 @@ from uatmc_jax.analysis.mismatch import top_users
 from uatmc_jax.attacks import attack_targets, join
 from uatmc_jax.attacks.results import compare, summarize
 from uatmc_jax.attacks.run import batch_memory_mib, static_attack
-from uatmc_jax.report.text import gain, percent, table
+from uatmc_jax.report.text import change, gain, percent, table
 from uatmc_jax.settings import AttackRunSettings, to_dict
 
 GROUPS = {
@@ -76,6 +76,7 @@ def _units(study: Study) -> list[Unit]:
                 "seeds": list(settings.seeds),
                 "summary": summarize(some, settings.ks, settings.bootstrap),
                 "against_all": compare(found[name, "all"], some, K, settings.bootstrap),
+                "against_union": compare(found[name, "union"], some, K, settings.bootstrap),
             }
             for (name, group), some in found.items()
         ]
@@ -119,7 +120,7 @@ def _attacked(
 
 def _section(rows: Rows) -> list[str]:
     header = ["attack", "crafted on", "HR@50 before", "after", "gain"]
-    header += ["HR@50 after, against all users"]
+    header += ["HR@50 after, against all users", "against U_v u U_t"]
     body = []
     for row in rows:
         entry = row["summary"][f"hr@{K}"]
@@ -130,7 +131,8 @@ def _section(rows: Rows) -> list[str]:
                 percent(entry["before"]["value"]),
                 percent(entry["after"]["value"]),
                 gain(entry["gain"]),
-                gain(row["against_all"]["after"]),
+                change(row["against_all"]["after"]),
+                change(row["against_union"]["after"]),
             ]
         )
     first = rows[0]
@@ -148,24 +150,26 @@ def _section(rows: Rows) -> list[str]:
 
 
 def _claims(rows: Rows) -> list[Claim]:
+    readings = (
+        ("against_all", ("union", "intersection"), "U_v u U_t or U_v n U_t", "all users"),
+        ("against_union", ("visual", "textual"), "U_v or U_t alone", "U_v u U_t"),
+    )
     claims = []
     for attack, g in UTILITIES.items():
-        changes = {
-            row["crafted_on"]: row["against_all"]["after"]
-            for row in rows
-            if row["attack"] == attack
-        }
-        lows = [changes[name]["over_targets"][0] for name in ("union", "intersection")]
-        shown = (f"{GROUPS[name]} {gain(changes[name])}" for name in changes if name != "all")
-        claims.append(
-            Claim(
-                "3.2",
-                "Crafting on U_v u U_t or on U_v n U_t promotes more than crafting on all users "
-                f"(g = {g}).",
-                HOLDS if all(low is not None and low > 0 for low in lows) else FAILS,
-                f"HR@50 after, against all users: {', '.join(shown)}",
+        for against, named, some, others in readings:
+            found = {
+                row["crafted_on"]: row[against]["after"] for row in rows if row["attack"] == attack
+            }
+            claims.append(
+                Claim(
+                    "3.2",
+                    f"Crafting on {some} promotes more than on {others} (g = {g}).",
+                    verdict([found[name]["over_targets"] for name in named]),
+                    f"HR@50 after, against {others}: "
+                    + ", ".join(f"{GROUPS[name]} {change(found[name])}" for name in named),
+                    "one of two readings: which sets the paper compares is lost in our text",
+                )
             )
-        )
     return claims
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from experiments import plots
-from experiments.paper.artefact import FAILS, HOLDS, Artefact, Claim
+from experiments.paper.artefact import UNTESTED, Artefact, Claim, verdict
 from experiments.paper.mismatch import UTILITIES, analysed, mismatch_of, scenes
 from experiments.study import UNDEFENDED, Rows, Study, Unit, attack_seconds, measuring_unit
 from uatmc_jax.analysis.mismatch import jaccard, top_users
@@ -38,10 +38,11 @@ def _units(study: Study) -> list[Unit]:
                 "rho": rho,
                 "seeds": list(settings.seeds),
                 "threat_model": to_dict(settings)["attacks"][name],
-                "jaccard": mean_with_interval(values, plan.bootstrap),
+                "jaccard": mean_with_interval([v for v in values if v == v], plan.bootstrap),
+                "undefined": sum(v != v for v in values),
                 # Two independent sets of this share overlap by rho^2, their union is 2 rho - rho^2.
                 "by_chance": rho / (2 - rho),
-                "values": [round(value, 4) for value in values],
+                "values": [round(v, 4) for v in values if v == v],
                 "cosine": mean_with_interval(cosines[name], plan.bootstrap),
             }
             for (name, rho), values in overlaps.items()
@@ -52,6 +53,8 @@ def _units(study: Study) -> list[Unit]:
 
 
 def _interval(entry: dict) -> str:
+    if entry["value"] is None:
+        return "undefined"
     low, high = entry["over_targets"]
     return f"{entry['value']:.3f} [{low:.3f}, {high:.3f}]"
 
@@ -65,12 +68,19 @@ def _section(rows: Rows) -> list[str]:
             f"{row['rho']:.0%}",
             _interval(row["jaccard"]),
             f"{row['by_chance']:.3f}",
-            " to ".join(f"{q:.3f}" for q in np.quantile(row["values"], (0.05, 0.95))),
+            " to ".join(f"{q:.3f}" for q in np.quantile(row["values"], (0.05, 0.95)))
+            if row["values"]
+            else "undefined",
             _interval(row["cosine"]),
         ]
         for row in rows
     ]
-    return [*table(header, body), "", f"{len(rows[0]['values'])} targets, at the clean content."]
+    first = rows[0]
+    targets = len(first["values"]) + first["undefined"]
+    undefined = max(row["undefined"] for row in rows)
+    text = f"{targets} targets, at the clean content."
+    text += f" Up to {undefined} have no user behind either gradient." if undefined else ""
+    return [*table(header, body), "", text]
 
 
 def _claims(rows: Rows) -> list[Claim]:
@@ -78,13 +88,14 @@ def _claims(rows: Rows) -> list[Claim]:
     for name, g in UTILITIES.items():
         mine = [row for row in rows if row["attack"] == name]
         middle = min(mine, key=lambda row: abs(row["rho"] - 0.1))
-        highs = [row["jaccard"]["over_targets"][1] for row in mine if row["rho"] <= 0.2]
+        intervals = [row["jaccard"]["over_targets"] for row in mine if row["rho"] <= 0.2]
+        below = [[None if e is None else 0.5 - e for e in reversed(ends)] for ends in intervals]
         claims.append(
             Claim(
                 "3.2, B.2",
                 "The Jaccard similarity of U_v and U_t is low to moderate (below 0.5, rho up to "
                 f"20 %; g = {g}).",
-                HOLDS if highs and max(highs) < 0.5 else FAILS,
+                verdict(below) if below else UNTESTED,
                 f"mean {_interval(middle['jaccard'])} at rho = {middle['rho']:.0%}, where two "
                 f"random sets have {middle['by_chance']:.3f}; cos(g^v, g^t) "
                 f"{_interval(middle['cosine'])}",

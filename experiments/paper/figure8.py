@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from experiments import plots
-from experiments.paper.artefact import FAILS, HOLDS, Artefact, Claim
+from experiments.paper.artefact import FAILS, HOLDS, Artefact, Claim, verdict
 from experiments.paper.mismatch import scenes
 from experiments.study import (
     UNDEFENDED,
@@ -138,20 +138,21 @@ def _claims(rows: Rows) -> list[Claim]:
                 next(r for r in rows if r["of"] == of and r["attack"] == f"pgd{ending}{more}")
                 for more in ("", "_aligned")
             )
-            same = plain["coverage"] == aligned["coverage"]
+            keys = ("coverage", "cosine", "utility")
+            same = all(plain[key] == aligned[key] for key in keys)
             # Averages over the iterates after the first, where the two can differ.
             cosines, coverages = (
                 [float(np.mean(row[key][1:])) for row in (plain, aligned)]
                 for key in ("cosine", "coverage")
             )
-            right = cosines[1] > cosines[0] and coverages[1] > coverages[0]
+            decided = HOLDS if cosines[1] > cosines[0] and coverages[1] > coverages[0] else FAILS
             shown = (
                 f"averaged over the steps: cosine {cosines[0]:+.3f} without, {cosines[1]:+.3f} "
                 f"with; coverage {percent(coverages[0])} without, {percent(coverages[1])} with"
             )
             if of == "mean":
                 ends = {key: entry["over_targets"] for key, entry in aligned["over_plain"].items()}
-                right = all(low > 0 for low, _ in ends.values())
+                decided = verdict(list(ends.values()))
                 coverage, cosine = (f"[{low:+.4f}, {high:+.4f}]" for low, high in ends.values())
                 shown += f"; intervals of the differences: coverage {coverage}, cosine {cosine}"
             claims.append(
@@ -159,9 +160,9 @@ def _claims(rows: Rows) -> list[Claim]:
                     "B.4",
                     "With L_align the gradients' cosine stays higher and coverage grows faster "
                     f"(g = {g}, {'mean of the targets' if of == 'mean' else of}).",
-                    HOLDS if right else FAILS,
+                    decided,
                     shown,
-                    "the two runs are identical: the term has no gradient here" if same else "",
+                    "the two runs are identical" if same else "one item" if of != "mean" else "",
                 )
             )
     return claims

@@ -2,11 +2,13 @@
 
 import itertools
 import pathlib
+from collections.abc import Callable
 
 from experiments import plots
 from experiments.paper import numbers
-from experiments.paper.artefact import FAILS, HOLDS, Artefact, Claim
+from experiments.paper.artefact import FAILS, HOLDS, Artefact, Claim, negative, verdict
 from experiments.study import (
+    CONTROL,
     UNDEFENDED,
     Rows,
     Study,
@@ -17,52 +19,91 @@ from experiments.study import (
     measuring_unit,
     sweep,
 )
+from uatmc_jax.attacks.results import compare
 from uatmc_jax.report.text import gain, table
-from uatmc_jax.settings import to_dict
+from uatmc_jax.settings import AttackRunSettings, to_dict
 
 TABLES = {"fgsm": numbers.TABLE_4, "fgsm_aligned": numbers.TABLE_5}
 K = 50
 
 
-def _trained(study: Study) -> dict[float, str]:
-    """{training budget: variant}; 0 is w/o AT."""
-    return {0.0: UNDEFENDED} | sweep(study, "eps")
+def _trained(study: Study) -> dict[str, tuple[float, str]]:
+    """{label: (training budget, variant)}, weakest first."""
+    budgets = {f"{eps:.1%}": (eps, variant) for eps, variant in sweep(study, "eps").items()}
+    return {"w/o AT": (0.0, UNDEFENDED), "w/o AT, trained on": (0.0, CONTROL)} | budgets
+
+
+def _name(attack: str, eps: float) -> str:
+    return f"{attack}_{eps:g}"
+
+
+def _attacks(study: Study) -> AttackRunSettings:
+    more = {"fgsm": {}, "fgsm_aligned": {"beta": study.plan.attack_beta}}
+    attacks = {
+        _name(attack, eps): {"base": "fgsm", "eps": eps, **fields}
+        for (attack, fields), eps in itertools.product(more.items(), study.plan.eps)
+    }
+    return attack_settings(study, study.plan.grid_seeds, attacks)
 
 
 def _units(study: Study) -> list[Unit]:
-    aligned = {"fgsm": {}, "fgsm_aligned": {"beta": study.plan.attack_beta}}
-    attacks = {
-        f"{name}_{eps:g}": {"base": "fgsm", "eps": eps, **more}
-        for (name, more), eps in itertools.product(aligned.items(), study.plan.eps)
-    }
-    settings = attack_settings(study, study.plan.grid_seeds, attacks)
-    seconds = attack_seconds(study, 1, study.plan.grid_seeds, fgsm=len(attacks))
+    settings = _attacks(study)
+    plan = to_dict(settings)
+    seconds = attack_seconds(study, 1, study.plan.grid_seeds, fgsm=len(settings.attacks))
 
-    def run(budget: float, variant: str) -> Rows:
-        return [
-            {"training_budget": budget, **row}
-            for row in attack_variant(study, variant, settings)[0]
-        ]
+    def run(label: str, budget: float, variant: str) -> Rows:
+        rows, _ = attack_variant(study, variant, settings)
+        return [{"trained": label, "training_budget": budget, **row} for row in rows]
 
-    return [
+    trained = _trained(study)
+    units = [
         measuring_unit(
             study,
-            f"table4/{budget:g}",
+            f"table4/{variant}",
             [variant],
-            to_dict(settings),
+            plan,
             seconds,
-            lambda tell, budget=budget, variant=variant: run(budget, variant),
+            lambda tell, given=(label, budget, variant): run(*given),
         )
-        for budget, variant in _trained(study).items()
+        for label, (budget, variant) in trained.items()
+    ]
+    variants = [variant for _, variant in trained.values()]
+    return [
+        *units,
+        measuring_unit(
+            study, "table4/comparisons", variants, plan, 15.0, lambda tell: _compare(study, tell)
+        ),
     ]
 
 
-def _grid(rows: Rows, name: str) -> dict[tuple[float, float], dict]:
-    """{(training budget, attack budget): row} of one attack."""
+def _compare(study: Study, tell: Callable[[float], None]) -> Rows:
+    """Each training budget against the one below it, from training on without a defence."""
+    settings, found = _attacks(study), {}
+    trained = list(_trained(study).items())[1:]
+    for n, (label, (_, variant)) in enumerate(trained, start=1):
+        found[label] = attack_variant(study, variant, settings)[1]
+        tell(n / len(trained))
+    return [
+        {
+            "lower": lower,
+            "higher": higher,
+            "attacked_by": attack,
+            "seeds": list(settings.seeds),
+            "differences": compare(
+                found[lower][attack], found[higher][attack], K, settings.bootstrap
+            ),
+        }
+        for lower, higher in itertools.pairwise(found)
+        for attack in settings.attacks
+    ]
+
+
+def _grid(rows: Rows, name: str) -> dict[tuple[str, float], dict]:
+    """{(label, attack budget): row} of one attack."""
     return {
-        (r["training_budget"], r["threat_model"]["eps"]): r
+        (r["trained"], r["threat_model"]["eps"]): r
         for r in rows
-        if r["attack"].rpartition("_")[0] == name
+        if "attack" in r and r["attack"].rpartition("_")[0] == name
     }
 
 
@@ -72,26 +113,29 @@ def _gain(row: dict) -> dict:
 
 def _section(rows: Rows) -> list[str]:
     lines = []
-    first = rows[0]
     for number, (name, paper) in enumerate(TABLES.items(), start=4):
         grid = _grid(rows, name)
         budgets = sorted({attack for _, attack in grid})
         body = []
-        for trained in sorted({trained for trained, _ in grid}):
-            theirs = paper.get((first["dataset"]["name"], first["model"], trained))
-            cells = [f"{trained:.1%}" if trained else "w/o AT"]
+        for label in dict.fromkeys(label for label, _ in grid):
+            row = grid[label, budgets[-1]]
+            key = row["dataset"]["name"], row["model"], row["training_budget"]
+            theirs = paper.get(key) if row["variant"] != CONTROL else None
+            cells = [label]
             for attack in budgets:
-                text = gain(_gain(grid[trained, attack]))
+                text = gain(_gain(grid[label, attack]))
                 if theirs and attack in numbers.BUDGETS:
-                    text += f" (paper {theirs[numbers.BUDGETS.index(attack)]:,.0f}%)"
+                    text += f" ({theirs[numbers.BUDGETS.index(attack)]:,g})"
                 cells.append(text)
-            row = grid[trained, budgets[-1]]
             cells += [f"{row['test']['recall@10']:.4f}", f"{row['content']['content_utility']:.4f}"]
             body.append(cells)
         header = ["training budget", *(f"attack {b:.1%}" for b in budgets)]
         header += ["Recall@10", "content utility"]
         what = "with" if name == "fgsm_aligned" else "without"
-        lines += [f"Table {number}: HR@50 gain under FGSM {what} L_align.", ""]
+        lines += [
+            f"Table {number}: HR@50 gain under FGSM {what} L_align; in parentheses the paper's.",
+            "",
+        ]
         lines += [*table(header, body), ""]
     return lines[:-1]
 
@@ -100,25 +144,27 @@ def _claims(rows: Rows) -> list[Claim]:
     claims = []
     for name in TABLES:
         grid = _grid(rows, name)
-        trained = sorted({t for t, _ in grid})
-        budgets = sorted({a for _, a in grid})
+        labels = list(dict.fromkeys(label for label, _ in grid))
+        strongest = max(attack for _, attack in grid)
         steps = [
-            (_gain(grid[low, a])["value"], _gain(grid[high, a])["value"])
-            for low, high in itertools.pairwise(trained)
-            for a in budgets
+            r["differences"]["gain"]
+            for r in rows
+            if "lower" in r and r["attacked_by"].rpartition("_")[0] == name
         ]
-        known = [(x, y) for x, y in steps if x is not None and y is not None]
-        falls = sum(y <= x for x, y in known)
-        strongest = budgets[-1]
-        ends = [gain(_gain(grid[t, strongest])) for t in (trained[0], trained[-1])]
+        down = [negative(entry["over_targets"]) for entry in steps]
+        sure = sum(verdict([interval]) == HOLDS for interval in down)
+        up = sum(verdict([interval]) == FAILS for interval in down)
         claims.append(
             Claim(
                 "5.3, B.3",
                 f"A larger training budget consistently lowers the gain ({name}).",
-                HOLDS if known and falls == len(steps) else FAILS,
-                f"it falls in {falls} of {len(steps)} steps from one training budget to the next; "
-                f"at attack budget {strongest:.1%} from {ends[0]} (w/o AT) to {ends[1]} "
-                f"(training budget {trained[-1]:.1%})",
+                verdict(down),
+                f"of {len(steps)} steps from one training budget to the next, paired by target, "
+                f"{sure} lower the gain, {up} do not, {len(steps) - sure - up} are not decided; at "
+                f"attack budget {strongest:.1%} it goes from "
+                + " over ".join(gain(_gain(grid[label, strongest])) for label in labels[:2])
+                + f" ({', '.join(labels[:2])}) to {gain(_gain(grid[labels[-1], strongest]))} "
+                f"({labels[-1]})",
             )
         )
     return claims
@@ -137,7 +183,7 @@ def _draw(rows: Rows, folder: pathlib.Path) -> list[str]:
 ARTEFACT = Artefact(
     name="table4",
     title="Tables 4 and 5, Figure 5: training budget against attack budget",
-    trainings=lambda study: list(_trained(study).values()),
+    trainings=lambda study: [variant for _, variant in _trained(study).values()],
     units=_units,
     section=_section,
     claims=_claims,

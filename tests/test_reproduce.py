@@ -1,16 +1,22 @@
 """The reproduction on seconds-sized data: complete, resumable, traceable, rebuilt from its rows."""
 
+import dataclasses
+import doctest
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from configs import reproduce as plans
 from configs import test as test_config
 from experiments import report, runner, study
+from experiments.paper import artefact
 from experiments.paper.artefact import FAILS, HOLDS, UNTESTED
+from experiments.paper.figure6 import rank_correlation
 from experiments.paper.registry import ARTEFACTS
 from experiments.study import Plan, make_study
 from tests.conftest import ROOT
@@ -46,14 +52,14 @@ def reproduced(tmp_path_factory):
 def test_every_artefact_is_in_the_report(reproduced):
     _, results = reproduced
     text = (results / report.REPORT_FILE).read_text()
-    for artefact in ARTEFACTS.values():
-        assert f"### {artefact.title}" in text
+    for each in ARTEFACTS.values():
+        assert f"### {each.title}" in text
     figures = sorted(p.name for p in (results / "test").glob("*.png"))
     assert len(figures) == 6
     for name in figures:
         assert f"(test/{name})" in text and (results / "test" / name).stat().st_size > 5_000
     assert text.count(f"**{HOLDS}**") + text.count(f"**{FAILS}**") > 10
-    assert f"**{UNTESTED}**" in text and "inf" not in text.split() and "nan" not in text.split()
+    assert f"**{UNTESTED}**" in text and not re.search(r"\b(nan|inf|None)\b", text)
 
 
 def test_every_row_names_seed_settings_code_and_data(reproduced):
@@ -122,7 +128,7 @@ def test_an_interrupted_reproduction_goes_on(reproduced, tmp_path, monkeypatch):
     do_unit, done = runner.do_unit, []
 
     def cut(*arguments):
-        if len(done) in (1, 2):
+        if len(done) in (1, 3):
             done.append("cut")
             raise KeyboardInterrupt
         done.append(arguments[1].name)
@@ -149,6 +155,64 @@ def test_an_interrupted_reproduction_goes_on(reproduced, tmp_path, monkeypatch):
     assert numbers(whole) == numbers(cut_up)
 
 
+def undefined(value):
+    """The same row with every interval undefined and every other number zero."""
+    if isinstance(value, dict):
+        if "over_targets" in value:
+            return {"value": None, "over_targets": [None, None]}
+        return {key: undefined(item) for key, item in value.items()}
+    return 0.0 if isinstance(value, float) else value
+
+
+def test_undefined_values_are_said(reproduced):
+    """No hit before, no content used, no gradient: the report says so and decides nothing."""
+    _, results = reproduced
+    (found,) = report.read_results(results)
+    kept = ("trained_with", "threat_model", "evaluation")
+    rows = [
+        {key: value if key in kept else undefined(value) for key, value in row.items()}
+        for row in found.rows
+        if row["artefact"] not in ("table1", "appendix_c", "figure8")
+    ]
+    plan = dict(found.plan)
+    text = report.format_report([found._replace(rows=rows, plan=plan)])
+    assert "undefined" in text and not re.search(r"\b(nan|inf|None)\b", text)
+    effects = [line for line in text.splitlines() if "| test |" in line and "L_align" in line]
+    assert effects and not any(f"**{HOLDS}**" in line for line in effects)
+    report.draw(found._replace(rows=rows, plan=plan), results.parent / "undefined")
+
+
+def test_verdicts():
+    failed, tried = doctest.testmod(artefact)
+    assert tried and not failed
+    assert artefact.verdict([(0.0, 0.0)]) == FAILS
+    assert artefact.verdict([(0.1, 0.2), (None, None)]) == artefact.UNDECIDED
+    assert artefact.negative((-0.2, 0.1)) == [-0.1, 0.2]
+
+
+def test_rank_correlation():
+    x = np.array([3.0, 1.0, 2.0, 5.0])
+    assert rank_correlation(x, x**3) == pytest.approx(1.0)
+    assert rank_correlation(x, -x) == pytest.approx(-1.0)
+    assert rank_correlation(x, np.ones(4)) == 0.0
+    # Ties share a rank: by the textbook formula on ranks (3, 1, 2, 4) and (2.5, 1, 2.5, 4).
+    assert rank_correlation(x, np.array([2.0, 1.0, 2.0, 9.0])) == pytest.approx(0.9486833)
+
+
+def test_an_artefacts_script_runs_alone(tmp_path):
+    found = subprocess.run(
+        [
+            *(sys.executable, "-m", "experiments.paper.table1"),
+            *("--config", "configs/test.py", "--out", str(tmp_path)),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert found.returncode == 0, found.stderr
+    assert "### Table 1" in (tmp_path / "results" / report.REPORT_FILE).read_text()
+
+
 def test_time_runs_out_before_a_unit_not_in_it(tmp_path):
     assert not runner.run_studies(
         [small_study(tmp_path)],
@@ -173,6 +237,11 @@ def test_refusals(tmp_path):
 
     assert "one of --config FILE, --all and --quick" in call()
     assert "--only table9: wanted some of table1" in call("--quick", "--only", "table9")
+    one = dataclasses.replace(
+        open_dataset(from_config(test_config.get_config()).data), modalities=("visual",)
+    )
+    with pytest.raises(InputError, match="visual and textual"):
+        make_study("one", from_config(test_config.get_config()), small_plan(), tmp_path, one)
     with pytest.raises(InputError, match="betas"):
         small_plan(betas=(0.0,))
     with pytest.raises(InputError, match=r"no STUDY/rows\.jsonl"):

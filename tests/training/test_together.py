@@ -1,5 +1,6 @@
 """Trainings under one vmap against the same trainings alone."""
 
+import contextlib
 import dataclasses
 import json
 
@@ -117,6 +118,23 @@ def test_what_is_complete_is_left_alone(pretrained, tmp_path, monkeypatch):
     assert summaries["member0"]["stages"]["adversarial"]["trained_together_with"] == list(few)
 
 
+def test_a_run_finished_in_other_company_is_not_trained_over(pretrained, tmp_path, monkeypatch):
+    """Cut off together, one trained alone since: it stays as it is, the others go on."""
+    chosen = members(pretrained)
+    few = {name: chosen[name] for name in ("member0", "member1")}
+    calls = []
+    with monkeypatch.context() as patch:
+        stop = contextlib.nullcontext(lambda: len(calls) == 1)
+        patch.setattr(together_module, "stop_on_interrupt", lambda: stop)
+        with pytest.raises(Interrupted):
+            train_together(few, tmp_path / "runs", together=2, on_epochs=calls.append)
+    train_together({"member1": few["member1"]}, tmp_path / "runs", together=2)
+    alone = (tmp_path / "runs" / "member1" / "summary.json").read_bytes()
+    train_together(few, tmp_path / "runs", together=2)
+    assert (tmp_path / "runs" / "member1" / "summary.json").read_bytes() == alone
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["member0", "member1"]
+
+
 def test_refusals(pretrained, tmp_path):
     chosen = members(pretrained)
     one = chosen["member0"]
@@ -138,7 +156,7 @@ def test_divergence_names_the_member(pretrained, tmp_path):
     chosen = members(pretrained)
     bad = chosen["member1"]
     chosen["bad"] = dataclasses.replace(
-        bad, adversarial=dataclasses.replace(bad.adversarial, eps=1e38, lam=1e38)
+        bad, adversarial=dataclasses.replace(bad.adversarial, eps=1e18, lam=1e25)
     )
     with pytest.raises(DivergedError, match="member 'bad', stage adversarial, epoch 1"):
         train_together(chosen, tmp_path / "runs", together=5)

@@ -57,7 +57,11 @@ def defences(
         entries = [gains[label, attack] for label in labels]
         places = np.arange(len(labels)) + shift
         _points(axes[0], places, entries, _COLOURS[n], _MARKERS[n], attack.upper())
-        known = [(p, paper[lab, attack]) for p, lab in zip(places, labels, strict=True) if paper]
+        known = [
+            (place, paper[label, attack])
+            for place, label in zip(places, labels, strict=True)
+            if (label, attack) in paper
+        ]
         if known:
             style = PAPER if n == 0 else PAPER | {"label": None}
             axes[0].plot(*zip(*known, strict=True), **style)

@@ -51,7 +51,8 @@ def defences(
     labels = list(dict.fromkeys(defence for defence, _ in gains))
     attacks = list(dict.fromkeys(attack for _, attack in gains))
     widths = [2, *[1] * len(others)]
-    figure, axes = plt.subplots(1, len(widths), figsize=(8, 2.8), width_ratios=widths)
+    figure, axes = plt.subplots(1, len(widths), figsize=(9, 3.2), width_ratios=widths)
+    shown = [label.replace(", ", ",\n") for label in labels]
     for n, attack in enumerate(attacks):
         shift = 0.2 * (n - (len(attacks) - 1) / 2)
         entries = [gains[label, attack] for label in labels]
@@ -65,15 +66,15 @@ def defences(
         if known:
             style = PAPER if n == 0 else PAPER | {"label": None}
             axes[0].plot(*zip(*known, strict=True), **style)
-    axes[0].set(ylabel="HR@50 gain", xticks=range(len(labels)), xticklabels=labels)
+    axes[0].set(ylabel="HR@50 gain", xticks=range(len(labels)), xticklabels=shown)
     axes[0].set_yscale("symlog", linthresh=0.1)
     axes[0].yaxis.set_major_formatter(lambda value, _: f"{value:,.0%}")
-    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.12), "ncols": 3}
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": 3}
     axes[0].legend(frameon=False, fontsize=7, **below)
     for axis, (name, values) in zip(axes[1:], others.items(), strict=True):
         axis.bar(range(len(labels)), [values[label] for label in labels], color=GREY, width=0.6)
-        axis.set(ylabel=name, xticks=range(len(labels)), xticklabels=labels)
-        axis.tick_params(axis="x", labelsize=7)
+        axis.set(ylabel=name, xticks=range(len(labels)), xticklabels=shown)
+        axis.tick_params(axis="x", labelsize=7, labelrotation=45)
     return _save(figure, file, title)
 
 

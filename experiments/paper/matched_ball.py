@@ -7,7 +7,9 @@ half as far at lambda = 1.
 
 from collections.abc import Callable
 
-from experiments.paper.artefact import FAILS, HOLDS, Artefact, Claim, nothing_to_draw
+import numpy as np
+
+from experiments.paper.artefact import FAILS, HOLDS, UNDECIDED, Artefact, Claim, nothing_to_draw
 from experiments.study import (
     CONTROL,
     UNDEFENDED,
@@ -125,7 +127,7 @@ def _claims(rows: Rows) -> list[Claim]:
         Claim(
             f"finding {number}",
             text,
-            HOLDS if right else FAILS,
+            UNDECIDED if np.isnan([left(row), kept(row)]).any() else HOLDS if right else FAILS,
             f"{NAMES[CONTROL]}: {shown(control)}. Here: {shown(row)}",
             "shares of what training on without a defence has; point values",
         )

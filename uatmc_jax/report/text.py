@@ -45,7 +45,8 @@ def change(entry: dict, unit: str = "%") -> str:
     >>> change({"value": 0.0017, "over_targets": [-0.0002, 0.0034]})
     '+0.17% [-0.02, +0.34]'
     """
-    text = f"{_signed(entry['value'])}{unit} [{', '.join(map(_signed, entry['over_targets']))}]"
+    value = _signed(entry["value"]) + ("" if entry["value"] is None else unit)
+    text = f"{value} [{', '.join(map(_signed, entry['over_targets']))}]"
     if "over_seeds" in entry:
         text += f" {{{', '.join(map(_signed, entry['over_seeds']))}}}"
     return text

@@ -30,7 +30,7 @@ COMMITTED = ROOT / "experiments" / "results"
 def small_plan(**changes):
     plan = plans.get_config("quick")
     plan.pretrain_epochs, plan.adversarial_epochs = 2, 1
-    plan.targets, plan.bootstrap, plan.cost_users = 3, 50, (50, 100)
+    plan.targets, plan.bootstrap, plan.cost_users = 3, 50, (50,)
     plan.update(changes)
     return from_values(Plan, plan)
 

@@ -26,7 +26,7 @@ CASES = [
     ("vbpr", True, None),
     pytest.param("mmgcn", False, None, marks=pytest.mark.slow),
     ("mmgcn", True, None),
-    ("mmgcn", False, 0),
+    pytest.param("mmgcn", False, 0, marks=pytest.mark.slow),
 ]
 items = st.integers(0, DATASET.n_items - 1)
 seeds = st.integers(0, 10_000)

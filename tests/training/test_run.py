@@ -208,9 +208,9 @@ def test_mmgcn_and_one_and_three_modalities_run(config, tmp_path, monkeypatch, s
             features=(*small_data.features, audio),
         ),
     }
-    config.model.name = "mmgcn"
     config.pretrain.epochs = config.adversarial.epochs = 1
     for name, dataset in variants.items():
+        config.model.name = "vbpr" if name == "one" else "mmgcn"
         monkeypatch.setattr(run_module, "open_dataset", lambda settings, d=dataset: d)
         config.adversarial.defense = "uat" if name == "one" else "uat_mc"
         summary = train_and_evaluate(from_config(config), tmp_path / name)

@@ -53,7 +53,7 @@ def test_direction_of_tiny_gradients():
     np.testing.assert_allclose(ascent.direction(g, "l2"), [[0.6, 0.8]], rtol=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.integers(0, 2**31 - 1),
     st.sampled_from(ascent.NORMS),

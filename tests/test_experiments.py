@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from experiments import benchmark, lift_features
 
@@ -13,6 +14,7 @@ def test_benchmark_times_every_stage(settings):
         assert timed["steps_per_epoch"] > 1
 
 
+@pytest.mark.slow
 def test_benchmark_times_trainings_together(settings):
     result = benchmark.measure_together(settings, [1, 2], epochs=1)
     assert result.keys() == {"1", "2"} and all(ms > 0 for ms in result.values())

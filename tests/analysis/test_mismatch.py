@@ -56,7 +56,7 @@ def gradients_in_float64(c, item, step=1e-5):
     return gradients
 
 
-@pytest.mark.parametrize("name", ["vbpr", "mmgcn"])
+@pytest.mark.parametrize("name", ["vbpr", pytest.param("mmgcn", marks=pytest.mark.slow)])
 def test_contributions_equal_the_definition(name):
     c = case(name, masked=True)
     found = measure(c)

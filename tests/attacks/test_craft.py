@@ -80,7 +80,10 @@ def test_best_kept_pgd_is_never_below_fgsm_nor_the_start(level, utility, seed, e
     assert np.all(more.utility_after >= pgd.utility_after - slack)
 
 
-@pytest.mark.parametrize("name,utility,steps", [("vbpr", "elu", 3), ("mmgcn", "hinge", 2)])
+@pytest.mark.parametrize(
+    "name,utility,steps",
+    [("vbpr", "elu", 3), pytest.param("mmgcn", "hinge", 2, marks=pytest.mark.slow)],
+)
 def test_fgsm_and_pgd_equal_the_formula(name, utility, steps):
     """delta <- clip(delta + step * sign(grad Phi), -r, r) with gradients by finite differences."""
     c, item, eps, step = case(name), int(ITEMS[0]), 0.3, 0.4

@@ -278,7 +278,7 @@ def test_blocks_of_the_catalogue_project_alike(monkeypatch):
         assert_trees_close(gradient.projectors, cut_gradient.projectors, 1e-5)
 
 
-@pytest.mark.parametrize("nce_items", [0, 4])
+@pytest.mark.parametrize("nce_items", [pytest.param(0, marks=pytest.mark.slow), 4])
 def test_row_path_of_pretraining_equals_the_whole_catalogue(nce_items):
     """On a catalogue larger than the batch only the rows in play are projected."""
     n_items = 40

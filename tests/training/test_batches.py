@@ -12,7 +12,7 @@ from uatmc_jax.training.batches import make_batch, sample_negatives, shuffled_ba
 N_USERS, N_ITEMS = 5, 7
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.sets(
         st.tuples(st.integers(0, N_USERS - 1), st.integers(0, N_ITEMS - 2)),

@@ -109,7 +109,7 @@ def test_same_seed_same_bits_and_other_seed_others(finished, config, tmp_path):
     assert not np.array_equal(a.encoder.user, b.encoder.user)
 
 
-@pytest.mark.parametrize("stop_after", [1, 3])
+@pytest.mark.parametrize("stop_after", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_interrupted_run_resumes_to_the_same_bits(
     finished, config, tmp_path, monkeypatch, stop_after
 ):
@@ -136,6 +136,7 @@ def test_interrupted_run_resumes_to_the_same_bits(
     assert numbers(workdir) == numbers(finished[0])
 
 
+@pytest.mark.slow
 def test_killed_run_resumes_to_the_same_bits(config, tmp_path):
     """kill -9 in the middle of an epoch, in another process."""
     config.pretrain.epochs = 12
@@ -166,7 +167,9 @@ def test_killed_run_resumes_to_the_same_bits(config, tmp_path):
     assert_same_parameters(tmp_path / "whole", tmp_path / "killed")
 
 
-@pytest.mark.parametrize("writes", [1, 2, 3, 5, 7])
+@pytest.mark.parametrize(
+    "writes", [2, 3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 5, 7))]
+)
 def test_a_crash_between_any_two_writes_loses_nothing(
     finished, config, tmp_path, monkeypatch, writes
 ):

@@ -64,6 +64,9 @@ def get_config(preset: str = "published") -> ConfigDict:
     config.adversarial.beta = 4.0
     config.adversarial.eps = 0.1
     config.adversarial.random_start = False
+    config.adversarial.modalities = ()  # all
+    config.adversarial.content = 0.0
+    config.adversarial.ramp_epochs = 0
     config.adversarial.optimizer = _adam(1e-3)
 
     config.eval = ConfigDict()

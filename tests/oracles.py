@@ -47,7 +47,8 @@ def complex_step_gradient(function, arrays, step=1e-30):
 
 
 def normalize(x):
-    return x / np.sqrt((x * x).sum(axis=1, keepdims=True))
+    norm = np.sqrt((x * x).sum(axis=1, keepdims=True))
+    return x / np.where(norm == 0, 1.0, norm)
 
 
 def leaky_relu(x):

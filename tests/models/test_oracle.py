@@ -10,7 +10,7 @@ import pytest
 from tests import oracles
 from tests.conftest import make_interactions
 from uatmc_jax.data import make_csr
-from uatmc_jax.defense import Defense, Frozen, Weights, adversarial_objective
+from uatmc_jax.defenses import Defense, Frozen, Weights, adversarial_objective
 from uatmc_jax.device_data import DeviceData
 from uatmc_jax.models import Batch, encode_changed, make_graph, make_mmgcn, make_vbpr, select
 from uatmc_jax.training.objectives import PretrainWeights, pretrain_objective
@@ -195,7 +195,7 @@ def test_adversarial_objective_and_its_gradients(arguments, kind):
         return value
 
     defense = Defense(kind, "l2", 1, False, "projected")
-    weights = Weights(*(jnp.float32(x) for x in (lam, beta, eps, 1.0, mu)))
+    weights = Weights(*(jnp.float32(x) for x in (lam, beta, eps, 1.0, mu, 0.0)))
 
     def loss(encoder):
         frozen = Frozen(c.z, c.graph)

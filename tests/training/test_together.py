@@ -141,6 +141,11 @@ def test_refusals(pretrained, tmp_path):
     other = dataclasses.replace(one, adversarial=dataclasses.replace(one.adversarial, norm="linf"))
     with pytest.raises(InputError, match=r"'a' and 'b' differ in config\.adversarial\.norm"):
         train_together({"a": one, "b": other}, tmp_path, together=2)
+    keeping = dataclasses.replace(
+        one, adversarial=dataclasses.replace(one.adversarial, content=0.2)
+    )
+    with pytest.raises(InputError, match=r"'a' and 'b': config\.adversarial\.content is 0 in one"):
+        train_together({"a": one, "b": keeping}, tmp_path, together=2)
     with pytest.raises(InputError, match="at least one member"):
         train_together({}, tmp_path, together=2)
     fresh = dataclasses.replace(one, pretrain=dataclasses.replace(one.pretrain, init_from=""))

@@ -241,6 +241,14 @@ def make_mmgcn(
         batch_mean = jnp.sum(batch.weights * squares) / jnp.sum(batch.weights)
         return batch_mean + jnp.mean(preference(encoder.towers[0]) ** 2)
 
+    def content_kernels(encoder: MMGCNEncoder) -> tuple[jax.Array, ...]:
+        kernels = []
+        for tower in encoder.towers:
+            kernels += [] if tower.widen is None else [tower.widen.kernel]
+            for layer in tower.layers:
+                kernels += [layer.neighbour, layer.own.kernel, layer.fuse.kernel]
+        return tuple(kernels)
+
     return Model(
         name="mmgcn",
         init=init,
@@ -248,4 +256,5 @@ def make_mmgcn(
         encode=encode,
         field=FieldPass(n_layers, trace, gather, encode_field),
         regularize=regularize,
+        content_kernels=content_kernels,
     )

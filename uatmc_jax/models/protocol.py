@@ -88,6 +88,8 @@ class Model(NamedTuple):
         alone (models/field.py). For models that propagate; None otherwise.
       regularize: (Params.encoder, Batch, users', positives' and negatives'
         embeddings, each (B, D)) -> scalar L_reg.
+      content_kernels: Params.encoder -> the matrices that content is multiplied by on
+        its way to the scores. For the defence "spectral"; None otherwise.
     """
 
     name: str
@@ -99,6 +101,7 @@ class Model(NamedTuple):
     linear: bool = False
     field: FieldPass | None = None
     regularize: Callable[..., jax.Array] = lambda *_: jnp.zeros(())
+    content_kernels: Callable[[PyTree], tuple[jax.Array, ...]] | None = None
 
 
 def select(model: Model, encoder: PyTree, users: jax.Array, items: jax.Array) -> PyTree:

@@ -71,6 +71,7 @@ def make_vbpr(
         encode_rows=_encode,
         linear=True,
         regularize=_regularize,
+        content_kernels=lambda encoder: (encoder.kernel,),
     )
 
 

@@ -4,11 +4,12 @@ import dataclasses
 from collections.abc import Mapping
 
 from uatmc_jax.ascent import NORMS
-from uatmc_jax.defense import LEVELS
+from uatmc_jax.defenses import LEVELS
 from uatmc_jax.settings.reading import at_least, is_count, one_of, positive, require
 
 RULES = ("count", "quantile", "ids")
-UTILITIES = ("elu", "hinge")
+UTILITIES = ("elu", "hinge", "sigmoid")
+SEARCHES = ("pgd", "apgd", "random")
 KEEPS = ("last", "best")
 PATHS = ("auto", "dense")
 
@@ -49,18 +50,23 @@ class AttackSettings:
     """One attack: its threat model and how it searches.
 
     Attributes:
-      utility: g of Eq. 3, "elu" or "hinge".
-      margin: of the hinge.
+      utility: g of Eq. 3, "elu", "hinge" or "sigmoid".
+      margin: of the hinge; the sigmoid's width, above 0. In units of the scores.
       k: K of the threshold s_u^(K) that the attack wants to pass.
       norm: of the ball and the steps, "l2" or "linf".
       eps: radius as a share of the perturbed row's 2-norm.
-      steps: number of steps; 1 for FGSM.
-      step_size: length of a step as a share of the radius.
-      restarts: ascents from random points of the ball beside the one from zero.
-      keep: "last" iterate, or the "best" among the iterates and FGSM's point.
-      beta: weight of the alignment term; 0 leaves it out.
+      steps: number of steps; 1 for FGSM; a random search's proposals.
+      step_size: of "pgd" alone: length of a step as a share of the radius.
+      restarts: searches from random points of the ball beside the one from zero.
+      keep: of "pgd" alone: "last" iterate, or the "best" among the iterates and
+        FGSM's point. The other searches keep the best.
+      beta: weight of the alignment term; 0 leaves it out. None in a random search.
       level: perturb z ("projected") or the raw features ("feature").
       modalities: names of those perturbed; empty for all.
+      search: "pgd" in steps of one length, "apgd" (`ascent.apgd`), or "random", by
+        values of Phi alone (`ascent.random_search`).
+      surrogate: name of the model that the perturbation is crafted on and carried
+        over from; empty for the model under attack itself.
     """
 
     utility: str
@@ -75,9 +81,12 @@ class AttackSettings:
     beta: float
     level: str
     modalities: tuple[str, ...]
+    search: str = "pgd"
+    surrogate: str = ""
 
     def __post_init__(self):
         one_of("SECTION.utility", self.utility, UTILITIES)
+        one_of("SECTION.search", self.search, SEARCHES)
         one_of("SECTION.norm", self.norm, NORMS)
         one_of("SECTION.keep", self.keep, KEEPS)
         one_of("SECTION.level", self.level, LEVELS)
@@ -86,6 +95,10 @@ class AttackSettings:
         for field in ("k", "steps"):
             at_least(f"SECTION.{field}", getattr(self, field), 1)
         positive("SECTION.step_size", self.step_size)
+        width = self.utility != "sigmoid" or self.margin > 0
+        require(width, "SECTION.margin", self.margin, "a width > 0 under utility = 'sigmoid'")
+        plain = self.search != "random" or self.beta == 0
+        require(plain, "SECTION.beta", self.beta, "0 under search = 'random', without gradients")
         once = len(set(self.modalities)) == len(self.modalities)
         require(once, "SECTION.modalities", self.modalities, "each modality once")
 

@@ -8,7 +8,7 @@ import ml_collections
 from absl import flags
 
 from uatmc_jax.ascent import NORMS
-from uatmc_jax.defense import DEFENSES, LEVELS
+from uatmc_jax.defenses import DEFENSES, LEVELS, ON_FEATURES
 from uatmc_jax.errors import InputError
 from uatmc_jax.settings.reading import (
     at_least,
@@ -148,23 +148,28 @@ class PretrainSettings:
 
 @dataclasses.dataclass(frozen=True)
 class AdversarialSettings:
-    """Stage 2: L_BPR + lambda L_adv + mu L_reg, projectors frozen.
+    """Stage 2: L_BPR + lambda L_adv + mu L_reg + content L_content, projectors frozen.
 
     Attributes:
-      defense: "none", "uat" or "uat_mc".
+      defense: "none", "uat", "uat_mc", "noise", "dropout", "exact", "linearized",
+        "spectral" or "mirror"; see `uatmc_jax.defenses`.
       epochs: at most this many; 0 leaves the stage out.
       patience: as in stage 1.
       batch_size: B.
       mu: weight of L_reg.
       lam: lambda, weight of L_adv.
       beta: weight of L_align in the ascent.
-      eps: radius as a share of the perturbed row's 2-norm.
+      eps: radius as a share of the perturbed row's 2-norm; for "dropout" the share
+        of coordinates dropped, for "mirror" the length of the mirrored step.
       norm: "l2" or "linf".
       steps: ascent steps.
       step_size: length of a step as a share of the radius.
       random_start: start the ascent inside the ball at random.
       level: perturb z ("projected") or the raw features ("feature").
       optimizer: Adam and its schedule.
+      content: weight of L_content, which keeps the model reading the features.
+      modalities: names of those perturbed; empty for all.
+      ramp_epochs: lambda and eps rise linearly over this many epochs; 0 for none.
     """
 
     defense: str
@@ -181,13 +186,21 @@ class AdversarialSettings:
     random_start: bool
     level: str
     optimizer: OptimizerSettings
+    content: float = 0.0
+    modalities: tuple[str, ...] = ()
+    ramp_epochs: int = 0
 
     def __post_init__(self):
         one_of("adversarial.defense", self.defense, DEFENSES)
         one_of("adversarial.norm", self.norm, NORMS)
         one_of("adversarial.level", self.level, LEVELS)
-        for field in ("epochs", "mu", "lam", "beta", "eps"):
+        for field in ("epochs", "mu", "lam", "beta", "eps", "content", "ramp_epochs"):
             at_least(f"adversarial.{field}", getattr(self, field), 0)
+        right = self.level == "projected" or self.defense in ON_FEATURES
+        wanted = f"'projected' with defense = '{self.defense}', which perturbs z or nothing"
+        require(right, "adversarial.level", self.level, wanted)
+        right = self.defense != "dropout" or self.eps < 1
+        require(right, "adversarial.eps", self.eps, "a share below 1 with defense = 'dropout'")
         for field in ("patience", "batch_size", "steps"):
             at_least(f"adversarial.{field}", getattr(self, field), 1)
         positive("adversarial.step_size", self.step_size)
@@ -258,11 +271,21 @@ class Settings:
                 patience,
                 f"at least config.eval.every = {self.eval.every}",
             )
-        if self.adversarial.defense == "uat_mc" and len(self.data.modalities) < 2:
+        names = [named.partition(":")[0] for named in self.data.modalities]
+        perturbed = self.adversarial.modalities
+        for name in perturbed:
+            require(name in names, "adversarial.modalities", perturbed, f"some of {names}")
+        count = len(perturbed or names)
+        if self.adversarial.defense == "uat_mc" and count < 2:
             raise InputError(
                 "config.adversarial.defense = 'uat_mc' aligns the gradients of two or more "
-                f"modalities, but config.data.modalities has {len(self.data.modalities)}. "
-                "Use 'uat', or add a modality."
+                f"modalities, but {count} is perturbed (config.data.modalities, "
+                "config.adversarial.modalities). Use 'uat', or add a modality."
+            )
+        if self.adversarial.defense == "exact" and self.model.name == "mmgcn":
+            raise InputError(
+                "config.adversarial.defense = 'exact' needs scores that are affine in an item's "
+                "content, which MMGCN's are not. Use 'linearized', its first-order surrogate."
             )
 
 

@@ -88,11 +88,18 @@ def _cast(kind: Any, value: Any, path: str) -> Any:
         require(isinstance(value, Mapping), path.removeprefix("config."), value, "named sections")
         return {k: read(sections[0], v, f"{path}.{k}") for k, v in value.items()}
     if isinstance(value, Mapping):
-        return {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in value.items()}
+        return _with_tuples(value)
     require(
         isinstance(value, list | tuple), path.removeprefix("config."), value, "a tuple of values"
     )
     return tuple(value)
+
+
+def _with_tuples(value: Any) -> Any:
+    """Lists as tuples, in mappings of mappings too: JSON knows no tuples."""
+    if isinstance(value, Mapping):
+        return {k: _with_tuples(v) for k, v in value.items()}
+    return tuple(value) if isinstance(value, list | tuple) else value
 
 
 def require(right: bool, field: str, value: Any, wanted: str) -> None:

@@ -301,6 +301,18 @@ def check_ranking_depth(settings: EvalSettings, dataset: Dataset) -> None:
         )
 
 
+def without_free_fields(settings: Settings) -> dict:
+    """The settings that a run's numbers depend on, as a nested dict.
+
+    `pretrain.init_from` goes too: what lies in that folder, not its name, decides.
+    """
+    plain = to_dict(settings)
+    for path in (*FREE_FIELDS, "pretrain.init_from"):
+        section, _, field = path.partition(".")
+        del plain[section][field]
+    return plain
+
+
 def differences(before: dict, after: dict, prefix: str = "") -> list[str]:
     """Dotted names of the fields whose values differ, as JSON sees them."""
     names = []

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from uatmc_jax.defense import Defense, Frozen, Weights, adversarial_objective
+from uatmc_jax.defenses import Defense, Frozen, Weights, adversarial_objective
 from uatmc_jax.device_data import DeviceData, project_all
 from uatmc_jax.models import Modal, Model, Params
 from uatmc_jax.settings import Settings
@@ -124,7 +124,7 @@ def adversarial_parts(
     optimizer = make_optimizer(
         chosen.optimizer, steps_per_epoch(data.pairs[0].size, chosen.batch_size), chosen.epochs
     )
-    defense = Defense(chosen.defense, chosen.norm, chosen.steps, chosen.random_start, chosen.level)
+    defense = static_defense(settings)
     on_features = chosen.level == "feature"
     frozen = Frozen(
         z=jax.jit(functools.partial(project_all, model))(params, data.features),
@@ -140,12 +140,35 @@ def adversarial_parts(
     def first_state(seed: int) -> TrainState:
         return init_state(_copy(params.encoder), optimizer, stage_key(seed, "adversarial"))
 
-    epoch = make_epoch(objective, optimizer, chosen.batch_size)
+    full = make_epoch(objective, optimizer, chosen.batch_size)
+
+    def epoch(state: TrainState, fixed: tuple[Frozen, Weights], data: DeviceData):
+        frozen, weights = fixed
+        if chosen.ramp_epochs:
+            share = jnp.minimum((state.epoch + 1) / chosen.ramp_epochs, 1.0)
+            weights = weights.replace(lam=share * weights.lam, eps=share * weights.eps)
+        return full(state, (frozen, weights), data)
+
     return AdversarialParts(epoch, frozen, first_state)
 
 
+def static_defense(settings: Settings) -> Defense:
+    """The part of config.adversarial that shapes the compiled step."""
+    chosen = settings.adversarial
+    names = [named.partition(":")[0] for named in settings.data.modalities]
+    return Defense(
+        kind=chosen.defense,
+        norm=chosen.norm,
+        steps=chosen.steps,
+        random_start=chosen.random_start,
+        level=chosen.level,
+        modalities=tuple(n for n, name in enumerate(names) if name in chosen.modalities) or None,
+        keep_content=chosen.content > 0,
+    )
+
+
 # The fields of config.adversarial that are traced, in the order of `Weights`.
-SCALARS = ("lam", "beta", "eps", "step_size", "mu")
+SCALARS = ("lam", "beta", "eps", "step_size", "mu", "content")
 
 
 def scalars(settings: Settings) -> Weights:

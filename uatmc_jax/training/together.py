@@ -27,22 +27,27 @@ from uatmc_jax.environment import peak_memory_mib
 from uatmc_jax.errors import DivergedError, InputError, Interrupted
 from uatmc_jax.models import Model, Params
 from uatmc_jax.ranking import make_plan
-from uatmc_jax.settings import Settings, to_dict
+from uatmc_jax.settings import Settings, from_config, to_dict
 from uatmc_jax.training.epoch import Epoch, TrainState, compile_epochs
 from uatmc_jax.training.evaluation import Measure, make_measure
 from uatmc_jax.training.run import (
     CONFIG_FILE,
-    FREE_FIELDS,
     SUMMARY_FILE,
     check_ranking_depth,
     differences,
     first_params,
     stop_on_interrupt,
     summary_head,
+    without_free_fields,
 )
-from uatmc_jax.training.stages import SCALARS, AdversarialParts, adversarial_parts, scalars
+from uatmc_jax.training.stages import (
+    SCALARS,
+    AdversarialParts,
+    adversarial_parts,
+    scalars,
+    static_defense,
+)
 
-_CHANGE_NOTHING = (*FREE_FIELDS, "pretrain.init_from")
 _UNFINISHED = ".unfinished-"
 _MAY_DIFFER = ("seed", *(f"adversarial.{name}" for name in SCALARS))
 
@@ -125,11 +130,16 @@ def _check(members: Mapping[str, Settings], workdir: pathlib.Path, together: int
                 f"members '{first_name}' and '{name}' differ in config.{wrong[0]}; trainings run "
                 f"together may differ in {', '.join(_MAY_DIFFER)} only. Train them apart."
             )
-    for name, settings in named.items():
+    for name, settings in members.items():
+        if static_defense(settings) != static_defense(members[first_name]):
+            raise InputError(
+                f"members '{first_name}' and '{name}': config.adversarial.content is 0 in one of "
+                "them only, and with it L_content is left out altogether. Train them apart."
+            )
         file = workdir / name / CONFIG_FILE
         if file.exists():
             there = json.loads(file.read_text(encoding="utf-8"))
-            changed = [f for f in differences(there, settings) if f not in _CHANGE_NOTHING]
+            changed = differences(*map(without_free_fields, (from_config(there), settings)))
             if changed:
                 raise InputError(
                     f"{file}: the run there has another config.{changed[0]}. Use another workdir."
@@ -282,9 +292,5 @@ def _member(state: TrainState, n: int) -> TrainState:
 
 
 def _digest(chunk: Mapping[str, Settings]) -> str:
-    plain = {name: to_dict(settings) for name, settings in chunk.items()}
-    for settings in plain.values():
-        # They change no number.
-        settings["checkpoint"] = settings["data"]["root"] = None
-        settings["pretrain"]["init_from"] = None
+    plain = {name: without_free_fields(settings) for name, settings in chunk.items()}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]

@@ -8,16 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.models.test_oracle import CASES, N_ITEMS, case
-from uatmc_jax.defense import (
-    Defense,
-    Frozen,
-    Weights,
-    adversarial_objective,
-    distinct_items,
-    occurs,
-)
+from uatmc_jax.defenses import Defense, Frozen, Weights, adversarial_objective
+from uatmc_jax.defenses.step import distinct_items, occurs
 from uatmc_jax.models import Batch
 
+objective = jax.jit(adversarial_objective, static_argnums=(0, 1))
 item_lists = st.lists(st.integers(0, 7), min_size=5, max_size=5)
 
 
@@ -30,15 +25,16 @@ def test_each_item_of_a_batch_has_one_row(positives, negatives, n_valid):
     assert items[positive].tolist() == positives and items[negative].tolist() == negatives
     real = [i for i in items.tolist() if i < 8]
     assert sorted(real) == sorted(set(positives + negatives))
-    marked = {int(i) for i in items[occurs(positive, batch, items)]}
+    marked = {int(i) for i in items[occurs(positive, weights, items.size)]}
     assert marked == set(positives[:n_valid])
 
 
 def loss(c, kind="uat_mc", norm="l2", steps=1, random_start=False, level="projected", seed=0,
          **changes):  # fmt: skip
-    scalars = {"lam": 2.0, "beta": 3.0, "eps": 0.3, "step_size": 1.0, "mu": 0.4} | changes
+    scalars = {"lam": 2.0, "beta": 3.0, "eps": 0.3, "step_size": 1.0, "mu": 0.4, "content": 0.0}
+    scalars |= changes
     frozen = Frozen(c.z, c.graph, c.params.projectors, c.features)
-    value, terms = adversarial_objective(
+    value, terms = objective(
         c.model,
         Defense(kind, norm, steps, random_start, level),
         c.params.encoder,
@@ -112,7 +108,7 @@ def test_modalities_are_not_swapped():
     """The published training feeds [z^t ; z^v]; here order matters and is kept."""
     c = case(*CASES[1])
     swapped = Frozen(c.z[::-1], c.graph)
-    weights = Weights(*(jnp.float32(x) for x in (2.0, 3.0, 0.0, 1.0, 0.0)))
+    weights = Weights(*(jnp.float32(x) for x in (2.0, 3.0, 0.0, 1.0, 0.0, 0.0)))
     arguments = c.model, Defense("uat", "l2", 1, False, "projected"), c.params.encoder
     right = adversarial_objective(*arguments, Frozen(c.z, c.graph), weights, c.batch, None)[1]
     wrong = adversarial_objective(*arguments, swapped, weights, c.batch, None)[1]
@@ -126,7 +122,7 @@ def test_padding_triples_change_nothing():
     batch = c.batch
     moved = batch.replace(positives=batch.positives.at[-1].set(N_ITEMS - 1),
                           negatives=batch.negatives.at[-1].set(3))  # fmt: skip
-    weights = Weights(*(jnp.float32(x) for x in (2.0, 3.0, 0.3, 1.0, 0.4)))
+    weights = Weights(*(jnp.float32(x) for x in (2.0, 3.0, 0.3, 1.0, 0.4, 0.0)))
     value = adversarial_objective(
         c.model,
         Defense("uat_mc", "l2", 1, False, "projected"),

@@ -1,0 +1,19 @@
+"""Defences: what the adversarial stage adds to L_BPR + mu L_reg so that the model resists.
+
+In reading order: `step` (one batch as every defence sees it), `perturbed` (train on
+perturbed items: UAT, UAT-MC, noise, dropout), `worst_case` (train on a bound of all
+perturbations: exact, linearized), `penalties` (spectral, mirror), `objective` (their sum).
+"""
+
+from uatmc_jax.defenses.objective import DEFENSES, ON_FEATURES, adversarial_objective
+from uatmc_jax.defenses.step import LEVELS, Defense, Frozen, Weights
+
+__all__ = [
+    "DEFENSES",
+    "LEVELS",
+    "ON_FEATURES",
+    "Defense",
+    "Frozen",
+    "Weights",
+    "adversarial_objective",
+]

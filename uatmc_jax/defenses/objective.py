@@ -1,0 +1,125 @@
+"""The adversarial stage's objective on one batch (Eq. 9, and what takes L_adv's place).
+
+    L_BPR + mu L_reg + content * L_content + lambda L_adv
+
+L_adv is the defence's term: see `perturbed`, `worst_case`, `penalties`. L_content keeps
+the model reading images and texts, so that robustness is not bought by deafness: BPR on
+the content part of the score alone,
+
+    L_content = mean softplus(-(c_up - c_un)),   c_ui = y_ui(z_i) - y_ui(0)
+
+With mirror the mirrored loss is all of the rest.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from uatmc_jax.defenses.penalties import mirror_term, spectral_term
+from uatmc_jax.defenses.perturbed import adversarial_term
+from uatmc_jax.defenses.step import (
+    Defense,
+    Frozen,
+    Step,
+    Weights,
+    embed,
+    make_step,
+    margins,
+    select_rows,
+    triples,
+)
+from uatmc_jax.defenses.worst_case import exact_term, linearized_term
+from uatmc_jax.errors import InputError
+from uatmc_jax.models import Batch, Embeddings, Model
+from uatmc_jax.models.protocol import PyTree
+from uatmc_jax.numerics import weighted_mean
+
+_PERTURBED = ("uat", "uat_mc", "noise", "dropout")
+DEFENSES = ("none", *_PERTURBED, "exact", "linearized", "spectral", "mirror")
+# Those that level = "feature" is possible with; the others work on z, or perturb nothing.
+ON_FEATURES = ("none", "uat", "uat_mc", "noise")
+
+
+def adversarial_objective(
+    model: Model,
+    defense: Defense,
+    encoder: PyTree,
+    frozen: Frozen,
+    weights: Weights,
+    batch: Batch,
+    key: jax.Array,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The loss that a step of the adversarial stage descends on, any max phase inside.
+
+    Args:
+      model: the victim.
+      defense: static choices.
+      encoder: trained parameters.
+      frozen: everything else the model reads.
+      weights: lambda, beta, eps, step size, mu, content.
+      batch: B triples.
+      key: for random draws.
+
+    Returns:
+      The loss, and its terms by name: "bpr", "reg", with `keep_content` "content",
+      and with a defence "adv".
+
+    Raises:
+      InputError: the model does not offer what the defence needs.
+    """
+    _check(model, defense)
+    step = make_step(model, defense, frozen, weights, batch, key)
+
+    def plain(encoder: PyTree) -> tuple[jax.Array, tuple]:
+        selected = select_rows(step, encoder)
+        clean = embed(step, selected, step.z)
+        terms = {
+            "bpr": weighted_mean(jax.nn.softplus(-margins(step, clean)), batch.weights),
+            "reg": model.regularize(encoder, batch, *triples(step, clean)),
+        }
+        loss = terms["bpr"] + weights.mu * terms["reg"]
+        if defense.keep_content:
+            terms["content"] = content_loss(step, selected, clean)
+            loss += weights.content * terms["content"]
+        return loss, (terms, selected, clean)
+
+    loss, (terms, selected, clean) = plain(encoder)
+    if defense.kind == "none":
+        return loss, terms
+    if defense.kind in _PERTURBED:
+        terms["adv"] = adversarial_term(step, selected)
+    elif defense.kind == "exact":
+        terms["adv"] = exact_term(step, encoder, margins(step, clean))
+    elif defense.kind == "linearized":
+        terms["adv"] = linearized_term(step, selected)
+    elif defense.kind == "spectral":
+        terms["adv"] = spectral_term(model, encoder)
+    else:
+        terms["adv"] = mirror_term(lambda e: plain(e)[0], encoder, weights.eps)
+    return loss + weights.lam * terms["adv"], terms
+
+
+def _check(model: Model, defense: Defense) -> None:
+    if defense.kind == "exact" and not (model.linear and model.encode_rows is not None):
+        raise InputError(
+            f"defence 'exact' needs scores affine in an item's content, which model {model.name} "
+            "does not declare (linear = True, with encode_rows). Use 'linearized'."
+        )
+    if defense.kind == "spectral" and model.content_kernels is None:
+        raise InputError(
+            f"defence 'spectral' needs the matrices that content passes through, which model "
+            f"{model.name} does not name (content_kernels)."
+        )
+
+
+def content_loss(step: Step, selected: PyTree, clean: Embeddings) -> jax.Array:
+    """L_content.
+
+    Args:
+      step: the batch.
+      selected: the batch's part of the trained parameters.
+      clean: the batch's embeddings as they are.
+    """
+    nothing = tuple(jnp.zeros_like(rows) for rows in step.z)
+    without = embed(step, selected, nothing)
+    part = margins(step, clean) - margins(step, without)
+    return weighted_mean(jax.nn.softplus(-part), step.batch.weights)

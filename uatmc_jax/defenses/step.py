@@ -1,0 +1,171 @@
+"""One training batch as every defence sees it, and the losses they share."""
+
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from uatmc_jax.losses import bpr_loss
+from uatmc_jax.models import Batch, Embeddings, Graph, Modal, Model, encode_changed, select
+from uatmc_jax.models.protocol import PyTree
+from uatmc_jax.numerics import take
+
+LEVELS = ("projected", "feature")
+
+
+class Defense(NamedTuple):
+    """What shapes the compiled step.
+
+    Attributes:
+      kind: one of `DEFENSES`.
+      norm: of the perturbations' ball, "l2" or "linf".
+      steps: ascent steps n.
+      random_start: start from a uniform draw in the ball instead of zero.
+      level: what is perturbed, z ("projected") or the raw features ("feature").
+      modalities: indices of the perturbed ones, in order; None for all.
+      keep_content: add L_content.
+    """
+
+    kind: str
+    norm: str = "l2"
+    steps: int = 1
+    random_start: bool = False
+    level: str = "projected"
+    modalities: tuple[int, ...] | None = None
+    keep_content: bool = False
+
+
+@flax.struct.dataclass
+class Weights:
+    """Scalars of the objective; arrays, so that trainings can differ in them under `vmap`.
+
+    Attributes:
+      lam: lambda, weight of the defence's term.
+      beta: weight of L_align.
+      eps: radius as a share of the perturbed row's 2-norm; for "dropout" the share
+        of coordinates dropped, for "mirror" the length of the mirrored step.
+      step_size: length of an ascent step as a share of the radius.
+      mu: weight of L_reg.
+      content: weight of L_content.
+    """
+
+    lam: jax.Array
+    beta: jax.Array
+    eps: jax.Array
+    step_size: jax.Array
+    mu: jax.Array
+    content: jax.Array
+
+
+@flax.struct.dataclass
+class Frozen:
+    """What the adversarial stage reads and does not train.
+
+    Attributes:
+      z: modal, (|I|, d), from the frozen projectors, computed once.
+      graph: the training graph.
+      projectors: their parameters; None unless the features are perturbed.
+      features: modal, raw, (|I|, dim_m); None unless they are perturbed.
+    """
+
+    z: Modal
+    graph: Graph
+    projectors: PyTree = None
+    features: Modal | None = None
+
+
+class Step(NamedTuple):
+    """One batch of B triples and the model it is for.
+
+    Every item of the batch has one row, whichever triples it occurs in.
+
+    Attributes:
+      model: the victim.
+      defense: static choices.
+      frozen: what is read and not trained.
+      weights: scalars.
+      batch: the triples.
+      key: for random draws.
+      items: (2B,) int32 ids, each item once; |I| where a row stands for nothing.
+      positive: (B,) where in `items` each positive is.
+      negative: (B,) where in `items` each negative is.
+      z: modal, (2B, d), the items' clean content.
+    """
+
+    model: Model
+    defense: Defense
+    frozen: Frozen
+    weights: Weights
+    batch: Batch
+    key: jax.Array
+    items: jax.Array
+    positive: jax.Array
+    negative: jax.Array
+    z: Modal
+
+
+def make_step(
+    model: Model, defense: Defense, frozen: Frozen, weights: Weights, batch: Batch, key: jax.Array
+) -> Step:
+    """Finds the batch's items and their content; arguments as `Step`'s attributes."""
+    items, positive, negative = distinct_items(batch, frozen.graph.n_items)
+    z = tuple(take(x, items) for x in frozen.z)
+    return Step(model, defense, frozen, weights, batch, key, items, positive, negative, z)
+
+
+def select_rows(step: Step, encoder: PyTree) -> PyTree:
+    """The part of the parameters that the batch reads."""
+    return select(step.model, encoder, step.batch.users, step.items)
+
+
+def embed(step: Step, selected: PyTree, z: Modal) -> Embeddings:
+    """Embeddings of the batch's users (B, D) and items (2B, D) with content z, modal (2B, d)."""
+    return encode_changed(
+        step.model, selected, step.frozen.z, step.frozen.graph, step.batch.users, step.items, z
+    )
+
+
+def triples(step: Step, embeddings: Embeddings) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(B, D) embeddings of the triples' users, positives and negatives."""
+    user, item = embeddings
+    return user, item[step.positive], item[step.negative]
+
+
+def bpr_at(step: Step, selected: PyTree, z: Modal) -> jax.Array:
+    """L_BPR with the items' content z in place of the clean one."""
+    return bpr_loss(*triples(step, embed(step, selected, z)), step.batch.weights)
+
+
+def margins(step: Step, embeddings: Embeddings) -> jax.Array:
+    """(B,) y_up - y_un."""
+    user, positive, negative = triples(step, embeddings)
+    return jnp.sum(user * (positive - negative), axis=-1)
+
+
+def is_perturbed(defense: Defense, modality: int) -> bool:
+    """Whether the defence reckons with perturbations of this modality."""
+    return defense.modalities is None or modality in defense.modalities
+
+
+def distinct_items(batch: Batch, n_items: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The batch's items, each once.
+
+    Every item is represented by its last occurrence among positives and
+    negatives: one scatter of 2B numbers, where sorting would cost more.
+
+    Returns:
+      items: (2B,) int32 ids; `n_items` where an occurrence represents nothing.
+      positive: (B,) where in `items` each positive is.
+      negative: (B,) where in `items` each negative is.
+    """
+    both = jnp.concatenate([batch.positives, batch.negatives])
+    places = jnp.arange(both.size)
+    last = jnp.zeros(n_items, places.dtype).at[both].max(places)[both]
+    positive, negative = jnp.split(last, 2)
+    return jnp.where(last == places, both, n_items), positive, negative
+
+
+def occurs(places: jax.Array, weights: jax.Array, n_rows: int) -> jax.Array:
+    """(n_rows,) bool: which rows occur at `places` in a triple that is not padding."""
+    return jnp.zeros(n_rows, bool).at[places].max(weights > 0)

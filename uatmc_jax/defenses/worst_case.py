@@ -1,0 +1,95 @@
+"""Defences that train on the worst case itself, without an inner loop.
+
+*exact*, for models whose score is affine in the item's own z, given the user:
+
+    y_ui(z_i + delta) = y_ui + sum_m <w_ui^m, delta^m>,    w_ui^m = d y_ui / d z_i^m
+
+so over the balls ||delta_i^m|| <= r_i^m, by the definition of the dual norm (of linf
+it is l1, of l2 it is l2), a triple's smallest margin is
+
+    y_up - y_un - sum_m (r_p^m ||w_up^m||_dual + r_n^m ||w_un^m||_dual)
+
+and softplus, which decreases in the margin, is largest there. Its mean is the largest
+L_adv if every triple has perturbations of its own; UAT's, shared by an item's triples,
+cannot exceed it. The budget certificate counts the same quantity.
+
+*linearized*, for any model: the same for the first-order expansion of L_BPR around the
+clean content of the batch's items,
+
+    L_BPR + sum_i sum_m r_i^m ||d L_BPR / d z_i^m||_dual
+
+This is what one ascent step promises, a surrogate and not a bound: where the score
+bends, the true maximum may lie on either side.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from uatmc_jax import ascent
+from uatmc_jax.defenses.step import Step, bpr_at, is_perturbed
+from uatmc_jax.models import Embeddings, Modal, select
+from uatmc_jax.models.protocol import PyTree
+from uatmc_jax.numerics import safe_norm, take, weighted_mean
+
+
+def dual_norm(rows: jax.Array, norm: str) -> jax.Array:
+    """(n,) the dual of `norm` by row: max <row, x> over ||x|| <= 1.
+
+    >>> dual_norm(jnp.array([[3.0, -4.0]]), "linf").tolist()
+    [7.0]
+    >>> dual_norm(jnp.array([[3.0, -4.0]]), "l2").tolist()
+    [5.0]
+    """
+    return jnp.sum(jnp.abs(rows), axis=-1) if norm == "linf" else safe_norm(rows)
+
+
+def worst_margins(step: Step, encoder: PyTree, margins: jax.Array) -> jax.Array:
+    """(B,) the smallest y_up - y_un over all perturbations in the balls.
+
+    Args:
+      step: the batch, of a model with `linear` and `encode_rows`.
+      encoder: trained parameters.
+      margins: (B,) clean ones.
+    """
+    return (
+        margins
+        - _loss_of_margin(step, encoder, step.batch.positives)
+        - _loss_of_margin(step, encoder, step.batch.negatives)
+    )
+
+
+def exact_term(step: Step, encoder: PyTree, margins: jax.Array) -> jax.Array:
+    """mean softplus(-worst margin); arguments as of `worst_margins`."""
+    worst = worst_margins(step, encoder, margins)
+    return weighted_mean(jax.nn.softplus(-worst), step.batch.weights)
+
+
+def linearized_term(step: Step, selected: PyTree) -> jax.Array:
+    """L_BPR plus the largest value of its first-order change; `selected` as in `bpr_at`."""
+    value, gradients = jax.value_and_grad(lambda z: bpr_at(step, selected, z))(step.z)
+    radius = ascent.radii(step.z, step.weights.eps)
+    change = sum(
+        jnp.sum(r[:, 0] * dual_norm(g, step.defense.norm))
+        for m, (r, g) in enumerate(zip(radius, gradients, strict=True))
+        if is_perturbed(step.defense, m)
+    )
+    return value + change
+
+
+def _loss_of_margin(step: Step, encoder: PyTree, items: jax.Array) -> jax.Array:
+    """(B,) sum_m r_i^m ||w_ui^m||_dual of each triple's user and its item in `items`."""
+    z = tuple(take(x, items) for x in step.frozen.z)
+    chosen = select(step.model, encoder, step.batch.users, items)
+
+    def total(z: Modal) -> jax.Array:
+        user, item = Embeddings(*step.model.encode_rows(chosen, z))
+        return jnp.sum(user * item)
+
+    # Row i of z reaches score i alone, so one gradient of the sum holds every triple's own.
+    slopes = jax.grad(total)(z)
+    radius = ascent.radii(z, step.weights.eps)
+    return sum(
+        r[:, 0] * dual_norm(w, step.defense.norm)
+        for m, (r, w) in enumerate(zip(radius, slopes, strict=True))
+        if is_perturbed(step.defense, m)
+    )

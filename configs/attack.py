@@ -4,7 +4,9 @@
     python -m uatmc_jax.attack --workdir runs/baby_vbpr --config configs/attack.py:paper
     python -m uatmc_jax.attack --workdir runs/baby_vbpr --config.attacks.pgd.eps=0.05
 
-Two presets, chosen after the colon:
+    python -m uatmc_jax.attack --workdir runs/baby_vbpr --config configs/attack.py:suite --verdict
+
+Three presets, chosen after the colon:
 
   published  what the published code runs: z is perturbed in the linf ball of
              radius eps * ||z||_2 *per coordinate* (in 64 dimensions 8 times as
@@ -15,18 +17,24 @@ Two presets, chosen after the colon:
              their own 2-norm, utility of Eq. 3 with CLeaR's g (elu), all users,
              each attack without and with the alignment term (whose weight the
              paper does not give: 1).
+  suite      the published evaluation by the fixed suite of attacks, published
+             ones and stronger (uatmc_jax/attacks/suite.py). --verdict says which
+             got furthest, and whether the model masks its gradients.
 """
 
 from ml_collections import ConfigDict
 
-PRESETS = ("published", "paper")
+from uatmc_jax.attacks.suite import suite_settings
+from uatmc_jax.settings import to_dict
+
+PRESETS = ("published", "paper", "suite")
 
 
 def get_config(preset: str = "published") -> ConfigDict:
     """The evaluation under one of `PRESETS`."""
     if preset not in PRESETS:
         raise ValueError(f"--config FILE:{preset}: presets are {', '.join(PRESETS)}")
-    published = preset == "published"
+    published = preset != "paper"
     config = ConfigDict()
     config.seeds = (999,)
 
@@ -47,7 +55,10 @@ def get_config(preset: str = "published") -> ConfigDict:
     config.cold_count = 3
 
     config.attacks = ConfigDict()
-    if published:
+    if preset == "suite":
+        for name, attack in suite_settings().items():
+            config.attacks[name] = ConfigDict(to_dict(attack))
+    elif published:
         config.attacks.fgsm = _attack(steps=1, step_size=1.0, margin=10.0)
         config.attacks.pgd = _attack(steps=10, step_size=0.125, margin=1.0)
     else:
@@ -74,5 +85,7 @@ def _attack(**chosen) -> ConfigDict:
         "beta": 0.0,
         "level": "projected",
         "modalities": (),
+        "search": "pgd",
+        "surrogate": "",
     }
     return ConfigDict(attack | chosen)

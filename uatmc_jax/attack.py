@@ -3,22 +3,28 @@
 python -m uatmc_jax.attack --workdir runs/baby_vbpr
 python -m uatmc_jax.attack --workdir runs/baby_vbpr --config configs/attack.py:paper
 python -m uatmc_jax.attack --workdir runs/baby_vbpr --checkpoints adversarial/best --attacks pgd
+python -m uatmc_jax.attack --workdir runs/baby_vbpr --config configs/attack.py:suite --verdict
 """
 
+import dataclasses
+import pathlib
 import sys
 
 from absl import flags
 from ml_collections import config_flags
 
 from uatmc_jax.attacks.run import FOLDER, run_attacks
+from uatmc_jax.attacks.suite import transfers
+from uatmc_jax.attacks.verdict import run_verdicts
 from uatmc_jax.cli import start
 from uatmc_jax.errors import InputError
 from uatmc_jax.report import format_attacks
+from uatmc_jax.report.attack import format_verdicts
 from uatmc_jax.settings import AttackRunSettings, from_config_flag
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training run to attack.")
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", "configs/attack.py", "The evaluation; FILE:paper for that preset."
+    "config", "configs/attack.py", "The evaluation; FILE:paper or FILE:suite for that preset."
 )
 _CHECKPOINTS = flags.DEFINE_list(
     "checkpoints", [], "STAGE/WHICH of those to attack; by default those the run reports."
@@ -26,6 +32,17 @@ _CHECKPOINTS = flags.DEFINE_list(
 _ATTACKS = flags.DEFINE_list("attacks", [], "Names of the config's attacks to run; default all.")
 _DATA_ROOT = flags.DEFINE_string(
     "data_root", None, "Folder of the data sets, if not where the training run found them."
+)
+_VERDICT = flags.DEFINE_boolean(
+    "verdict",
+    False,
+    "Judge the attacks together, as configs/attack.py:suite has them: how far the strongest gets, "
+    "and whether the model masks its gradients.",
+)
+_SURROGATES = flags.DEFINE_list(
+    "surrogates",
+    [],
+    "WORKDIR/STAGE/WHICH of models to craft the config's apgd_elu on and transfer it from.",
 )
 
 
@@ -40,15 +57,40 @@ def main(argv: list[str]) -> None:
         if not slash:
             raise InputError(f"--checkpoints {name}: wanted STAGE/WHICH, as in adversarial/best.")
         pairs.append((stage, which))
-    results, contents = run_attacks(
-        settings,
-        _WORKDIR.value,
-        checkpoints=pairs,
-        only=_ATTACKS.value,
-        data_root=_DATA_ROOT.value,
-    )
-    print(format_attacks(results, contents))
+    surrogates = dict(map(_surrogate, _SURROGATES.value))
+    if surrogates and "apgd_elu" not in settings.attacks:
+        raise InputError(
+            "--surrogates: the config has no attack apgd_elu to transfer. Take "
+            "--config configs/attack.py:suite."
+        )
+    if surrogates:
+        carried = transfers(settings.attacks["apgd_elu"], tuple(surrogates))
+        settings = dataclasses.replace(settings, attacks={**settings.attacks, **carried})
+    options = {
+        "checkpoints": pairs,
+        "only": _ATTACKS.value,
+        "data_root": _DATA_ROOT.value,
+        "surrogates": surrogates,
+    }
+    if _VERDICT.value:
+        results, contents, verdicts = run_verdicts(settings, _WORKDIR.value, **options)
+        print(format_attacks(results, contents))
+        print(format_verdicts(verdicts))
+    else:
+        results, contents = run_attacks(settings, _WORKDIR.value, **options)
+        print(format_attacks(results, contents))
     print(f"written to {_WORKDIR.value}/{FOLDER}", file=sys.stderr)
+
+
+def _surrogate(path: str) -> tuple[str, tuple[str, str, str]]:
+    """A surrogate's name, and its run's folder, stage and which."""
+    parts = pathlib.PurePath(path).parts
+    if len(parts) < 3:
+        raise InputError(
+            f"--surrogates {path}: wanted WORKDIR/STAGE/WHICH, as in runs/other/adversarial/latest."
+        )
+    folder, stage, which = str(pathlib.PurePath(*parts[:-2])), *parts[-2:]
+    return f"{pathlib.PurePath(folder).name}-{stage}-{which}", (folder, stage, which)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,18 @@
 """What every attack must hold to: its ball, its order of strength, its seed, its batches."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import oracles
-from tests.attacks.cases import DATASET, DIM, KS, attack, case, strength
+from tests.attacks.cases import DATASET, DIM, KS, K, attack, case, strength
 from uatmc_jax.attacks import attack_targets, certify, join
+from uatmc_jax.attacks.craft import craft
+from uatmc_jax.attacks.direct import DIRECT
+from uatmc_jax.attacks.path import Target
 
 ITEMS = np.array([3, 17, 8, 40, 25], np.int32)
 MODELS = ("vbpr", "mmgcn")
@@ -78,6 +82,47 @@ def test_best_kept_pgd_is_never_below_fgsm_nor_the_start(level, utility, seed, e
     assert np.all(pgd.utility_after >= pgd.values.max(axis=1) - slack)
     more = run(c, attack(steps=6, keep="best", restarts=2, **shared), strength(eps, step), items)
     assert np.all(more.utility_after >= pgd.utility_after - slack)
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(0, 5), st.floats(0.01, 1.0))
+def test_apgd_is_never_below_fgsm_nor_the_start(seed, eps):
+    """Its first step ends at FGSM's point; hits are those of the content it returns."""
+    c = case("vbpr", seed=seed % 3)
+    fgsm = run(c, attack(steps=1, utility="elu"), strength(eps, 1.0))
+    apgd = run(c, attack(steps=6, utility="elu", search="apgd", restarts=1), strength(eps))
+    slack = 1e-5 * (1 + np.abs(apgd.utility_after))
+    assert np.all(apgd.utility_after >= np.maximum(fgsm.utility_after, apgd.utility_before) - slack)
+    for n, item in enumerate(ITEMS):
+        hits = c.hits(item, [x[n] for x in apgd.z]).mean(axis=0)
+        np.testing.assert_allclose(apgd.hr_after[n], hits, atol=1e-6)
+
+
+def test_the_random_attack_differentiates_nothing():
+    c = case("vbpr")
+
+    @jax.custom_jvp
+    def forbidden(x):
+        return x
+
+    @forbidden.defjvp
+    def _(primals, tangents):
+        raise AssertionError("differentiated")
+
+    rows = c.model.encode_rows
+    model = c.model._replace(encode_rows=lambda e, z: rows(e, tuple(map(forbidden, z))))
+    site = DIRECT.prepare(model, c.victim, Target(jnp.int32(3)), K, KS)
+
+    def trace(chosen):
+        given = (model, DIRECT, chosen, c.victim, strength(), site, jnp.int32(3))
+        weights = jnp.ones(len(c.users))
+        return jax.eval_shape(lambda key: craft(*given, weights, key), jax.random.key(0))
+
+    for level in ("projected", "feature"):
+        found = trace(attack(search="random", restarts=1, steps=9, level=level))
+        assert found.values.shape == (10,)
+    with pytest.raises(AssertionError, match="differentiated"):
+        trace(attack(search="apgd"))
 
 
 @pytest.mark.parametrize(

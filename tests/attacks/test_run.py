@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,9 +14,12 @@ from tests.test_cli import call
 from uatmc_jax import checkpoint
 from uatmc_jax.attacks import run as run_module
 from uatmc_jax.attacks.run import run_attacks
+from uatmc_jax.attacks.suite import transfers
+from uatmc_jax.attacks.verdict import run_verdicts
 from uatmc_jax.data import make_synthetic, write_dataset
 from uatmc_jax.errors import InputError
 from uatmc_jax.report import format_attacks
+from uatmc_jax.report.attack import format_verdicts
 from uatmc_jax.settings import AttackRunSettings, from_config, from_values
 from uatmc_jax.training import train_and_evaluate
 
@@ -185,6 +189,70 @@ def _a_content(workdir):
     return json.loads(path.read_text())
 
 
+JUDGED = ("pgd", "random", "transfer_first")
+
+
+def judged(workdir, surrogates, **changes):
+    """Verdicts on the last hardened epoch, with a transfer from a surrogate named "first"."""
+    few = {"attacks.random.steps": 9, "targets.sample": 12}
+    settings = evaluation("suite", **(few | changes))
+    carried = transfers(settings.attacks["pgd"], ["first"])
+    settings = dataclasses.replace(settings, attacks={**settings.attacks, **carried})
+    chosen = {"checkpoints": [("adversarial", "latest")], "only": JUDGED}
+    return run_verdicts(settings, workdir, surrogates=surrogates, **chosen)
+
+
+def test_a_verdict_with_a_transfer_from_the_same_projectors(workdir, monkeypatch):
+    """The hardened model's projectors are those of its first stage, frozen."""
+    first = {"first": (workdir, "pretrain", "best")}
+    results, _, (found,) = judged(workdir, first)
+    assert [r["attack"] for r in results] == ["pgd", "random", "transfer_first"]
+    carried = results[-1]
+    assert carried["surrogate"]["stage"] == "pretrain" and results[0]["surrogate"] is None
+    assert carried["surrogate"]["parameters"] != carried["checkpoint"]["parameters"]
+    for row, known in zip(carried["rows"], results[0]["rows"], strict=True):
+        assert row["hr_before"] == known["hr_before"]
+        assert row["utility_by_step"] == [row["utility_before"], row["utility_after"]]
+        assert row["hr_after"]["50"] <= row["budget_certificate"]["50"] + 1e-6
+    weaker = [entry["weaker"] for entry in found["comparisons"]]
+    assert weaker == ["random", "transfer_first"] and sum(found["wins"].values()) == 12
+    best = [max(r["rows"][n]["hr_after"]["50"] for r in results) for n in range(12)]
+    assert found["suite"]["hr@50"]["after"]["value"] == pytest.approx(np.mean(best))
+    (written,) = (workdir / "attacks").glob("*-verdict-*.json")
+    assert json.loads(written.read_text()) == found
+    names = files(workdir)
+    monkeypatch.setattr(run_module, "attack_targets", None)  # must not be called
+    monkeypatch.setattr(run_module, "transfer_targets", None)
+    assert judged(workdir, first)[2] == [found] and files(workdir) == names
+    text = format_verdicts([found]) + format_attacks(results, [_a_content(workdir)])
+    assert "Verdict of the suite, HR@50" in text and "crafted on first" in text
+
+
+def test_verdicts_and_surrogates_refused_before_any_work(workdir, monkeypatch):
+    first = {"first": (workdir, "pretrain", "best")}
+    for surrogates, changes, message in (
+        ({}, {}, "config.attacks.transfer_first.surrogate = 'first': no such surrogate"),
+        (first, {"attacks.random.k": 20}, "config.attacks.random.k = 20, but config.attacks.pgd.k"),
+        (first, {"ks": (10,)}, "the verdict at K = 50 needs it"),
+    ):
+        with pytest.raises(InputError, match=message):
+            judged(workdir, surrogates, **changes)
+    restore = checkpoint.restore
+
+    def other_projectors(folder, stage, *rest):
+        restored = restore(folder, stage, *rest)
+        moved = jax.tree.map(lambda x: 1.5 * x + 0.1, restored.params.projectors)
+        own = stage == "adversarial"
+        return restored if own else restored._replace(
+            params=restored.params.replace(projectors=moved)
+        )  # fmt: skip
+
+    monkeypatch.setattr(run_module.checkpoint, "restore", other_projectors)
+    with pytest.raises(InputError, match="surrogate first and victim adversarial/latest do not"):
+        judged(workdir, first)
+    assert not (workdir / "attacks").exists()
+
+
 REFUSED = {
     "K > items": ({"ks": (10, 61)}, {}, "config.ks: K = 61 exceeds the 60 items"),
     "attack's K > items": ({"attacks.pgd.k": 99}, {}, "config.attacks.pgd.k: K = 99 exceeds"),
@@ -250,18 +318,20 @@ def test_nothing_trained(tmp_path):
 def test_the_command_line(trained):
     arguments = [
         "uatmc_jax.attack", f"--workdir={trained}", "--checkpoints=pretrain/best",
-        "--attacks=fgsm", "--config.targets.rule=ids",
+        "--config=configs/attack.py:suite", "--attacks=fgsm,transfer_run-pretrain-best",
+        f"--surrogates={trained}/pretrain/best", "--verdict", "--config.targets.rule=ids",
         "--config.targets.ids=('B000000007','12')", "--config.bootstrap=20",
     ]  # fmt: skip
     result = call(*arguments)
     assert result.returncode == 0, result.stderr
     assert "| pretrain/best | fgsm | 50 |" in result.stdout
     assert "2 attacks of one item each" in result.stdout
+    assert "not compared: 2 targets, fewer than 10" in result.stdout
     for extra, message in (
         ("--config.targets.ids=('B1',)", "'B1' is neither"),
         ("--config.attacks.fgsm.eps=-1", "config.attacks.fgsm.eps"),
         ("--checkpoints=pretrain", "wanted STAGE/WHICH"),
-        ("--config=configs/attack.py:draft", "presets are published, paper"),
+        ("--config=configs/attack.py:draft", "presets are published, paper, suite"),
     ):
         refused = call(*arguments, extra)
         assert refused.returncode == 2 and message in refused.stderr

@@ -1,8 +1,8 @@
 """Promotion attacks: what they want, how they search, what they reach, what none can.
 
 Reading order: `utility` and `victim` -> `path` and its three answers (`direct`,
-`receptive`, `dense`) -> `craft` -> `evaluate` -> `certificate` -> `targets`,
-`results` and `run`.
+`receptive`, `dense`) -> `craft` -> `evaluate` -> `transfer` -> `certificate` ->
+`targets`, `results` and `run` -> `suite` and `verdict`.
 """
 
 from uatmc_jax.attacks.certificate import Certificate, certify

@@ -1,9 +1,10 @@
-"""Crafting one target's perturbation: FGSM and PGD on the promotion utility (Section 4).
+"""Crafting one target's perturbation: FGSM, PGD and stronger searches on Phi (Section 4).
 
     delta <- project(delta + step * direction(grad [ Phi + beta * cos(g^v, g^t) ]))
 
-with g^m = dPhi / dz'_t^m. FGSM is one step of the radius's length. Only the
-target's row is perturbed; r = eps * ||row||_2 in the ball's own norm.
+with g^m = dPhi / dz'_t^m. FGSM is one step of the radius's length. APGD chooses
+its own steps, the random search sees Phi alone. Only the target's row is
+perturbed; r = eps * ||row||_2 in the ball's own norm.
 """
 
 from collections.abc import Callable
@@ -26,15 +27,16 @@ class Attack(NamedTuple):
     """What shapes the compiled attack.
 
     Attributes:
-      utility: g, "elu" or "hinge".
+      utility: g, "elu", "hinge" or "sigmoid".
       k: K of the threshold s_u^(K).
       norm: of the ball and the steps, "l2" or "linf".
-      steps: number of steps n; 1 for FGSM.
-      restarts: ascents from random points of the ball, beside the one from zero.
-      keep: "last" iterate, or the "best" on the way (`ascent.climb`).
+      steps: number of steps n; 1 for FGSM; a random search's proposals.
+      restarts: searches from random points of the ball, beside the one from zero.
+      keep: of PGD alone: "last" iterate, or the "best" on the way (`ascent.climb`).
       aligned: add beta * cos(g^v, g^t).
       level: what is perturbed, z ("projected") or the raw features ("feature").
       modalities: indices of the perturbed ones, in order.
+      search: "pgd" (`ascent.climb`), "apgd" or "random" (those of `ascent`).
     """
 
     utility: str
@@ -46,6 +48,7 @@ class Attack(NamedTuple):
     aligned: bool
     level: str
     modalities: tuple[int, ...]
+    search: str = "pgd"
 
 
 @flax.struct.dataclass
@@ -54,8 +57,8 @@ class Strength:
 
     Attributes:
       eps: radius as a share of the perturbed row's 2-norm.
-      step_size: length of a step as a share of the radius.
-      margin: of the hinge.
+      step_size: of PGD alone: length of a step as a share of the radius.
+      margin: of the hinge; the sigmoid's width.
       beta: weight of the alignment term.
     """
 
@@ -72,7 +75,8 @@ class Crafted(NamedTuple):
       delta: (1, dim_m) for each perturbed modality, at the attack's level.
       z: modal, (1, d), the target's content under attack.
       utility: () Phi at `z`.
-      values: (steps + 1,) Phi along the ascent that was kept.
+      values: (steps + 1,) Phi along the search that was kept; of a random search
+        the highest so far.
     """
 
     delta: Modal
@@ -197,28 +201,36 @@ def craft(
       site: `path.prepare` of the target.
       item: () int32 target.
       weights: (n,) of the users in Phi.
-      key: of the random starts.
+      key: of the random starts and of a random search.
     """
-    objective = make_objective(model, path, attack, victim, strength, site, item, weights)
+    given = (model, path, attack, victim, strength, site)
+    utility = make_utility(*given, weights)
+    objective = make_objective(*given, item, weights)
     rows = source_rows(attack, victim, item)
     radius = ascent.radii(rows, strength.eps)
+    shared = {"steps": attack.steps, "norm": attack.norm}
 
-    def run(start: Modal) -> tuple[Modal, jax.Array, jax.Array]:
-        return ascent.climb(
-            lambda delta: objective(delta)[:2],
-            start,
-            radius,
-            steps=attack.steps,
-            step_size=strength.step_size,
-            norm=attack.norm,
-            keep_best=attack.keep == "best",
-        )
+    def value_of(delta: Modal) -> jax.Array:
+        return utility(perturbed_content(model, attack, victim, item, delta))
+
+    def look(delta: Modal) -> tuple[jax.Array, Modal]:
+        return objective(delta)[:2]
+
+    def run(start: Modal, key: jax.Array) -> tuple[Modal, jax.Array, jax.Array]:
+        if attack.search == "random":
+            return ascent.random_search(value_of, start, radius, key, **shared)
+        if attack.search == "apgd":
+            return ascent.apgd(look, start, radius, **shared)
+        step_size, keep_best = strength.step_size, attack.keep == "best"
+        return ascent.climb(look, start, radius, step_size=step_size, keep_best=keep_best, **shared)
 
     starts = [jax.tree.map(jnp.zeros_like, rows)] + [
         ascent.random_start(jax.random.fold_in(key, n), radius, rows, attack.norm)
         for n in range(attack.restarts)
     ]
-    found = jax.lax.map(run, jax.tree.map(lambda *x: jnp.stack(x), *starts))
+    keys = jax.random.split(jax.random.fold_in(key, attack.restarts), len(starts))
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *starts)
+    found = jax.lax.map(lambda given: run(*given), (stacked, keys))
     best = jnp.argmax(found[1])  # a value that is not a number comes first, and so surfaces
     delta, value, values = jax.tree.map(lambda x: x[best], found)
     z = perturbed_content(model, attack, victim, item, delta)

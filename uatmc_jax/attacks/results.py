@@ -1,6 +1,6 @@
 """From per-target rows to figures with intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -75,8 +75,7 @@ def compare(rows: Sequence[dict], others: Sequence[dict], k: int, bootstrap: int
     Raises:
       ValueError: the targets differ.
     """
-    if [(r["seed"], r["item"]) for r in rows] != [(r["seed"], r["item"]) for r in others]:
-        raise ValueError("the results are not of the same targets")
+    _require_same_targets(rows, others)
     columns = [[row[name][str(k)] for row in some] for some in (rows, others) for name in _RATES]
     values = np.array(columns).T  # before, after, others' before, others' after
     resampled = _resamplings(values, rows, bootstrap)
@@ -98,6 +97,34 @@ def compare(rows: Sequence[dict], others: Sequence[dict], k: int, bootstrap: int
     }
 
 
+def paired_difference(
+    rows: Sequence[Mapping],
+    others: Sequence[Mapping],
+    value_of: Callable[[Mapping], float],
+    bootstrap: int,
+) -> dict:
+    """Mean of a number in `others` minus that in `rows`, resampled target by target.
+
+    Args:
+      rows: as for `summarize`.
+      others: the same targets, in the same order, under another attack or model.
+      value_of: a row's number.
+      bootstrap: resamples behind each interval.
+
+    Returns:
+      {"value", "over_targets", ...} as in `summarize`.
+
+    Raises:
+      ValueError: the targets differ.
+    """
+    _require_same_targets(rows, others)
+    pairs = zip(rows, others, strict=True)
+    column = np.array([[value_of(b) - value_of(a)] for a, b in pairs], float)
+    resampled = _resamplings(column, rows, bootstrap)
+    ends = {over: _interval(means[:, 0]) for over, means in resampled.items()}
+    return {"value": float(column.mean()), **ends}
+
+
 def mean_with_interval(values: Sequence[float], bootstrap: int) -> dict:
     """The mean of one number per target, as in `summarize`; None where there is none."""
     if not len(values):
@@ -105,6 +132,11 @@ def mean_with_interval(values: Sequence[float], bootstrap: int) -> dict:
     column = np.asarray(values, float)[:, None]
     means = _resample(column, range(len(values)), bootstrap)[:, 0]
     return {"value": float(column.mean()), "over_targets": _interval(means)}
+
+
+def _require_same_targets(rows: Sequence[Mapping], others: Sequence[Mapping]) -> None:
+    if [(r["seed"], r["item"]) for r in rows] != [(r["seed"], r["item"]) for r in others]:
+        raise ValueError("the results are not of the same targets")
 
 
 def _ratio(bottom: np.ndarray, top: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -30,13 +30,14 @@ from uatmc_jax.attacks.craft import Attack, Strength
 from uatmc_jax.attacks.evaluate import Outcome, attack_targets, list_depth
 from uatmc_jax.attacks.results import summarize
 from uatmc_jax.attacks.targets import choose_targets, choose_users, generator
+from uatmc_jax.attacks.transfer import check_shared_z, transfer_targets
 from uatmc_jax.attacks.victim import Victim, make_victim
 from uatmc_jax.build import dataset_folder, open_dataset
 from uatmc_jax.data import Dataset, load_item_names
-from uatmc_jax.device_data import DeviceData, put_on_device
+from uatmc_jax.device_data import DeviceData, project_all, put_on_device
 from uatmc_jax.environment import environment
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Adjacency, make_adjacency
+from uatmc_jax.models import Adjacency, Modal, make_adjacency
 from uatmc_jax.ranking import make_plan
 from uatmc_jax.settings import AttackRunSettings, AttackSettings, DataSettings, to_dict
 
@@ -94,17 +95,28 @@ def open_cases(
         dataset = open_dataset(chosen)
     data = put_on_device(dataset)
     adjacency = make_adjacency(dataset.train, dataset.n_users, dataset.n_items)
-    cases = []
-    for (stage, which), one in zip(pairs, restored, strict=True):
-        checkpoint.check_data(one.meta, dataset, workdir)
-        where = {
-            "stage": stage,
-            "which": which,
-            "epoch": one.meta["epoch"],
-            "parameters": _digest_of_arrays(one.params),
-        }
-        cases.append(Case(one, where, dataset, data, adjacency))
-    return cases
+    return [
+        _case(workdir, pair, one, dataset, data, adjacency)
+        for pair, one in zip(pairs, restored, strict=True)
+    ]
+
+
+def _case(
+    workdir: pathlib.Path,
+    pair: tuple[str, str],
+    restored: checkpoint.Restored,
+    dataset: Dataset,
+    data: DeviceData,
+    adjacency: Adjacency,
+) -> Case:
+    checkpoint.check_data(restored.meta, dataset, workdir)
+    where = {
+        "stage": pair[0],
+        "which": pair[1],
+        "epoch": restored.meta["epoch"],
+        "parameters": _digest_of_arrays(restored.params),
+    }
+    return Case(restored, where, dataset, data, adjacency)
 
 
 def run_attacks(
@@ -115,6 +127,7 @@ def run_attacks(
     only: Sequence[str] = (),
     data_root: str | None = None,
     dataset: Dataset | None = None,
+    surrogates: Mapping[str, tuple[str | pathlib.Path, str, str]] | None = None,
     show_progress: bool = True,
 ) -> tuple[list[dict], list[dict]]:
     """Attacks a training run's checkpoints; what is already on disk is not done again.
@@ -127,6 +140,8 @@ def run_attacks(
       only: names of the attacks to run; by default all in the settings.
       data_root: where the data lie, if not where the run found them.
       dataset: the data, if already open.
+      surrogates: {name: (folder of its training run, stage, which)} of the models
+        that the settings' attacks name as theirs; trained on the same data.
       show_progress: a bar on a terminal.
 
     Returns:
@@ -136,12 +151,13 @@ def run_attacks(
       InputError: before any long work, for anything the user can mend.
     """
     workdir = pathlib.Path(workdir)
-    attacks = _chosen(settings.attacks, only)
+    attacks = chosen_attacks(settings.attacks, only)
     cases = open_cases(workdir, checkpoints, dataset, data_root)
     dataset, chosen_data = cases[0].dataset, cases[0].restored.settings.data
     if data_root is not None:
         chosen_data = dataclasses.replace(chosen_data, root=data_root)
     _check(settings, attacks, dataset)
+    helpers = _open_surrogates(attacks, surrogates or {}, cases)
     names = _names(chosen_data)
     targets = {
         seed: choose_targets(
@@ -157,7 +173,7 @@ def run_attacks(
     with tqdm(total=total, unit="target", disable=disable, dynamic_ncols=True) as bar:
         for case in cases:
             contents.append(_content(case, settings, folder))
-            results += _attack_all(case, settings, attacks, targets, names, folder, bar)
+            results += _attack_all(case, settings, attacks, helpers, targets, names, folder, bar)
     return results, contents
 
 
@@ -170,7 +186,14 @@ def _reported(workdir: pathlib.Path) -> list[tuple[str, str]]:
     return [p for p, epoch in epochs.items() if epoch is not None] or [DEFAULT_CHECKPOINTS[0]]
 
 
-def _chosen(attacks: dict[str, AttackSettings], only: Sequence[str]) -> dict[str, AttackSettings]:
+def chosen_attacks(
+    attacks: Mapping[str, AttackSettings], only: Sequence[str]
+) -> dict[str, AttackSettings]:
+    """Those named in `only`, or all.
+
+    Raises:
+      InputError: a name there is none of.
+    """
     for name in only:
         if name not in attacks:
             raise InputError(f"--attacks {name}: the config has {', '.join(attacks)}.")
@@ -205,6 +228,40 @@ def _check(
             )
 
 
+def _open_surrogates(
+    attacks: dict[str, AttackSettings],
+    surrogates: Mapping[str, tuple[str | pathlib.Path, str, str]],
+    cases: Sequence[Case],
+) -> dict[str, Case]:
+    """The models that the attacks name as their surrogates; they can serve all the cases."""
+    opened: dict[str, Case] = {}
+    for name, attack in attacks.items():
+        wanted = attack.surrogate
+        if wanted and wanted not in surrogates:
+            raise InputError(
+                f"config.attacks.{name}.surrogate = {wanted!r}: no such surrogate is given. Name "
+                "its checkpoint with --surrogates."
+            )
+        if wanted and wanted not in opened:
+            workdir, stage, which = surrogates[wanted]
+            restored, first = checkpoint.restore(workdir, stage, which), cases[0]
+            workdir, pair = pathlib.Path(workdir), (stage, which)
+            shared = (first.dataset, first.data, first.adjacency)
+            opened[wanted] = _case(workdir, pair, restored, *shared)
+    carried = {a.surrogate for a in attacks.values() if a.surrogate and a.level == "projected"}
+    if carried:
+        z = [_project(case) for case in cases]
+        for name in sorted(carried):
+            other = _project(opened[name])
+            for case, own in zip(cases, z, strict=True):
+                check_shared_z(other, own, (name, f"{case.where['stage']}/{case.where['which']}"))
+    return opened
+
+
+def _project(case: Case) -> Modal:
+    return project_all(case.restored.model, case.restored.params, case.data.features)
+
+
 def _names(data: DataSettings) -> dict[int, str]:
     """{item id: name}, empty where the data set has no names."""
     if data.source != "mmrec":
@@ -233,6 +290,7 @@ def static_attack(settings: AttackSettings, modalities: Sequence[str]) -> tuple[
         aligned=settings.beta > 0,
         level=settings.level,
         modalities=tuple(n for n, name in enumerate(modalities) if name in chosen),
+        search=settings.search,
     )
     scalars = (settings.eps, settings.step_size, settings.margin, settings.beta)
     return attack, Strength(*(jnp.float32(value) for value in scalars))
@@ -252,14 +310,16 @@ def _attack_all(
     case: Case,
     settings: AttackRunSettings,
     attacks: dict[str, AttackSettings],
+    surrogates: dict[str, Case],
     targets: dict[int, np.ndarray],
     names: dict[int, str],
     folder: pathlib.Path,
     bar: tqdm,
 ) -> list[dict]:
     """All attacks on one checkpoint; each seed's users are ranked once for all of them."""
+    crafted_on = {name: surrogates.get(attack.surrogate) for name, attack in attacks.items()}
     files = {
-        name: folder / _file_name(case, name, _identity(case, settings, attack))
+        name: folder / _file_name(case, name, _identity(case, settings, attack, crafted_on[name]))
         for name, attack in attacks.items()
     }
     wanted = [(seed, int(item)) for seed, items in targets.items() for item in items]
@@ -275,17 +335,23 @@ def _attack_all(
         if not left:
             continue
         victim = victim_of(case, settings, attacks, seed)
+        helpers: dict[str, tuple[Case, Victim]] = {}
         for name, items in left.items():
             where = f"{case.where['stage']}/{case.where['which']}"
             bar.set_description(f"{where} {name}, seed {seed}")
-            batches = _attack_rows(case, settings, attacks[name], victim, items, seed, names, bar)
+            attack, other = attacks[name], crafted_on[name]
+            if other is not None and attack.surrogate not in helpers:
+                helpers[attack.surrogate] = other, victim_of(other, settings, attacks, seed)
+            helper = helpers.get(attack.surrogate)
+            batches = _attack_rows(case, settings, attack, victim, helper, items, seed, names, bar)
             for new in batches:
                 _append_rows(files[name], new)
                 rows[name] |= {(row["seed"], row["item"]): row for row in new}
     results = []
     for name, attack in attacks.items():
         if name in rows:
-            result = _result(case, settings, name, attack, [rows[name][key] for key in wanted])
+            done = [rows[name][key] for key in wanted]
+            result = _result(case, settings, name, attack, crafted_on[name], done)
             logs.write_json(files[name], result)
             _partial(files[name]).unlink(missing_ok=True)
         results.append(_read_result(files[name]))
@@ -308,6 +374,7 @@ def _attack_rows(
     settings: AttackRunSettings,
     chosen: AttackSettings,
     victim: Victim,
+    surrogate: tuple[Case, Victim] | None,
     items: np.ndarray,
     seed: int,
     names: dict[int, str],
@@ -316,20 +383,22 @@ def _attack_rows(
     """Rows of one attack under one seed, batch by batch."""
     model, dataset = case.restored.model, case.dataset
     attack, strength = static_attack(chosen, dataset.modalities)
+    key = jax.random.key(int(generator(seed, "starts").integers(2**31)))
+    given = (items, settings.ks, key)
+    shared = {
+        "adjacency": case.adjacency,
+        "path": settings.path,
+        "ranks": settings.ranks,
+        "memory_mib": batch_memory_mib(settings),
+    }
     started = time.monotonic()
-    for places, outcome in attack_targets(
-        model,
-        attack,
-        strength,
-        victim,
-        items,
-        settings.ks,
-        jax.random.key(int(generator(seed, "starts").integers(2**31))),
-        adjacency=case.adjacency,
-        path=settings.path,
-        ranks=settings.ranks,
-        memory_mib=batch_memory_mib(settings),
-    ):
+    if surrogate is None:
+        batches = attack_targets(model, attack, strength, victim, *given, **shared)
+    else:
+        other, known = surrogate
+        crafted_on = (other.restored.model, known)
+        batches = transfer_targets(model, attack, strength, victim, *crafted_on, *given, **shared)
+    for places, outcome in batches:
         certificate = certify(model, attack, chosen.eps, victim, outcome.items, settings.ks)
         seconds = (time.monotonic() - started) / len(places)
         rows = []
@@ -381,7 +450,12 @@ def _by_k(shares: np.ndarray, ks: Sequence[int]) -> dict[str, float]:
 
 
 def _result(
-    case: Case, settings: AttackRunSettings, name: str, attack: AttackSettings, rows: list[dict]
+    case: Case,
+    settings: AttackRunSettings,
+    name: str,
+    attack: AttackSettings,
+    surrogate: Case | None,
+    rows: list[dict],
 ) -> dict:
     model, dataset = case.restored.model, case.dataset
     trained = case.restored.settings
@@ -400,6 +474,7 @@ def _result(
         "defense": trained.adversarial.defense if case.where["stage"] == "adversarial" else None,
         "trained_with": to_dict(trained),
         "checkpoint": case.where,
+        "surrogate": None if surrogate is None else surrogate.where,
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
         "users": len(choose_users(dataset, settings.user_share, settings.seeds[0])),
         "certificate": certificate,
@@ -447,13 +522,16 @@ def _shared(settings: AttackRunSettings) -> dict:
     return {name: value for name, value in to_dict(settings).items() if name not in _FREE}
 
 
-def _identity(case: Case, settings: AttackRunSettings, attack: AttackSettings) -> dict:
+def _identity(
+    case: Case, settings: AttackRunSettings, attack: AttackSettings, surrogate: Case | None
+) -> dict:
     return {
         "software": _software(),
         "attack": to_dict(attack),
         "settings": _shared(settings),
         "dataset": case.dataset.fingerprint,
         "checkpoint": case.where,
+        "surrogate": None if surrogate is None else surrogate.where,
     }
 
 

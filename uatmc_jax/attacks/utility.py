@@ -9,6 +9,12 @@ under the perturbed model, the target itself included.
 import jax
 import jax.numpy as jnp
 
+_GAINS = {
+    "elu": lambda x, margin: jax.nn.elu(x),
+    "hinge": lambda x, margin: jax.nn.relu(x + margin),
+    "sigmoid": lambda x, margin: jax.nn.sigmoid(x / margin),
+}
+
 
 def promotion_utility(
     excess: jax.Array, weights: jax.Array, utility: str, margin: jax.Array
@@ -17,6 +23,10 @@ def promotion_utility(
 
     "elu" (CLeaR's):   g(x) = x for x >= 0, exp(x) - 1 below
     "hinge" (the published code's):   g(x) = max(x + margin, 0)
+    "sigmoid", a smooth hit rate:   g(x) = 1 / (1 + exp(-x / margin))
+
+    x_u = 0 while the target is exactly the K-th (s_u^(K) is its own score), so
+    the sigmoid counts such a user as half a hit.
 
     >>> promotion_utility(jnp.array([-5.0, 1.0]), jnp.ones(2), "hinge", 1.0).item()
     1.0
@@ -24,8 +34,8 @@ def promotion_utility(
     Args:
       excess: (users,) x_u.
       weights: (users,), 0 for users that do not count.
-      utility: "elu" or "hinge".
-      margin: of the hinge.
+      utility: "elu", "hinge" or "sigmoid".
+      margin: of the hinge; the sigmoid's width, above 0, in units of the scores.
     """
     counted, total = _weighted_gains(excess, weights, utility, margin)
     return jnp.sum(counted) / total
@@ -42,6 +52,6 @@ def user_shares(
 def _weighted_gains(
     excess: jax.Array, weights: jax.Array, utility: str, margin: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    gains = jax.nn.elu(excess) if utility == "elu" else jax.nn.relu(excess + margin)
+    gains = _GAINS[utility](excess, margin)
     counted = jnp.where(weights > 0, weights * gains, 0.0)
     return counted, jnp.maximum(jnp.sum(weights), 1e-30)

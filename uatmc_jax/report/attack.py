@@ -1,4 +1,4 @@
-"""Results of attacks as Markdown tables."""
+"""Results of attacks and verdicts on suites of them, as Markdown."""
 
 from collections.abc import Sequence
 
@@ -46,6 +46,64 @@ def format_attacks(results: Sequence[dict], contents: Sequence[dict]) -> str:
     return "\n".join([*lines, "", *_content_lines(contents)])
 
 
+def format_verdicts(verdicts: Sequence[dict]) -> str:
+    """What the suite reached on each checkpoint, and the masking flags.
+
+    Args:
+      verdicts: of `attacks.verdict.verdict`, under one threat model.
+    """
+    k, threat = verdicts[0]["k"], verdicts[0]["threat_model"]
+    lines = [
+        f"\nVerdict of the suite, HR@{k}, {_ball(threat)}: on each target the strongest of "
+        f"{', '.join(verdicts[0]['members'])}.",
+        "",
+        row(["checkpoint", "HR before", "HR after", "gain", "decided by", "gradient masking"]),
+        row(["---", "---:", "---:", "---:", "---", "---"]),
+    ]
+    for found in verdicts:
+        entry = found["suite"][f"hr@{k}"]
+        wins = sorted(found["wins"].items(), key=lambda win: -win[1])
+        masking = ", ".join(flag["weaker"] for flag in found["masking"]) or "none"
+        lines.append(
+            row(
+                [
+                    _where(found),
+                    percent(entry["before"]["value"]),
+                    percent(entry["after"]["value"]),
+                    gain(entry["gain"]),
+                    ", ".join(f"{name} {count}" for name, count in wins if count),
+                    masking if found["comparisons"] else "not told",
+                ]
+            )
+        )
+    lines.append("")
+    for found in verdicts:
+        for flag in found["masking"]:
+            lines.append(f"- {_where(found)}: MASKING: {_flag(flag)}")
+        for reason in found["not_compared"]:
+            lines.append(f"- {_where(found)}: not compared: {reason}")
+    share = verdicts[0]["criterion"]["least_excess"]
+    lines.append(
+        "Masking: an attack that knows less, has less room or takes fewer steps reaches more; the "
+        f"95 % interval of the paired difference is above 0 and it exceeds {share:.0%} of the "
+        "stronger attack's HR."
+    )
+    return "\n".join(lines)
+
+
+def _flag(flag: dict) -> str:
+    low, high = flag["difference"]["over_targets"]
+    return (
+        f"{flag['why']}: {flag['weaker']} {percent(flag['weaker_hr'])}, best of "
+        f"{', '.join(flag['stronger'])} {percent(flag['stronger_hr'])}, difference "
+        f"{100 * flag['difference']['value']:+.3f} [{100 * low:+.3f}, {100 * high:+.3f}]"
+    )
+
+
+def _where(result: dict) -> str:
+    return f"{result['checkpoint']['stage']}/{result['checkpoint']['which']}"
+
+
 def _certificate_notes(results: Sequence[dict]) -> list[str]:
     if not results[0]["linear"]:
         return [f"{results[0]['certificate'].capitalize()}."]
@@ -70,7 +128,7 @@ def _result_rows(result: dict, with_ranks: bool) -> list[str]:
     for k in result["settings"]["ks"]:
         entry = summary[f"hr@{k}"]
         cells = [
-            f"{result['checkpoint']['stage']}/{result['checkpoint']['which']}",
+            _where(result),
             result["attack"],
             str(k),
             percent(entry["before"]["value"]),
@@ -111,18 +169,23 @@ def _content_lines(contents: Sequence[dict]) -> list[str]:
 
 
 def _threat(threat: dict) -> str:
-    g = threat["utility"] + (
-        f" (margin {threat['margin']:g})" if threat["utility"] == "hinge" else ""
-    )
-    what = "z" if threat["level"] == "projected" else "the raw features"
-    which = f" of {', '.join(threat['modalities'])}" if threat["modalities"] else ""
-    steps = (
-        f"{threat['steps']} step{'s' if threat['steps'] > 1 else ''} of {threat['step_size']:g} r"
-    )
+    widths = {"hinge": "margin", "sigmoid": "width"}
+    named = widths.get(threat["utility"])
+    g = threat["utility"] + (f" ({named} {threat['margin']:g})" if named else "")
+    steps = f"{threat['steps']} step{'s' if threat['steps'] > 1 else ''}"
+    search = {
+        "pgd": f"{steps} of {threat['step_size']:g} r",
+        "apgd": f"{steps} of APGD",
+        "random": f"{threat['steps']} random proposals, by scores alone",
+    }[threat["search"]]
     extra = f", alignment {threat['beta']:g}" if threat["beta"] else ""
     extra += f", {threat['restarts']} restarts" if threat["restarts"] else ""
-    extra += ", best kept" if threat["keep"] == "best" else ""
-    return (
-        f"{what}{which} within {threat['norm']} r = {threat['eps']:g} ||.||_2, {steps}, "
-        f"{g} at K = {threat['k']}{extra}"
-    )
+    extra += ", best kept" if threat["search"] == "pgd" and threat["keep"] == "best" else ""
+    extra += f", crafted on {threat['surrogate']}" if threat["surrogate"] else ""
+    return f"{_ball(threat)}, {search}, {g} at K = {threat['k']}{extra}"
+
+
+def _ball(threat: dict) -> str:
+    what = "z" if threat["level"] == "projected" else "the raw features"
+    which = f" of {', '.join(threat['modalities'])}" if threat["modalities"] else ""
+    return f"{what}{which} within {threat['norm']} r = {threat['eps']:g} ||.||_2"

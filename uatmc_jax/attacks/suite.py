@@ -1,0 +1,104 @@
+"""The fixed suite of attacks under one threat model: what a model's robustness is judged by.
+
+Attackers differ in the utility they ascend, in how they search and in what they
+know. A single one may fail because its utility is flat where it starts or its
+steps are too long; the suite has several, in a fixed order, and the strongest on
+each target counts (`verdict.suite_rows`).
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from uatmc_jax.settings import AttackSettings
+
+# The gradient attacks within the whole radius make 339 looks at the model, more than
+# the random search's 301, so that the verdict may compare them.
+_APGD = {"search": "apgd", "steps": 35, "restarts": 2}
+_RANDOM_STEPS = 300
+# The narrower, the nearer to the hit rate, and the fewer users with a slope: docs/attacks.md.
+_SIGMOID_WIDTH = 0.05
+
+
+def suite_settings(
+    norm: str = "linf",
+    eps: float = 0.1,
+    k: int = 50,
+    level: str = "projected",
+    modalities: tuple[str, ...] = (),
+    surrogates: Sequence[str] = (),
+) -> dict[str, AttackSettings]:
+    """The suite's members by name, in the order in which ties are decided.
+
+    fgsm and pgd are the published attacks (at the default threat model exactly
+    those of configs/attack.py:published); fgsm_narrow is FGSM with PGD's hinge;
+    pgd_half is PGD within half the radius; apgd_* ascend three utilities from
+    zero and from two random points each; random knows Phi's values alone;
+    transfer_NAME is apgd_elu on the surrogate NAME.
+
+    >>> list(suite_settings(surrogates=("other",)))[-3:]
+    ['apgd_sigmoid', 'random', 'transfer_other']
+
+    Args:
+      norm: of the ball, "l2" or "linf".
+      eps: radius as a share of the perturbed row's 2-norm.
+      k: K of the threshold that the attacks want to pass.
+      level: perturb z ("projected") or the raw features ("feature").
+      modalities: names of those perturbed; empty for all.
+      surrogates: names of models to transfer from.
+
+    Raises:
+      InputError: a value out of range.
+    """
+    pgd = AttackSettings(
+        utility="hinge",
+        margin=1.0,
+        k=k,
+        norm=norm,
+        eps=eps,
+        steps=10,
+        step_size=0.125,
+        restarts=0,
+        keep="last",
+        beta=0.0,
+        level=level,
+        modalities=tuple(modalities),
+        search="pgd",
+        surrogate="",
+    )
+
+    def like(**changes) -> AttackSettings:
+        return dataclasses.replace(pgd, **changes)
+
+    members = {
+        "fgsm": like(steps=1, step_size=1.0, margin=10.0),
+        "fgsm_narrow": like(steps=1, step_size=1.0),
+        "pgd": pgd,
+        "pgd_half": like(eps=eps / 2),
+        "apgd_elu": like(utility="elu", **_APGD),
+        "apgd_hinge": like(**_APGD),
+        "apgd_sigmoid": like(utility="sigmoid", margin=_SIGMOID_WIDTH, **_APGD),
+        "random": like(utility="elu", search="random", steps=_RANDOM_STEPS),
+    }
+    return members | transfers(members["apgd_elu"], surrogates)
+
+
+def transfers(attack: AttackSettings, surrogates: Sequence[str]) -> dict[str, AttackSettings]:
+    """The same attack crafted on each surrogate, {"transfer_NAME": ...}.
+
+    Args:
+      attack: to carry over.
+      surrogates: their names.
+    """
+    return {f"transfer_{name}": dataclasses.replace(attack, surrogate=name) for name in surrogates}
+
+
+ORDER = tuple(suite_settings())
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """The names as the suite has them, then the others, transfers among them, as they come.
+
+    >>> in_order(["transfer_other", "random", "fgsm"])
+    ['fgsm', 'random', 'transfer_other']
+    """
+    return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))

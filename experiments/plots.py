@@ -1,7 +1,7 @@
 """The figures, in matplotlib: colours that colour-blind readers tell apart, markers that print."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -221,6 +221,45 @@ def steps(
         axes[0, column].set(title=of, ylabel="coverage: HR@50, %")
         axes[1, column].set(xlabel="PGD step", ylabel="cos(g^v, g^t)")
     axes[0, 0].legend(frameon=False, fontsize=7)
+    return _save(figure, file, title)
+
+
+def front(file: pathlib.Path, title: str, entries: Sequence, best: Collection[str]) -> str:
+    """Robustness against content utility, recall as colour; the front is named and ringed.
+
+    Args:
+      file: to write.
+      title: of the figure.
+      entries: `front.Entry` of each defence; one whose gain is undefined is left out.
+      best: names of those on the front.
+    """
+    plt = pyplot()
+    entries = [entry for entry in entries if entry.measures["gain"].mean is not None]
+    bounded = all(entry.measures["certificate"].mean is not None for entry in entries)
+    shown = {"gain": "HR gain under the suite", "certificate": "budget certificate of HR"}
+    shown = {axis: label for axis, label in shown.items() if axis == "gain" or bounded}
+    figure, axes = plt.subplots(1, len(shown), figsize=(4.9 * len(shown) + 0.6, 4.4), squeeze=False)
+    recalls = [entry.measures["recall@20"].mean for entry in entries]
+    colours = plt.Normalize(min(recalls), max(recalls))
+    for axis, (name, label) in zip(axes[0], shown.items(), strict=True):
+        for entry in entries:
+            x, y = entry.measures["content_utility"], entry.measures[name]
+            ends = [[[m.mean - m.low], [m.high - m.mean]] for m in (x, y)]
+            axis.errorbar(x.mean, y.mean, ends[1], ends[0], color=GREY, linewidth=0.6, zorder=1)
+            edge, width = ("black", 1.4) if entry.name in best else ("white", 0.4)
+            colour = plt.cm.viridis(colours(entry.measures["recall@20"].mean))
+            axis.scatter(x.mean, y.mean, 46, [colour], edgecolors=edge, linewidths=width, zorder=2)
+            if entry.name in best:
+                place = {"xytext": (4, 4), "textcoords": "offset points", "fontsize": 6}
+                axis.annotate(entry.name, (x.mean, y.mean), **place)
+        axis.set(xlabel="content utility (recall@20 lost when features are permuted)", ylabel=label)
+        heights = [entry.measures[name].mean for entry in entries]
+        if max(heights) > 10 * min(heights):
+            axis.set_yscale("symlog", linthresh=0.1 if name == "gain" else 1e-3)
+        digits = ".0%" if name == "gain" else ".2%"
+        axis.yaxis.set_major_formatter(lambda value, _, digits=digits: f"{value:,{digits}}")
+    mappable = plt.cm.ScalarMappable(colours, plt.cm.viridis)
+    figure.colorbar(mappable, ax=axes[0, -1], label="recall@20")
     return _save(figure, file, title)
 
 

@@ -23,7 +23,8 @@ from configs import reproduce as plans
 from experiments import plots, runner
 from experiments.paper.artefact import Artefact
 from experiments.paper.registry import ARTEFACTS
-from experiments.study import Plan, Study, make_study
+from experiments.paper.trainings import paper_study
+from experiments.study import Plan, Study
 from uatmc_jax.build import open_dataset
 from uatmc_jax.cli import EXIT_INTERRUPTED, start
 from uatmc_jax.errors import InputError, Interrupted
@@ -80,7 +81,7 @@ def _studies() -> list[Study]:
             named[name] = _own_settings(name), plan
     out = pathlib.Path(_OUT.value)
     return [
-        make_study(
+        paper_study(
             name, settings, plan, out, open_dataset(settings.data), _overrides(name, settings)
         )
         for name, (settings, plan) in named.items()
@@ -120,7 +121,8 @@ def main(argv: list[str], only: Sequence[str] = ()) -> int:
     plots.pyplot()  # before any long work
     studies = _studies()
     if _LIST.value:
-        print(runner.format_plan(studies, artefacts))
+        plan = [(study, unit) for study in studies for unit in runner.units_of(study, artefacts)]
+        print(runner.format_units(plan))
         return 0
     results = pathlib.Path(_RESULTS.value or pathlib.Path(_OUT.value) / "results")
     try:

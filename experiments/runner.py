@@ -42,24 +42,31 @@ def run_studies(
       Interrupted: Ctrl-C; the same call goes on.
     """
     plan = [(study, unit) for study in studies for unit in units_of(study, artefacts)]
+    try:
+        return run_units(plan, minutes)
+    finally:
+        # What is done is in the report even if the rest is not, and whatever was asked for.
+        for study in studies:
+            report.write_study(study, units_of(study, list(ARTEFACTS.values())), results)
+        report.write_report(results)
+
+
+def run_units(plan: Sequence[tuple[Study, Unit]], minutes: float | None = None) -> bool:
+    """Does what is not done yet, under one bar; `minutes` and what is raised as above.
+
+    Returns:
+      Whether everything is done.
+    """
     left = [(study, unit) for study, unit in plan if read_unit(study, unit) is None]
     total = sum(unit.seconds for _, unit in left)
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
-    complete = True
     bar_format = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, expected in all {total:.0f} s"
     with tqdm(total=total, bar_format=bar_format, disable=None, dynamic_ncols=True) as bar:
-        try:
-            for study, unit in left:
-                if deadline is not None and time.monotonic() + unit.seconds > deadline:
-                    complete = False
-                    break
-                _run(study, unit, bar)
-        finally:
-            # What is done is in the report even if the rest is not, and whatever was asked for.
-            for study in studies:
-                report.write_study(study, units_of(study, list(ARTEFACTS.values())), results)
-            report.write_report(results)
-    return complete
+        for study, unit in left:
+            if deadline is not None and time.monotonic() + unit.seconds > deadline:
+                return False
+            _run(study, unit, bar)
+    return True
 
 
 def _run(study: Study, unit: Unit, bar: tqdm) -> None:
@@ -76,15 +83,12 @@ def _run(study: Study, unit: Unit, bar: tqdm) -> None:
         print(f"{study.name} {unit.name}: {done['seconds']:,.0f} s", flush=True)
 
 
-def format_plan(studies: Sequence[Study], artefacts: Sequence[Artefact]) -> str:
+def format_units(plan: Sequence[tuple[Study, Unit]]) -> str:
     """The plan as text: what is done and how long it took, what is left and may take."""
     lines, left = [], 0.0
-    for study in studies:
-        for unit in units_of(study, artefacts):
-            done = read_unit(study, unit)
-            took = f"done in {done['seconds']:,.0f} s" if done else "to do"
-            left += 0.0 if done else unit.seconds
-            lines.append(
-                f"{study.name:<16} {unit.name:<28} expected {unit.seconds:>6,.0f} s  {took}"
-            )
+    for study, unit in plan:
+        done = read_unit(study, unit)
+        took = f"done in {done['seconds']:,.0f} s" if done else "to do"
+        left += 0.0 if done else unit.seconds
+        lines.append(f"{study.name:<16} {unit.name:<28} expected {unit.seconds:>6,.0f} s  {took}")
     return "\n".join([*lines, f"left: about {left / 60:,.0f} minutes on two CPU cores"])

@@ -13,8 +13,8 @@ import hashlib
 import json
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
@@ -23,11 +23,17 @@ from uatmc_jax import __version__, logs
 from uatmc_jax.attacks.run import Case, open_cases, run_attacks
 from uatmc_jax.data import Dataset
 from uatmc_jax.environment import environment
-from uatmc_jax.errors import InputError
-from uatmc_jax.settings import AttackRunSettings, Settings, from_values, to_dict
+from uatmc_jax.settings import (
+    AttackRunSettings,
+    Settings,
+    from_values,
+    to_dict,
+)
 from uatmc_jax.settings.reading import at_least, require
 from uatmc_jax.training import train_and_evaluate, train_together
 from uatmc_jax.training.epoch import steps_per_epoch
+from uatmc_jax.training.run import without_free_fields
+from uatmc_jax.training.stages import SCALARS
 
 Rows = list[dict[str, Any]]
 UNDEFENDED = "none"  # the paper's "w/o AT": the pre-trained model
@@ -82,24 +88,38 @@ class Plan:
             require(right, field, values, "numbers > 0")
 
 
+class Training(Protocol):
+    """What a plan says of the trainings and of the targets; 0 leaves the config's own."""
+
+    pretrain_epochs: int
+    nce_items: int
+    adversarial_epochs: int
+    together: int
+    targets: int
+    bootstrap: int
+
+
 class Study(NamedTuple):
     """What all units of one data set and victim share.
 
     Attributes:
       name: of the config file, for example "baby_vbpr".
       settings: the training experiment with the plan's replacements.
-      plan: how much is computed.
+      plan: how much is computed; the paper's artefacts need a `Plan`.
       folder: where everything goes.
       dataset: the data.
       overrides: "field=value" of the settings that are not the config file's own.
+      variants: hardened trainings, {name: {adversarial field, or "seed": value}};
+        UNDEFENDED is the pre-trained model they start from.
     """
 
     name: str
     settings: Settings
-    plan: Plan
+    plan: Training
     folder: pathlib.Path
     dataset: Dataset
     overrides: tuple[str, ...]
+    variants: Mapping[str, dict[str, Any]]
 
 
 class Unit(NamedTuple):
@@ -121,28 +141,20 @@ class Unit(NamedTuple):
 def make_study(
     name: str,
     settings: Settings,
-    plan: Plan,
+    plan: Training,
     out: pathlib.Path,
     dataset: Dataset,
+    variants: Mapping[str, dict[str, Any]],
     overrides: Sequence[str] = (),
 ) -> Study:
-    """The study of one training config; arguments as of `Study`.
-
-    Raises:
-      InputError: the data have not the paper's two modalities.
-    """
-    if dataset.modalities != ("visual", "textual"):
-        raise InputError(
-            f"data set '{dataset.name}' has the modalities {dataset.modalities}; the paper's "
-            "analysis is of visual and textual ones, in this order. Set config.data.modalities."
-        )
+    """The study of one training config; arguments as of `Study`."""
     replaced: dict[str, Any] = {"adversarial.epochs": plan.adversarial_epochs}
     if plan.pretrain_epochs:
         replaced["pretrain.epochs"] = plan.pretrain_epochs
     if plan.nce_items:
         replaced["pretrain.nce_items"] = plan.nce_items
     settings = changed(settings, replaced)
-    return Study(name, settings, plan, out / name, dataset, tuple(overrides))
+    return Study(name, settings, plan, out / name, dataset, tuple(overrides), variants)
 
 
 def changed(settings: Settings, values: dict[str, Any]) -> Settings:
@@ -154,39 +166,15 @@ def changed(settings: Settings, values: dict[str, Any]) -> Settings:
     return from_values(Settings, plain)
 
 
-# Trainings. A variant is {adversarial field: value}; UNDEFENDED is the pre-trained model.
-
-
-def variants(study: Study) -> dict[str, dict[str, Any]]:
-    """Every training that some artefact asks for, by name."""
-    plan, own = study.plan, study.settings.adversarial
-    named: dict[str, dict[str, Any]] = {
-        CONTROL: {"defense": "none"},
-        "uat": {"defense": "uat"},
-        "uat_mc": {"defense": "uat_mc"},
-        # The inner step in the attack's own ball: linf, and half of it at lambda = 1.
-        "matched_strong": {"defense": "uat", "norm": "linf", "lam": 5.0, "eps": 0.1},
-        "matched_mild": {"defense": "uat", "norm": "linf", "lam": 1.0, "eps": 0.05},
-    }
-    for field, values in (("eps", plan.eps), ("lam", plan.lams), ("beta", plan.betas)):
-        for value in values:
-            if value != getattr(own, field):
-                named[f"uat_mc_{field}_{value:g}"] = {"defense": "uat_mc", field: value}
-    return named
-
-
-def sweep(study: Study, field: str) -> dict[float, str]:
-    """{value: variant} of the UAT-MC trainings along eps, lam or beta."""
-    values = {"eps": study.plan.eps, "lam": study.plan.lams, "beta": study.plan.betas}[field]
-    own = getattr(study.settings.adversarial, field)
-    return {v: "uat_mc" if v == own else f"uat_mc_{field}_{v:g}" for v in values}
+# Trainings.
 
 
 def training_settings(study: Study, variant: str) -> Settings:
     """The settings of one variant's run."""
     if variant == UNDEFENDED:
         return changed(study.settings, {"adversarial.epochs": 0})
-    chosen = {f"adversarial.{k}": v for k, v in variants(study)[variant].items()}
+    fields = study.variants[variant]
+    chosen = {k if k == "seed" else f"adversarial.{k}": v for k, v in fields.items()}
     source = str(run_folder(study, UNDEFENDED))
     return changed(study.settings, {"pretrain.init_from": source, **chosen})
 
@@ -197,10 +185,12 @@ def run_folder(study: Study, variant: str) -> pathlib.Path:
 
 
 def _plain(study: Study, variant: str) -> dict:
-    """A variant's settings without what changes no number."""
-    plain = to_dict(training_settings(study, variant))
-    del plain["checkpoint"], plain["data"]["root"], plain["pretrain"]["init_from"]
-    return {"settings": plain, "data": study.dataset.fingerprint, "software": __version__}
+    """What a variant's numbers depend on."""
+    return {
+        "settings": without_free_fields(training_settings(study, variant)),
+        "data": study.dataset.fingerprint,
+        "software": __version__,
+    }
 
 
 def training_units(study: Study, wanted: Iterable[str]) -> list[Unit]:
@@ -209,7 +199,8 @@ def training_units(study: Study, wanted: Iterable[str]) -> list[Unit]:
     groups: dict[str, list[str]] = {}
     for variant in wanted:
         plain = to_dict(training_settings(study, variant))["adversarial"]
-        shared = {k: v for k, v in plain.items() if k not in ("lam", "beta", "eps")}
+        shared = {k: v for k, v in plain.items() if k not in SCALARS}
+        shared["keep_content"] = plain["content"] > 0
         groups.setdefault(json.dumps(shared, sort_keys=True), []).append(variant)
     units = [
         Unit(
@@ -267,14 +258,16 @@ def training_row(study: Study, variant: str) -> dict[str, Any]:
     stages = summary["stages"]
     if variant == UNDEFENDED:
         metrics, seconds = stages["pretrain"]["test"], stages["pretrain"]["seconds"]
+        epochs = stages["pretrain"]["epochs"]
     else:
         metrics, seconds = (stages["adversarial"][k] for k in ("at_last_epoch", "seconds"))
-        metrics = metrics["test"]
+        metrics, epochs = metrics["test"], stages["adversarial"]["epochs"]
     return {
         "variant": variant,
         "seed": summary["seed"],
         "trained_with": summary["settings"],
         "training_seconds": seconds,
+        "epochs": epochs,
         "trained_together": len(stages.get("adversarial", {}).get("trained_together_with", [0])),
         "test": metrics,
         "code": summary["code"],
@@ -285,11 +278,12 @@ def training_row(study: Study, variant: str) -> dict[str, Any]:
 
 def open_case(study: Study, variant: str) -> Case:
     """A trained variant, ready to be attacked: its best pre-trained or its last hardened epoch."""
-    (case,) = open_cases(run_folder(study, variant), [_checkpoint(variant)], study.dataset)
+    (case,) = open_cases(run_folder(study, variant), [checkpoint_of(variant)], study.dataset)
     return case
 
 
-def _checkpoint(variant: str) -> tuple[str, str]:
+def checkpoint_of(variant: str) -> tuple[str, str]:
+    """(stage, which) of the epoch judged: the best pre-trained or the last hardened one."""
     return ("pretrain", "best") if variant == UNDEFENDED else ("adversarial", "latest")
 
 
@@ -331,7 +325,7 @@ def attack_variant(
     results, (content,) = run_attacks(
         settings,
         run_folder(study, variant),
-        checkpoints=[_checkpoint(variant)],
+        checkpoints=[checkpoint_of(variant)],
         dataset=study.dataset,
         show_progress=False,
     )

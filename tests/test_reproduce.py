@@ -18,7 +18,8 @@ from experiments.paper import artefact
 from experiments.paper.artefact import FAILS, HOLDS, UNTESTED
 from experiments.paper.figure6 import rank_correlation
 from experiments.paper.registry import ARTEFACTS
-from experiments.study import Plan, make_study
+from experiments.paper.trainings import paper_study
+from experiments.study import Plan
 from tests.conftest import ROOT
 from uatmc_jax.build import open_dataset
 from uatmc_jax.errors import InputError
@@ -37,7 +38,7 @@ def small_plan(**changes):
 
 def small_study(out, **changes):
     settings = from_config(test_config.get_config())
-    return make_study("test", settings, small_plan(**changes), out, open_dataset(settings.data))
+    return paper_study("test", settings, small_plan(**changes), out, open_dataset(settings.data))
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +253,7 @@ def test_refusals(tmp_path):
         open_dataset(from_config(test_config.get_config()).data), modalities=("visual",)
     )
     with pytest.raises(InputError, match="visual and textual"):
-        make_study("one", from_config(test_config.get_config()), small_plan(), tmp_path, one)
+        paper_study("one", from_config(test_config.get_config()), small_plan(), tmp_path, one)
     with pytest.raises(InputError, match="betas"):
         small_plan(betas=(0.0,))
     with pytest.raises(InputError, match=r"no STUDY/rows\.jsonl"):

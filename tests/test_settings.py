@@ -4,6 +4,7 @@ import json
 import pytest
 
 from configs import base
+from experiments.board import Board
 from experiments.study import Plan
 from tests.conftest import ROOT
 from uatmc_jax.build import open_dataset
@@ -38,6 +39,9 @@ BAD = {
     "adversarial.beta": float("inf"),
     "adversarial.steps": 0,
     "adversarial.step_size": 0.0,
+    "adversarial.content": -0.1,
+    "adversarial.ramp_epochs": -1,
+    "adversarial.modalities": ("audio",),
     "eval.ks": (5, 10),
     "checkpoint.every_seconds": -1.0,
 }
@@ -74,7 +78,37 @@ def test_alignment_needs_two_modalities(config):
     from_config(config)
 
 
-KINDS = {"attack": AttackRunSettings, "reproduce": Plan}  # the others are experiments
+def test_alignment_needs_two_perturbed_modalities(config):
+    config.adversarial.modalities = ("visual",)
+    with pytest.raises(InputError, match="two or more modalities, but 1 is perturbed"):
+        from_config(config)
+
+
+def test_what_a_defence_cannot_do_is_refused_before_pre_training(config):
+    config.adversarial.update(defense="dropout", eps=1.0)
+    with pytest.raises(InputError, match=r"config\.adversarial\.eps = 1.0: .*dropout"):
+        from_config(config)
+    config.adversarial.update(defense="exact", level="feature")
+    with pytest.raises(InputError, match=r"config\.adversarial\.level = 'feature': .*'exact'"):
+        from_config(config)
+    config.adversarial.level = "projected"
+    from_config(config)
+    config.model.name = "mmgcn"
+    with pytest.raises(InputError, match=r"'exact' needs scores .* affine"):
+        from_config(config)
+    config.adversarial.defense = "linearized"
+    from_config(config)
+
+
+def test_settings_written_before_a_field_existed_still_read(config):
+    values = to_dict(from_config(config))
+    for field in ("content", "modalities", "ramp_epochs"):
+        del values["adversarial"][field]
+    assert from_config(values) == from_config(config)
+
+
+# The others are experiments.
+KINDS = {"attack": AttackRunSettings, "reproduce": Plan, "scoreboard": Board}
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("[!_]*.py")))

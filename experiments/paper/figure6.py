@@ -6,6 +6,7 @@ import numpy as np
 
 from experiments import plots
 from experiments.paper.artefact import FAILS, HOLDS, UNDECIDED, UNTESTED, Artefact, Claim
+from experiments.paper.trainings import sweep
 from experiments.study import (
     Rows,
     Study,
@@ -14,7 +15,6 @@ from experiments.study import (
     attack_settings,
     attack_variant,
     measuring_unit,
-    sweep,
 )
 from uatmc_jax.report.text import gain, table
 from uatmc_jax.settings import to_dict

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from experiments import plots
 from experiments.paper import numbers
 from experiments.paper.artefact import FAILS, HOLDS, Artefact, Claim, negative, verdict
+from experiments.paper.trainings import sweep
 from experiments.study import (
     CONTROL,
     UNDEFENDED,
@@ -17,7 +18,6 @@ from experiments.study import (
     attack_settings,
     attack_variant,
     measuring_unit,
-    sweep,
 )
 from uatmc_jax.attacks.results import compare
 from uatmc_jax.report.text import gain, table

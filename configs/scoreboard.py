@@ -1,0 +1,86 @@
+"""The defences that are compared, how they are trained and how they are judged.
+
+    python -m experiments.scoreboard --config configs/baby_vbpr.py
+
+Presets, chosen after the colon:
+
+  cpu        VBPR on two CPU cores: stage 1 of 25 epochs, InfoNCE over 2,048 drawn items,
+             three seeds, 50 hardened epochs, the whole suite on 100 targets.
+  cpu_mmgcn  MMGCN, whose epoch takes a minute: one seed, 6 + 2 epochs, 10 targets, the
+             suite's cheaper members.
+  quick      minutes, on the synthetic default; says nothing about defences.
+
+An entry is {field of config.adversarial: value}; what is not named is the training
+config's. `--board.entries.mine.defense=exact` and the like change one.
+"""
+
+from ml_collections import ConfigDict
+
+PRESETS = ("cpu", "cpu_mmgcn", "quick")
+
+
+def get_config(preset: str = "cpu") -> ConfigDict:
+    """The board under one of `PRESETS`."""
+    if preset not in PRESETS:
+        raise ValueError(f"--board FILE:{preset}: presets are {', '.join(PRESETS)}")
+    board = ConfigDict()
+    # Of the training config, what is replaced; 0 leaves it.
+    board.pretrain_epochs = {"cpu": 25, "cpu_mmgcn": 6, "quick": 12}[preset]
+    board.nce_items = 0 if preset == "quick" else 2048
+    board.adversarial_epochs = {"cpu": 50, "cpu_mmgcn": 2, "quick": 2}[preset]
+    board.together = 1 if preset == "cpu_mmgcn" else 4  # trainings under one vmap
+    board.seeds = {"cpu": (999, 1, 2), "cpu_mmgcn": (999,), "quick": (999, 1)}[preset]
+
+    board.target_seed = 0
+    board.targets = {"cpu": 100, "cpu_mmgcn": 10, "quick": 12}[preset]
+    board.bootstrap = 500 if preset == "quick" else 10_000
+    board.norm = "linf"
+    board.eps = 0.1
+    board.k = 50
+    board.members = ()  # of the suite; all
+    if preset == "cpu_mmgcn":
+        board.members = ("fgsm", "pgd", "apgd_elu")
+
+    entries = _vbpr()
+    if preset == "cpu_mmgcn":
+        entries = _mmgcn()
+    if preset == "quick":
+        entries = {name: entries[name] for name in ("uat_mc", "exact_whole", "content")}
+    board.entries = ConfigDict(entries)
+    return board
+
+
+def _vbpr() -> dict[str, dict]:
+    entries = {
+        # The paper's, as published, and in the attack's own ball.
+        "uat": {"defense": "uat"},
+        "uat_mc": {"defense": "uat_mc"},
+    }
+    for kind in ("uat", "uat_mc"):
+        for name, lam, eps in (("mild", 1.0, 0.03), ("half", 1.0, 0.05), ("whole", 0.2, 0.1)):
+            entries[f"{kind}_linf_{name}"] = _linf(kind, lam, eps)
+    entries["uat_linf_steps"] = _linf("uat", 0.2, 0.1, steps=5, step_size=0.4)
+    # What people would ask for.
+    entries["amr"] = {"defense": "uat", "lam": 1.0, "eps": 0.1, "modalities": ("visual",)}
+    entries["noise"] = _linf("noise", 1.0, 0.1)
+    entries["dropout"] = {"defense": "dropout", "lam": 1.0, "eps": 0.3}
+    entries["spectral"] = {"defense": "spectral", "lam": 0.01}
+    entries["mirror"] = {"defense": "mirror", "lam": 0.5, "eps": 0.1}
+    # The closed form, without and with the content term.
+    for name, lam, eps in (("mild", 1.0, 0.03), ("half", 1.0, 0.05), ("whole", 0.2, 0.1)):
+        entries[f"exact_{name}"] = _linf("exact", lam, eps)
+    entries["content"] = {"defense": "none", "content": 0.2}
+    return entries
+
+
+def _mmgcn() -> dict[str, dict]:
+    return {
+        "uat_mc": {"defense": "uat_mc"},
+        "uat_linf": _linf("uat", 0.2, 0.1),
+        "linearized": _linf("linearized", 0.2, 0.1),
+        "linearized_content": _linf("linearized", 0.2, 0.1, content=0.2),
+    }
+
+
+def _linf(kind: str, lam: float, eps: float, **more) -> dict:
+    return {"defense": kind, "norm": "linf", "lam": lam, "eps": eps, **more}

@@ -1,0 +1,236 @@
+"""The scoreboard's trainings, attacks and rows; `scoreboard` is its command line.
+
+Every model is attacked by the fixed suite (uatmc_jax/attacks/suite.py), transfers from
+the undefended model and from one trained on under another seed among them.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from configs import attack as attack_config
+from experiments import front, plots, runner
+from experiments.study import (
+    CONTROL,
+    UNDEFENDED,
+    Rows,
+    Study,
+    Unit,
+    checkpoint_of,
+    make_study,
+    measuring_unit,
+    read_unit,
+    run_folder,
+    training_row,
+    training_settings,
+    training_units,
+)
+from uatmc_jax import logs
+from uatmc_jax.attacks.run import run_attacks
+from uatmc_jax.attacks.suite import suite_settings
+from uatmc_jax.attacks.verdict import verdict
+from uatmc_jax.data import Dataset
+from uatmc_jax.errors import InputError
+from uatmc_jax.settings import AttackRunSettings, Settings, from_values, to_dict
+from uatmc_jax.settings.reading import at_least, require
+
+PAGE = "SCOREBOARD.md"
+# Trained on like the control, under another seed: a model to transfer from.
+RESEEDED = "reseeded"
+
+
+@dataclasses.dataclass(frozen=True)
+class Board:
+    """What is compared; the fields are explained in configs/scoreboard.py."""
+
+    pretrain_epochs: int
+    nce_items: int
+    adversarial_epochs: int
+    together: int
+    seeds: tuple[int, ...]
+    target_seed: int
+    targets: int
+    bootstrap: int
+    norm: str
+    eps: float
+    k: int
+    members: tuple[str, ...]
+    entries: Mapping[str, Any]
+
+    def __post_init__(self):
+        for field in ("adversarial_epochs", "together", "targets", "bootstrap"):
+            at_least(field, getattr(self, field), 1)
+        for field in ("pretrain_epochs", "nce_items"):
+            at_least(field, getattr(self, field), 0)
+        right = len(self.seeds) > 0 and len(set(self.seeds)) == len(self.seeds)
+        require(right, "seeds", self.seeds, "at least one seed, each once")
+        taken = {UNDEFENDED, CONTROL, RESEEDED} & set(self.entries)
+        require(not taken, "entries", sorted(taken), "other names: these are always there")
+        known = tuple(suite_settings(surrogates=(UNDEFENDED, RESEEDED)))
+        right = set(self.members) <= set(known)
+        require(right, "members", self.members, f"some of {', '.join(known)}; none for all")
+        right = not self.members or "pgd" in self.members
+        require(right, "members", self.members, "pgd among them")
+
+
+def studies_of(
+    name: str, settings: Settings, board: Board, out: pathlib.Path, dataset: Dataset
+) -> list[Study]:
+    """The board's trainings under each of its seeds, which share one folder."""
+    studies = []
+    for seed in board.seeds:
+        variants = {
+            CONTROL: {"defense": "none"},
+            RESEEDED: {"defense": "none", "seed": (seed + 1) % 2**32},
+            **{entry: dict(fields) for entry, fields in board.entries.items()},
+        }
+        seeded = dataclasses.replace(settings, seed=seed)
+        studies.append(make_study(name, seeded, board, out, dataset, variants))
+    return studies
+
+
+def evaluation(board: Board) -> AttackRunSettings:
+    """The suite on the board's targets, otherwise the published evaluation."""
+    members = suite_settings(
+        norm=board.norm, eps=board.eps, k=board.k, surrogates=(UNDEFENDED, RESEEDED)
+    )
+    if board.members:
+        members = {name: members[name] for name in board.members}
+    published = from_values(AttackRunSettings, attack_config.get_config())
+    plain = to_dict(published) | {
+        "seeds": (board.target_seed,),
+        "bootstrap": board.bootstrap,
+        "ranks": False,
+        "ks": tuple(sorted({10, 20, board.k})),
+        "attacks": {name: to_dict(attack) for name, attack in members.items()},
+    }
+    plain["targets"]["sample"] = board.targets
+    return from_values(AttackRunSettings, plain)
+
+
+def units_of(study: Study) -> list[Unit]:
+    """One seed's trainings, and a unit of measurements for each of them."""
+    trained = [UNDEFENDED, *study.variants]
+    settings = evaluation(study.plan)
+    measured = [variant for variant in trained if variant != RESEEDED]
+    return training_units(study, trained) + [
+        measuring_unit(
+            study,
+            f"suite/{variant}/seed{study.settings.seed}",
+            (variant, UNDEFENDED, RESEEDED),
+            to_dict(settings),
+            20.0 * board_cost(study),
+            lambda tell, variant=variant: [measure(study, variant, settings)],
+        )
+        for variant in measured
+    ]
+
+
+def board_cost(study: Study) -> float:
+    """A suite's expected time in that of Baby VBPR's 100 targets on two CPU cores."""
+    heavier = 10.0 if study.settings.model.name == "mmgcn" else 1.0
+    return heavier * study.plan.targets / 100 * study.dataset.n_users / 19_445
+
+
+def measure(study: Study, variant: str, settings: AttackRunSettings) -> dict[str, Any]:
+    """One trained model's row, but for what every row of a unit has."""
+    board = study.plan
+    results, (content,) = run_attacks(
+        settings,
+        run_folder(study, variant),
+        checkpoints=[checkpoint_of(variant)],
+        dataset=study.dataset,
+        surrogates={
+            name: (run_folder(study, name), *checkpoint_of(name)) for name in (UNDEFENDED, RESEEDED)
+        },
+        show_progress=False,
+    )
+    found = verdict(results, board.k, board.bootstrap)
+    suite = found["suite"][f"hr@{board.k}"]
+    bound = suite.get("budget_certificate")
+    trained = training_row(study, variant)
+    return {
+        "format": 1,
+        "victim": study.settings.model.name,
+        "entry": variant,
+        "defense": _defense(study, variant),
+        "seed": study.settings.seed,
+        "threat_model": found["threat_model"],
+        "evaluation": {
+            "targets": found["suite"]["targets"],
+            "users": results[0]["users"],
+            "members": list(found["members"]),
+            "settings": results[0]["settings"],
+        },
+        "recall@20": content["clean"],
+        "content_utility": content["content_utility"],
+        "cold_recall@20": content["cold"]["clean"],
+        "gain": suite["gain"]["value"],
+        "gain_over_targets": suite["gain"]["over_targets"],
+        "pgd_gain": found["members"]["pgd"]["gain"]["value"],
+        "certificate": bound["value"] if bound else None,
+        "hr_before": suite["before"]["value"],
+        "hr_after": suite["after"]["value"],
+        "wins": found["wins"],
+        "masking": found["masking"],
+        "training_seconds": trained["training_seconds"],
+        "trained_together": trained["trained_together"],
+        "epochs": trained["epochs"],
+        "test": trained["test"],
+        "trained_with": trained["trained_with"],
+    }
+
+
+def _defense(study: Study, variant: str) -> dict[str, Any]:
+    """Every setting of the hardening; of the undefended model, none."""
+    if variant == UNDEFENDED:
+        return {"defense": "none", "epochs": 0}
+    return to_dict(training_settings(study, variant).adversarial)
+
+
+def write(name: str, rows: Rows, results: pathlib.Path) -> None:
+    """A study's rows; what others have added under other entries stays."""
+    file = results / f"{name}.jsonl"
+    kept = []
+    if file.exists():
+        ours = {(row["entry"], row["seed"]) for row in rows}
+        kept = [r for r in front.read_rows(file) if (r["entry"], r["seed"]) not in ours]
+    results.mkdir(parents=True, exist_ok=True)
+    logs.write_text(file, "".join(json.dumps(row) + "\n" for row in [*rows, *kept]))
+
+
+def rebuild(results: pathlib.Path) -> None:
+    """Page and figures from the rows that are there.
+
+    Raises:
+      InputError: no rows, or one that lacks a field.
+    """
+    files = sorted(results.glob("*.jsonl"))
+    if not files:
+        raise InputError(f"{results}: no STUDY.jsonl. Run the scoreboard first, or name --results.")
+    studies = {file.stem: front.read_rows(file) for file in files}
+    text = front.page(studies)  # raises before anything is written
+    for name, rows in studies.items():
+        entries = front.entries_of(rows)
+        best = {entry.name for entry in front.front(entries)}
+        plots.front(results / f"{name}.png", name, entries, best)
+    logs.write_text(results / PAGE, text)
+
+
+def run_board(
+    name: str,
+    plan: Sequence[tuple[Study, Unit]],
+    results: pathlib.Path,
+    minutes: float | None = None,
+) -> bool:
+    """Does what is not done yet and writes the board, also of a part; see `runner.run_units`."""
+    try:
+        return runner.run_units(plan, minutes)
+    finally:
+        done = [read_unit(*one) for one in plan if one[1].name.startswith("suite/")]
+        rows = [row for found in done if found for row in found["rows"]]
+        if rows:
+            write(name, rows, results)
+            rebuild(results)

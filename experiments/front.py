@@ -1,0 +1,298 @@
+"""Which defences are worth having: rows over seeds, dominance, and the scoreboard's page.
+
+Pure functions of rows. A row is one trained model under one suite of attacks; the
+fields of `FIELDS` are what another group's row needs to stand beside ours.
+"""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from uatmc_jax.errors import InputError
+from uatmc_jax.report.text import table
+
+# Measured quantities and which way is better. "certificate" may be None (no bound known), "gain"
+# as well (nobody had a target before).
+AXES = {"recall@20": 1, "content_utility": 1, "gain": -1, "certificate": -1}
+# Of every row: name, type, meaning.
+FIELDS = {
+    "format": (int, "1"),
+    "study": (str, "which board the row belongs to: data set and victim"),
+    "victim": (str, "name of the model"),
+    "dataset": (dict, "name and fingerprint"),
+    "entry": (str, "the defence's name; rows that differ in the seed only share it"),
+    "defense": (dict, "how it was trained: every setting"),
+    "seed": (int, "of the training"),
+    "threat_model": (dict, "norm, eps, k, level, modalities"),
+    "evaluation": (dict, "targets, users and suite members"),
+    "recall@20": (float, "on the test split"),
+    "content_utility": (float, "recall@20 minus the same with the items' features permuted"),
+    "gain": (float, "HR@K gain under the suite's best attack on each target; or null"),
+    "certificate": (float, "mean upper bound of HR@K within the budget; or null"),
+    "hr_before": (float, "mean HR@K of the targets, clean"),
+    "hr_after": (float, "the same under the suite"),
+    "pgd_gain": (float, "gain under PGD-10 alone; or null"),
+    "masking": (list, "the verdict's flags"),
+    "training_seconds": (float, "of the hardening"),
+    "epochs": (int, "of the hardening"),
+    "device": (dict, "platform and kind of what it was trained on"),
+}
+_MAY_BE_NULL = ("gain", "certificate", "pgd_gain")
+
+
+class Measure(NamedTuple):
+    """One quantity over the training seeds; all None where a seed has none.
+
+    Attributes:
+      mean: of the seeds.
+      low: the least of them.
+      high: the greatest.
+    """
+
+    mean: float | None
+    low: float | None
+    high: float | None
+
+
+class Entry(NamedTuple):
+    """One defence in one setting.
+
+    Attributes:
+      name: as in its rows.
+      defense: settings of the training, as in its first row.
+      seeds: those of its rows.
+      measures: {quantity: Measure} of the axes and of every other number.
+      masked: seeds under which the verdict has a flag.
+    """
+
+    name: str
+    defense: dict
+    seeds: tuple[int, ...]
+    measures: dict[str, Measure]
+    masked: tuple[int, ...]
+
+
+def read_rows(file: pathlib.Path) -> list[dict]:
+    """The rows of a JSON-lines file.
+
+    Raises:
+      InputError: names the line and the field that is missing or of another type.
+    """
+    rows = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{file}, line {number}: not JSON ({error}).") from None
+        for name, (kind, meaning) in FIELDS.items():
+            value = row.get(name) if isinstance(row, dict) else None
+            right = isinstance(value, int | float) if kind is float else isinstance(value, kind)
+            known_null = value is None and isinstance(row, dict) and name in row
+            if not right and not (name in _MAY_BE_NULL and known_null):
+                raise InputError(f"{file}, line {number}: '{name}' must be there: {meaning}.")
+        rows.append(row)
+    return rows
+
+
+def entries_of(rows: Sequence[Mapping[str, Any]]) -> list[Entry]:
+    """Rows that differ in the training seed only, as one entry each, in order of appearance.
+
+    Raises:
+      InputError: two rows of one entry and seed; an entry whose rows were trained in
+        several ways; rows under several threat models or evaluations.
+    """
+    for field in ("threat_model", "evaluation", "dataset", "victim"):
+        if len({json.dumps(row[field], sort_keys=True) for row in rows}) > 1:
+            raise InputError(
+                f"the rows differ in '{field}', so they are no one board's. Put those of another "
+                "into a file of their own, under another 'study'."
+            )
+    grouped: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        grouped.setdefault(row["entry"], []).append(row)
+    return [_entry(name, of) for name, of in grouped.items()]
+
+
+def _entry(name: str, rows: list[Mapping[str, Any]]) -> Entry:
+    seeds = tuple(row["seed"] for row in rows)
+    if len(set(seeds)) < len(seeds):
+        raise InputError(
+            f"entry '{name}': two rows of one seed. Give each entry a name of its own."
+        )
+    if len({json.dumps(row["defense"], sort_keys=True) for row in rows}) > 1:
+        raise InputError(f"entry '{name}': its rows differ in 'defense'. Name them apart.")
+    names = (*AXES, "hr_before", "hr_after", "pgd_gain", "training_seconds", "epochs")
+    measures = {quantity: _measure([row[quantity] for row in rows]) for quantity in names}
+    masked = tuple(row["seed"] for row in rows if row["masking"])
+    return Entry(name, dict(rows[0]["defense"]), seeds, measures, masked)
+
+
+def _measure(values: Sequence[float | None]) -> Measure:
+    if any(value is None for value in values):
+        return Measure(None, None, None)
+    return Measure(float(np.mean(values)), float(min(values)), float(max(values)))
+
+
+def dominates(better: Entry, worse: Entry) -> bool:
+    """On the means: no worse on any axis, better on one. False if a gain is undefined."""
+    differences = _differences(better, worse, "mean", "mean")
+    return differences is not None and min(differences) >= 0 and max(differences) > 0
+
+
+def clearly_dominates(better: Entry, worse: Entry) -> bool:
+    """The worst seed of one is better than the best seed of the other, on every axis."""
+    differences = _differences(better, worse, "worst", "best")
+    return differences is not None and min(differences) > 0
+
+
+def _differences(better: Entry, worse: Entry, ours: str, theirs: str) -> list[float] | None:
+    found = []
+    for axis, sign in AXES.items():
+        a, b = better.measures[axis], worse.measures[axis]
+        if a.mean is None or b.mean is None:
+            if axis == "certificate":
+                continue
+            return None
+        found.append(_signed(a, sign, ours) - _signed(b, sign, theirs))
+    return found
+
+
+def _signed(measure: Measure, sign: int, which: str) -> float:
+    """sign * the mean, the worst or the best of the seeds: larger is better."""
+    if which == "mean":
+        return sign * measure.mean
+    ends = sorted((sign * measure.low, sign * measure.high))
+    return ends[0] if which == "worst" else ends[1]
+
+
+def front(entries: Sequence[Entry]) -> list[Entry]:
+    """Those whose gain is defined and that no other dominates on the means."""
+    return [
+        entry
+        for entry in entries
+        if entry.measures["gain"].mean is not None
+        and not any(dominates(other, entry) for other in entries)
+    ]
+
+
+def page(studies: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """The scoreboard as Markdown.
+
+    Args:
+      studies: {study: its rows}.
+    """
+    lines = [
+        "# Scoreboard",
+        "",
+        "Written by `python -m experiments.scoreboard` from the `.jsonl` files beside it; "
+        "`--rebuild` does so again after rows were added. Better is: higher recall and content "
+        "utility, lower gain and certificate. In brackets the least and the greatest of the "
+        "training seeds.",
+        "",
+        "*dominated by*: another entry is at least as good on every axis and better on one, on "
+        "the means; in bold where its worst seed beats this entry's best one on every axis. "
+        "*masking*: the verdict found gradients that cannot be believed.",
+        "",
+        "A row is one JSON object with at least the fields:",
+        "",
+        *table(
+            ["field", "type", "meaning"],
+            [[name, kind.__name__, meaning] for name, (kind, meaning) in FIELDS.items()],
+            left=3,
+        ),
+    ]
+    for study, rows in studies.items():
+        lines += ["", f"## {study}", "", *_section(study, rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _section(study: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    entries, first = entries_of(rows), rows[0]
+    threat, evaluation = first["threat_model"], first["evaluation"]
+    best = {entry.name for entry in front(entries)}
+    body = []
+    for entry in entries:
+        measure = entry.measures
+        body.append(
+            [
+                f"**{entry.name}**" if entry.name in best else entry.name,
+                _settings(entry.defense),
+                _with_range(measure["recall@20"], "{:.4f}"),
+                _with_range(measure["content_utility"], "{:.4f}"),
+                _with_range(measure["gain"], "{:,.0%}"),
+                _with_range(measure["pgd_gain"], "{:,.0%}"),
+                _with_range(measure["certificate"], "{:.2%}", "none"),
+                _with_range(measure["hr_before"], "{:.3%}"),
+                f"{measure['training_seconds'].mean / measure['epochs'].mean:.2f}",
+                f"{len(entry.masked)} of {len(entry.seeds)}",
+                _dominators(entry, entries),
+            ]
+        )
+    header = [
+        "entry",
+        "trained with",
+        "recall@20",
+        "content utility",
+        "gain, suite",
+        "gain, PGD-10",
+        "certificate",
+    ]
+    header += ["HR before", "s/epoch", "masking", "dominated by"]
+    devices = sorted({row["device"]["kind"] for row in rows})
+    seeds = sorted({row["seed"] for row in rows})
+    return [
+        f"{first['victim']} on {first['dataset']['name']} (data "
+        f"{first['dataset']['fingerprint']}), training seeds {', '.join(map(str, seeds))}; "
+        f"attacks within the {threat['norm']} ball of {threat['eps']:g} of the perturbed row's "
+        f"2-norm, level {threat['level']}, HR@{threat['k']}; {evaluation['targets']} targets, "
+        f"{evaluation['users']} users, suite {', '.join(evaluation['members'])}; trained on "
+        f"{', '.join(devices)}, seconds with other trainings under the same `vmap`. In bold: on "
+        "the front.",
+        "",
+        f"![front]({study}.png)",
+        "",
+        *table(header, body, left=2),
+    ]
+
+
+def _settings(defense: Mapping[str, Any]) -> str:
+    """What of the training settings tells defences apart, in short."""
+    kind = defense["defense"]
+    parts = []
+    if kind != "none":
+        parts.append(f"lambda {defense['lam']:g}")
+    if kind not in ("none", "spectral"):
+        parts.append(f"eps {defense['eps']:g}")
+    if kind in ("uat", "uat_mc", "noise", "exact", "linearized"):
+        parts.append(defense["norm"])
+    if kind in ("uat", "uat_mc") and defense["steps"] > 1:
+        parts.append(f"{defense['steps']} steps of {defense['step_size']:g}")
+    if kind == "uat_mc":
+        parts.append(f"beta {defense['beta']:g}")
+    if defense.get("modalities"):
+        parts.append(f"{' and '.join(defense['modalities'])} only")
+    if defense.get("content"):
+        parts.append(f"content {defense['content']:g}")
+    if defense.get("ramp_epochs"):
+        parts.append(f"ramp {defense['ramp_epochs']}")
+    return ", ".join([kind, *parts])
+
+
+def _dominators(entry: Entry, entries: Sequence[Entry]) -> str:
+    clearly = [other.name for other in entries if clearly_dominates(other, entry)]
+    merely = [o.name for o in entries if dominates(o, entry) and o.name not in clearly]
+    named = [f"**{name}**" for name in clearly] + merely
+    more = f" and {len(named) - 2} more" if len(named) > 2 else ""
+    return ", ".join(named[:2]) + more
+
+
+def _with_range(measure: Measure, form: str, none: str = "undefined") -> str:
+    if measure.mean is None:
+        return none
+    if measure.low == measure.high:
+        return form.format(measure.mean)
+    ends = f"{form.format(measure.low)}, {form.format(measure.high)}"
+    return f"{form.format(measure.mean)} [{ends}]"

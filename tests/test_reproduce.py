@@ -101,7 +101,8 @@ def test_nothing_is_computed_twice(reproduced, monkeypatch):
     before = (results / report.REPORT_FILE).read_bytes()
     assert runner.run_studies([whole], list(ARTEFACTS.values()), results)
     assert (results / report.REPORT_FILE).read_bytes() == before
-    assert "to do" not in runner.format_plan([whole], list(ARTEFACTS.values()))
+    units = runner.units_of(whole, list(ARTEFACTS.values()))
+    assert "to do" not in runner.format_units([(whole, unit) for unit in units])
 
 
 def test_another_plan_finds_what_it_shares(reproduced):

@@ -1,5 +1,8 @@
 """A data set on the device, and its features projected there in bounded memory."""
 
+import functools
+from collections.abc import Callable
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -39,20 +42,25 @@ def put_on_device(dataset: Dataset) -> DeviceData:
 
 
 def project_all(model: Model, params: Params, features: Modal) -> Modal:
-    """z of the whole catalogue, in blocks of rows so that hidden layers stay small.
+    """z of the whole catalogue; see `by_blocks`."""
+    return by_blocks(functools.partial(model.project, params.projectors), features)
+
+
+def by_blocks(function: Callable[[Modal], Modal], features: Modal) -> Modal:
+    """A function of rows on the whole catalogue, in blocks so that hidden layers stay small.
 
     The backward pass computes the blocks again rather than keep their layers.
     """
     n = features[0].shape[0]
     if n <= PROJECTION_BLOCK:
-        return model.project(params.projectors, features)
+        return function(features)
     n_blocks = -(-n // PROJECTION_BLOCK)
     overlap = n_blocks * PROJECTION_BLOCK - n  # the last block is moved back by this
 
     @jax.checkpoint
     def project_block(start: jax.Array) -> Modal:
         rows = tuple(jax.lax.dynamic_slice_in_dim(x, start, PROJECTION_BLOCK) for x in features)
-        return model.project(params.projectors, rows)
+        return function(rows)
 
     starts = jnp.minimum(jnp.arange(n_blocks) * PROJECTION_BLOCK, n - PROJECTION_BLOCK)
     return tuple(

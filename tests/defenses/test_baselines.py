@@ -7,7 +7,7 @@ import pytest
 
 from tests import oracles
 from tests.models.test_oracle import CASES, TRIPLES, assert_trees_close, case
-from uatmc_jax.defenses import Defense, Frozen, Weights, adversarial_objective
+from uatmc_jax.defenses import Defense, Frozen, Trained, Weights, adversarial_objective
 from uatmc_jax.defenses.perturbed import _dropped, _noisy
 from uatmc_jax.defenses.step import make_step
 from uatmc_jax.errors import InputError
@@ -21,13 +21,14 @@ def scalars(lam=2.0, eps=0.3, mu=0.4, content=0.0):
 
 def step_of(c, defense, seed=0, **changes):
     key = jax.random.key(seed)
-    return make_step(c.model, defense, Frozen(c.z, c.graph), scalars(**changes), c.batch, key)
+    frozen = Frozen(c.z, c.graph)
+    return make_step(c.model, defense, None, frozen, scalars(**changes), c.batch, key)
 
 
 def terms_of(c, defense, seed=0, **changes):
     found = objective(
-        c.model, defense, c.params.encoder, Frozen(c.z, c.graph), scalars(**changes), c.batch,
-        jax.random.key(seed),
+        c.model, defense, Trained(c.params.encoder), Frozen(c.z, c.graph), scalars(**changes),
+        c.batch, jax.random.key(seed),
     )[1]  # fmt: skip
     return {name: float(x) for name, x in found.items()}
 
@@ -115,8 +116,8 @@ def test_spectral_penalty_wants_the_model_to_name_its_matrices():
     c = case(*CASES[1])
     with pytest.raises(InputError, match="content_kernels"):
         adversarial_objective(
-            c.model._replace(content_kernels=None), Defense("spectral"), c.params.encoder,
-            Frozen(c.z, c.graph), scalars(), c.batch, None,
+            c.model._replace(content_kernels=None), Defense("spectral"),
+            Trained(c.params.encoder), Frozen(c.z, c.graph), scalars(), c.batch, None,
         )  # fmt: skip
 
 
@@ -125,19 +126,20 @@ def test_mirror_gradient_descends_here_and_climbs_there():
     c = case(*CASES[1])
     frozen, key = Frozen(c.z, c.graph), jax.random.key(0)
 
-    def gradient(defense, encoder):
+    def gradient(defense, trained):
         def loss(e):
             return adversarial_objective(
                 c.model, defense, e, frozen, scalars(lam=0.6, eps=0.2), c.batch, key
             )[0]
 
-        return jax.grad(loss)(encoder)
+        return jax.grad(loss)(trained)
 
-    here = gradient(Defense("none"), c.params.encoder)
-    down = jax.tree.map(lambda x, g: x - 0.2 * g, c.params.encoder, here)
+    start = Trained(c.params.encoder)
+    here = gradient(Defense("none"), start)
+    down = jax.tree.map(lambda x, g: x - 0.2 * g, start, here)
     there = gradient(Defense("none"), down)
     expected = jax.tree.map(lambda a, b: a - 0.6 * b, here, there)
-    assert_trees_close(gradient(Defense("mirror"), c.params.encoder), expected, 1e-6)
+    assert_trees_close(gradient(Defense("mirror"), start), expected, 1e-6)
 
 
 @pytest.mark.parametrize("arguments", [CASES[1], CASES[4]])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.models.test_oracle import CASES, N_ITEMS, case
-from uatmc_jax.defenses import Defense, Frozen, Weights, adversarial_objective
+from uatmc_jax.defenses import Defense, Frozen, Trained, Weights, adversarial_objective
 from uatmc_jax.defenses.step import distinct_items, occurs
 from uatmc_jax.models import Batch
 
@@ -37,7 +37,7 @@ def loss(c, kind="uat_mc", norm="l2", steps=1, random_start=False, level="projec
     value, terms = objective(
         c.model,
         Defense(kind, norm, steps, random_start, level),
-        c.params.encoder,
+        Trained(c.params.encoder),
         frozen,
         Weights(**{name: jnp.float32(x) for name, x in scalars.items()}),
         c.batch,
@@ -109,7 +109,7 @@ def test_modalities_are_not_swapped():
     c = case(*CASES[1])
     swapped = Frozen(c.z[::-1], c.graph)
     weights = Weights(*(jnp.float32(x) for x in (2.0, 3.0, 0.0, 1.0, 0.0, 0.0)))
-    arguments = c.model, Defense("uat", "l2", 1, False, "projected"), c.params.encoder
+    arguments = c.model, Defense("uat", "l2", 1, False, "projected"), Trained(c.params.encoder)
     right = adversarial_objective(*arguments, Frozen(c.z, c.graph), weights, c.batch, None)[1]
     wrong = adversarial_objective(*arguments, swapped, weights, c.batch, None)[1]
     assert right["adv"] == pytest.approx(float(right["bpr"]), rel=1e-6)
@@ -126,7 +126,7 @@ def test_padding_triples_change_nothing():
     value = adversarial_objective(
         c.model,
         Defense("uat_mc", "l2", 1, False, "projected"),
-        c.params.encoder,
+        Trained(c.params.encoder),
         Frozen(c.z, c.graph),
         weights,
         moved,

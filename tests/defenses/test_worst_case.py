@@ -9,7 +9,7 @@ import pytest
 
 from tests import oracles
 from tests.models.test_oracle import CASES, N_ITEMS, TRIPLES, assert_trees_close, case
-from uatmc_jax.defenses import Defense, Frozen, Weights, adversarial_objective
+from uatmc_jax.defenses import Defense, Frozen, Trained, Weights, adversarial_objective
 from uatmc_jax.defenses.step import embed, make_step, margins, select_rows
 from uatmc_jax.defenses.worst_case import worst_margins
 from uatmc_jax.errors import InputError
@@ -24,7 +24,7 @@ def weights(eps=EPS, lam=LAM, mu=MU, content=CONTENT, step_size=1.0):
 
 def closed_form(c, defense, eps=EPS):
     """(triples,) worst margins; the batch's padding cut off."""
-    step = make_step(c.model, defense, Frozen(c.z, c.graph), weights(eps), c.batch, None)
+    step = make_step(c.model, defense, None, Frozen(c.z, c.graph), weights(eps), c.batch, None)
     clean = margins(step, embed(step, select_rows(step, c.params.encoder), step.z))
     return np.asarray(worst_margins(step, c.params.encoder, clean))[: len(TRIPLES)]
 
@@ -96,7 +96,7 @@ def test_l2_closed_form_is_reached_by_ascent_and_exceeded_by_no_draw(arguments):
 
 def loss(c, defense, encoder, **scalars):
     return adversarial_objective(
-        c.model, defense, encoder, Frozen(c.z, c.graph), weights(**scalars), c.batch,
+        c.model, defense, Trained(encoder), Frozen(c.z, c.graph), weights(**scalars), c.batch,
         jax.random.key(0),
     )  # fmt: skip
 

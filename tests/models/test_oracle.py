@@ -10,7 +10,7 @@ import pytest
 from tests import oracles
 from tests.conftest import make_interactions
 from uatmc_jax.data import make_csr
-from uatmc_jax.defenses import Defense, Frozen, Weights, adversarial_objective
+from uatmc_jax.defenses import Defense, Frozen, Trained, Weights, adversarial_objective
 from uatmc_jax.device_data import DeviceData
 from uatmc_jax.models import Batch, encode_changed, make_graph, make_mmgcn, make_vbpr, select
 from uatmc_jax.training.objectives import PretrainWeights, pretrain_objective
@@ -200,7 +200,7 @@ def test_adversarial_objective_and_its_gradients(arguments, kind):
     def loss(encoder):
         frozen = Frozen(c.z, c.graph)
         return adversarial_objective(
-            c.model, defense, encoder, frozen, weights, c.batch, jax.random.key(0)
+            c.model, defense, Trained(encoder), frozen, weights, c.batch, jax.random.key(0)
         )[0]
 
     value, gradients = jax.value_and_grad(loss)(c.params.encoder)

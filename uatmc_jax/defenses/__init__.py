@@ -6,7 +6,7 @@ perturbations: exact, linearized), `penalties` (spectral, mirror), `objective` (
 """
 
 from uatmc_jax.defenses.objective import DEFENSES, ON_FEATURES, adversarial_objective
-from uatmc_jax.defenses.step import LEVELS, Defense, Frozen, Weights
+from uatmc_jax.defenses.step import LEVELS, Defense, Frozen, Trained, Weights
 
 __all__ = [
     "DEFENSES",
@@ -14,6 +14,7 @@ __all__ = [
     "ON_FEATURES",
     "Defense",
     "Frozen",
+    "Trained",
     "Weights",
     "adversarial_objective",
 ]

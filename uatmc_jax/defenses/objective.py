@@ -9,6 +9,10 @@ the content part of the score alone,
     L_content = mean softplus(-(c_up - c_un)),   c_ui = y_ui(z_i) - y_ui(0)
 
 With mirror the mirrored loss is all of the rest.
+
+What is trained is the encoder and, if `Trained` has it, the projectors' last layer. The
+balls are around the z of the moment, then; a row of z has length one whatever the layer
+learns, so the budget keeps its meaning.
 """
 
 import jax
@@ -20,6 +24,7 @@ from uatmc_jax.defenses.step import (
     Defense,
     Frozen,
     Step,
+    Trained,
     Weights,
     embed,
     make_step,
@@ -42,7 +47,7 @@ ON_FEATURES = ("none", "uat", "uat_mc", "noise")
 def adversarial_objective(
     model: Model,
     defense: Defense,
-    encoder: PyTree,
+    trained: Trained,
     frozen: Frozen,
     weights: Weights,
     batch: Batch,
@@ -53,7 +58,7 @@ def adversarial_objective(
     Args:
       model: the victim.
       defense: static choices.
-      encoder: trained parameters.
+      trained: the parameters.
       frozen: everything else the model reads.
       weights: lambda, beta, eps, step size, mu, content.
       batch: B triples.
@@ -67,34 +72,34 @@ def adversarial_objective(
       InputError: the model does not offer what the defence needs.
     """
     _check(model, defense)
-    step = make_step(model, defense, frozen, weights, batch, key)
 
-    def plain(encoder: PyTree) -> tuple[jax.Array, tuple]:
-        selected = select_rows(step, encoder)
+    def plain(trained: Trained) -> tuple[jax.Array, tuple]:
+        step = make_step(model, defense, trained.output, frozen, weights, batch, key)
+        selected = select_rows(step, trained.encoder)
         clean = embed(step, selected, step.z)
         terms = {
             "bpr": weighted_mean(jax.nn.softplus(-margins(step, clean)), batch.weights),
-            "reg": model.regularize(encoder, batch, *triples(step, clean)),
+            "reg": model.regularize(trained.encoder, batch, *triples(step, clean)),
         }
         loss = terms["bpr"] + weights.mu * terms["reg"]
         if defense.keep_content:
             terms["content"] = content_loss(step, selected, clean)
             loss += weights.content * terms["content"]
-        return loss, (terms, selected, clean)
+        return loss, (terms, step, selected, clean)
 
-    loss, (terms, selected, clean) = plain(encoder)
+    loss, (terms, step, selected, clean) = plain(trained)
     if defense.kind == "none":
         return loss, terms
     if defense.kind in _PERTURBED:
         terms["adv"] = adversarial_term(step, selected)
     elif defense.kind == "exact":
-        terms["adv"] = exact_term(step, encoder, margins(step, clean))
+        terms["adv"] = exact_term(step, trained.encoder, margins(step, clean))
     elif defense.kind == "linearized":
         terms["adv"] = linearized_term(step, selected)
     elif defense.kind == "spectral":
-        terms["adv"] = spectral_term(model, encoder)
+        terms["adv"] = spectral_term(model, trained.encoder)
     else:
-        terms["adv"] = mirror_term(lambda e: plain(e)[0], encoder, weights.eps)
+        terms["adv"] = mirror_term(lambda t: plain(t)[0], trained, weights.eps)
     return loss + weights.lam * terms["adv"], terms
 
 

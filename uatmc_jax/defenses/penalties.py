@@ -22,7 +22,7 @@ def spectral_term(model: Model, encoder: PyTree) -> jax.Array:
     return sum(jnp.linalg.norm(w, ord=2) ** 2 for w in model.content_kernels(encoder))
 
 
-def mirror_term(loss: Callable[[PyTree], jax.Array], encoder: PyTree, step: jax.Array) -> jax.Array:
+def mirror_term(loss: Callable[[PyTree], jax.Array], trained: PyTree, step: jax.Array) -> jax.Array:
     """-L(theta - step * grad L(theta)), the shift held fixed.
 
     Added with weight lambda to L, its gradient is grad L(theta) - lambda grad L(theta'),
@@ -31,8 +31,8 @@ def mirror_term(loss: Callable[[PyTree], jax.Array], encoder: PyTree, step: jax.
 
     Args:
       loss: L, of the trained parameters.
-      encoder: theta.
+      trained: theta.
       step: length of the step down, eta alpha_1 in the paper; lambda is alpha_2 / alpha_1.
     """
-    down = jax.lax.stop_gradient(jax.grad(loss)(encoder))
-    return -loss(jax.tree.map(lambda x, g: x - step * g, encoder, down))
+    down = jax.lax.stop_gradient(jax.grad(loss)(trained))
+    return -loss(jax.tree.map(lambda x, g: x - step * g, trained, down))

@@ -12,7 +12,7 @@ not depend on the perturbation and alignment would have no gradient.
     g^m          = dL_adv / d z'^m, for the batch's positive and negative items  (Eq. 11)
     L_align      = mean_p cos(g_p^v, g_p^t) + mean_n cos(g_n^v, g_n^t)           (Eq. 12)
     max phase      delta ascends L_adv + beta L_align, projected to the ball
-    min phase      L_BPR + lambda L_adv(delta) + mu L_reg                        (Eq. 9)
+    min phase      L_BPR + lambda L_adv(delta) + mu L_reg, delta held fixed      (Eq. 9)
 
 With one l2 step from zero and the images alone perturbed, UAT is AMR (Tang et al.,
 TKDE 2020), with the radius a share of each item's own norm.
@@ -37,27 +37,28 @@ def adversarial_term(step: Step, selected: PyTree) -> jax.Array:
       selected: the batch's part of the trained parameters.
     """
     make = {"uat": _ascended, "uat_mc": _ascended, "noise": _noisy, "dropout": _dropped}
-    z = make[step.defense.kind](step, jax.lax.stop_gradient(selected))
-    return bpr_at(step, selected, jax.lax.stop_gradient(z))
+    return bpr_at(step, selected, make[step.defense.kind](step, selected))
 
 
 def _ascended(step: Step, selected: PyTree) -> Modal:
     defense, weights = step.defense, step.weights
+    z, frozen, selected = jax.lax.stop_gradient((step.z, step.frozen, selected))
+    fixed = step._replace(z=z, frozen=frozen)
     n_rows = step.items.size
     is_positive = occurs(step.positive, step.batch.weights, n_rows)
     is_negative = occurs(step.negative, step.batch.weights, n_rows)
 
     def inner(delta: Modal) -> jax.Array:
-        z = _moved(step, delta)
+        z = _moved(fixed, delta)
         if defense.kind == "uat":
-            return bpr_at(step, selected, z)
-        value, gradients = jax.value_and_grad(lambda z: bpr_at(step, selected, z))(z)
+            return bpr_at(fixed, selected, z)
+        value, gradients = jax.value_and_grad(lambda z: bpr_at(fixed, selected, z))(z)
         gradients = tuple(g for m, g in enumerate(gradients) if is_perturbed(defense, m))
         alignment = gradient_alignment(gradients, is_positive)
         alignment += gradient_alignment(gradients, is_negative)
         return value + weights.beta * alignment
 
-    source, radius = _source(step)
+    source, radius = _source(fixed)
     start = jax.tree.map(jnp.zeros_like, source)
     if defense.random_start:
         start = ascent.random_start(step.key, radius, source, defense.norm)
@@ -74,7 +75,7 @@ def _ascended(step: Step, selected: PyTree) -> Modal:
 
 def _noisy(step: Step, selected: PyTree) -> Modal:
     del selected
-    source, radius = _source(step)
+    source, radius = jax.lax.stop_gradient(_source(step))
     return _moved(step, ascent.random_start(step.key, radius, source, step.defense.norm))
 
 

@@ -59,6 +59,19 @@ class Weights:
 
 
 @flax.struct.dataclass
+class Trained:
+    """What the adversarial stage trains.
+
+    Attributes:
+      encoder: the model's.
+      output: the projectors' last layer; None where it is frozen like the rest of them.
+    """
+
+    encoder: PyTree
+    output: PyTree = None
+
+
+@flax.struct.dataclass
 class Frozen:
     """What the adversarial stage reads and does not train.
 
@@ -67,12 +80,15 @@ class Frozen:
       graph: the training graph.
       projectors: their parameters; None unless the features are perturbed.
       features: modal, raw, (|I|, dim_m); None unless they are perturbed.
+      hidden: modal, (|I|, h_m), what the projectors' last layer reads; None unless
+        that is trained, and then z is not read.
     """
 
     z: Modal
     graph: Graph
     projectors: PyTree = None
     features: Modal | None = None
+    hidden: Modal | None = None
 
 
 class Step(NamedTuple):
@@ -90,7 +106,8 @@ class Step(NamedTuple):
       items: (2B,) int32 ids, each item once; |I| where a row stands for nothing.
       positive: (B,) where in `items` each positive is.
       negative: (B,) where in `items` each negative is.
-      z: modal, (2B, d), the items' clean content.
+      z: modal, (2B, d), the items' clean content; its gradient reaches the last layer
+        of the projectors if that is trained.
     """
 
     model: Model
@@ -106,11 +123,28 @@ class Step(NamedTuple):
 
 
 def make_step(
-    model: Model, defense: Defense, frozen: Frozen, weights: Weights, batch: Batch, key: jax.Array
+    model: Model,
+    defense: Defense,
+    output: PyTree,
+    frozen: Frozen,
+    weights: Weights,
+    batch: Batch,
+    key: jax.Array,
 ) -> Step:
-    """Finds the batch's items and their content; arguments as `Step`'s attributes."""
+    """Finds the batch's items and their content.
+
+    Args:
+      output: of `Trained`.
+      model, defense, frozen, weights, batch, key: as `Step`'s attributes.
+    """
     items, positive, negative = distinct_items(batch, frozen.graph.n_items)
-    z = tuple(take(x, items) for x in frozen.z)
+    if output is None:
+        z = tuple(take(x, items) for x in frozen.z)
+    elif model.encode_rows is not None:
+        z = model.output.apply(output, tuple(take(x, items) for x in frozen.hidden))
+    else:  # such a model reads every item's content
+        frozen = frozen.replace(z=model.output.apply(output, frozen.hidden))
+        z = tuple(take(x, items) for x in frozen.z)
     return Step(model, defense, frozen, weights, batch, key, items, positive, negative, z)
 
 

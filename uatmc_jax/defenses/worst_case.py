@@ -29,7 +29,7 @@ from uatmc_jax import ascent
 from uatmc_jax.defenses.step import Step, bpr_at, is_perturbed
 from uatmc_jax.models import Embeddings, Modal, select
 from uatmc_jax.models.protocol import PyTree
-from uatmc_jax.numerics import safe_norm, take, weighted_mean
+from uatmc_jax.numerics import safe_norm, weighted_mean
 
 
 def dual_norm(rows: jax.Array, norm: str) -> jax.Array:
@@ -53,8 +53,8 @@ def worst_margins(step: Step, encoder: PyTree, margins: jax.Array) -> jax.Array:
     """
     return (
         margins
-        - _loss_of_margin(step, encoder, step.batch.positives)
-        - _loss_of_margin(step, encoder, step.batch.negatives)
+        - _loss_of_margin(step, encoder, step.batch.positives, step.positive)
+        - _loss_of_margin(step, encoder, step.batch.negatives, step.negative)
     )
 
 
@@ -76,9 +76,11 @@ def linearized_term(step: Step, selected: PyTree) -> jax.Array:
     return value + change
 
 
-def _loss_of_margin(step: Step, encoder: PyTree, items: jax.Array) -> jax.Array:
-    """(B,) sum_m r_i^m ||w_ui^m||_dual of each triple's user and its item in `items`."""
-    z = tuple(take(x, items) for x in step.frozen.z)
+def _loss_of_margin(
+    step: Step, encoder: PyTree, items: jax.Array, places: jax.Array
+) -> jax.Array:
+    """(B,) sum_m r_i^m ||w_ui^m||_dual of each triple's user and its item, at `places` of z."""
+    z = tuple(x[places] for x in step.z)
     chosen = select(step.model, encoder, step.batch.users, items)
 
     def total(z: Modal) -> jax.Array:

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from uatmc_jax.models.protocol import Modal
+from uatmc_jax.models.protocol import Modal, OutputLayer, PyTree
 from uatmc_jax.numerics import normalize_rows
 
 LAYER_NORM_EPSILON = 1e-5
@@ -24,13 +24,13 @@ class Projector(nn.Module):
     dim: int
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(n, raw dim) to (n, dim)."""
+    def __call__(self, x: jax.Array, output: bool = True) -> jax.Array:
+        """(n, raw dim) to (n, dim); without `output` to what the last Dense reads."""
         kernel_init = nn.initializers.xavier_normal()
         for width in self.hidden:
             x = nn.relu(nn.Dense(width, kernel_init=kernel_init)(x))
             x = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON)(x)
-        return nn.Dense(self.dim, kernel_init=kernel_init)(x)
+        return nn.Dense(self.dim, kernel_init=kernel_init)(x) if output else x
 
 
 def init_projectors(
@@ -65,3 +65,33 @@ def project(
         normalize_rows(Projector(widths, dim).apply(params[name], x))
         for (name, widths), x in zip(hidden.items(), features, strict=True)
     )
+
+
+def make_output_layer(hidden: dict[str, tuple[int, ...]], dim: int) -> OutputLayer:
+    """The projectors' last Dense and what comes before it; arguments as of `project`."""
+
+    def layer(widths: tuple[int, ...]) -> str:
+        return f"Dense_{len(widths)}"  # Flax counts the layers of a kind
+
+    def split(projectors: dict[str, dict]) -> PyTree:
+        return {name: projectors[name]["params"][layer(w)] for name, w in hidden.items()}
+
+    def join(projectors: dict[str, dict], output: PyTree) -> dict[str, dict]:
+        return {
+            name: {"params": projectors[name]["params"] | {layer(w): output[name]}}
+            for name, w in hidden.items()
+        }
+
+    def read(projectors: dict[str, dict], features: Modal) -> Modal:
+        return tuple(
+            Projector(widths, dim).apply(projectors[name], x, output=False)
+            for (name, widths), x in zip(hidden.items(), features, strict=True)
+        )
+
+    def apply(output: PyTree, rows: Modal) -> Modal:
+        return tuple(
+            normalize_rows(nn.Dense(dim).apply({"params": output[name]}, x))
+            for name, x in zip(hidden, rows, strict=True)
+        )
+
+    return OutputLayer(split, join, read, apply)

@@ -66,6 +66,23 @@ class Embeddings(NamedTuple):
     item: jax.Array
 
 
+class OutputLayer(NamedTuple):
+    """The projectors' last layer, apart from what comes before it.
+
+    Attributes:
+      split: Params.projectors -> the last layer's parameters.
+      join: (Params.projectors, those) -> Params.projectors with them in place.
+      read: (Params.projectors, raw features: Modal of (n, dim_m)) -> Modal of
+        (n, h_m), what the last layer reads.
+      apply: (the last layer's parameters, that) -> z: Modal of (n, d).
+    """
+
+    split: Callable[[PyTree], PyTree]
+    join: Callable[[PyTree, PyTree], PyTree]
+    read: Callable[[PyTree, Modal], Modal]
+    apply: Callable[[PyTree, Modal], Modal]
+
+
 class Model(NamedTuple):
     """A recommender as pure functions.
 
@@ -90,6 +107,7 @@ class Model(NamedTuple):
         embeddings, each (B, D)) -> scalar L_reg.
       content_kernels: Params.encoder -> the matrices that content is multiplied by on
         its way to the scores. For the defence "spectral"; None otherwise.
+      output: the projectors' last layer, for defences that learn it anew; or None.
     """
 
     name: str
@@ -102,6 +120,7 @@ class Model(NamedTuple):
     field: FieldPass | None = None
     regularize: Callable[..., jax.Array] = lambda *_: jnp.zeros(())
     content_kernels: Callable[[PyTree], tuple[jax.Array, ...]] | None = None
+    output: OutputLayer | None = None
 
 
 def select(model: Model, encoder: PyTree, users: jax.Array, items: jax.Array) -> PyTree:

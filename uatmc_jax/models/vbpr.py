@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from uatmc_jax.models.graph import Graph
-from uatmc_jax.models.projectors import init_projectors, project
+from uatmc_jax.models.projectors import init_projectors, make_output_layer, project
 from uatmc_jax.models.protocol import Batch, Embeddings, Modal, Model, Params
 from uatmc_jax.numerics import safe_norm, take
 
@@ -72,6 +72,7 @@ def make_vbpr(
         linear=True,
         regularize=_regularize,
         content_kernels=lambda encoder: (encoder.kernel,),
+        output=make_output_layer(hidden, dim),
     )
 
 

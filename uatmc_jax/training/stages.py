@@ -7,9 +7,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from uatmc_jax.defenses import Defense, Frozen, Weights, adversarial_objective
-from uatmc_jax.device_data import DeviceData, project_all
-from uatmc_jax.models import Modal, Model, Params
+from uatmc_jax.defenses import Defense, Frozen, Trained, Weights, adversarial_objective
+from uatmc_jax.device_data import DeviceData, by_blocks, project_all
+from uatmc_jax.errors import InputError
+from uatmc_jax.models import Modal, Model, OutputLayer, Params
+from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.settings import Settings
 from uatmc_jax.training.epoch import (
     Epoch,
@@ -77,7 +79,9 @@ def pretrain_stage(
 def adversarial_stage(
     settings: Settings, model: Model, params: Params, data: DeviceData, validate: Validate
 ) -> tuple[Stage, TrainState]:
-    """Stage 2, which trains the encoder and computes z once from the frozen projectors.
+    """Stage 2, which trains the encoder and, if told so, the projectors' last layer.
+
+    What is frozen of the projectors is computed once, for the whole catalogue.
 
     Args:
       settings: the experiment.
@@ -92,9 +96,9 @@ def adversarial_stage(
         name="adversarial",
         run_epoch=compile_epoch(parts.epoch),
         fixed=(parts.frozen, scalars(settings)),
-        assemble=lambda encoder: params.replace(encoder=encoder),
-        disassemble=lambda params: params.encoder,
-        validate=lambda params: validate(params, parts.frozen.z),
+        assemble=parts.assemble,
+        disassemble=parts.disassemble,
+        validate=lambda params: validate(params, parts.content(parts.disassemble(params))),
         epochs=chosen.epochs,
         patience=chosen.patience,
         eval_every=settings.eval.every,
@@ -109,18 +113,34 @@ class AdversarialParts(NamedTuple):
       epoch: not compiled; its fixed values are (Frozen, Weights).
       frozen: what it reads and does not train.
       first_state: seed -> the state it starts from.
+      assemble: trained parameters -> the whole model's Params.
+      disassemble: the way back.
+      content: trained parameters -> z, modal, (|I|, d).
     """
 
     epoch: Epoch
     frozen: Frozen
     first_state: Callable[[int], TrainState]
+    assemble: Callable[[Trained], Params]
+    disassemble: Callable[[Params], Trained]
+    content: Callable[[Trained], Modal]
 
 
 def adversarial_parts(
     settings: Settings, model: Model, params: Params, data: DeviceData
 ) -> AdversarialParts:
-    """What trainings that differ in scalars and seeds only share; arguments as above."""
+    """What trainings that differ in scalars and seeds only share; arguments as above.
+
+    Raises:
+      InputError: the projectors' last layer is to be trained and the model names none.
+    """
     chosen = settings.adversarial
+    layer = model.output if chosen.train_output else None
+    if chosen.train_output and layer is None:
+        raise InputError(
+            "config.adversarial.train_output needs the projectors' last layer, which model "
+            f"{model.name} does not name (output). Leave it False."
+        )
     optimizer = make_optimizer(
         chosen.optimizer, steps_per_epoch(data.pairs[0].size, chosen.batch_size), chosen.epochs
     )
@@ -131,14 +151,27 @@ def adversarial_parts(
         graph=data.graph,
         projectors=params.projectors if on_features else None,
         features=data.features if on_features else None,
+        hidden=_read_all(layer, params, data) if layer else None,
     )
 
-    def objective(encoder, fixed, batch, key):
+    def assemble(trained: Trained) -> Params:
+        if layer is None:
+            return params.replace(encoder=trained.encoder)
+        projectors = layer.join(params.projectors, trained.output)
+        return params.replace(encoder=trained.encoder, projectors=projectors)
+
+    def disassemble(params: Params) -> Trained:
+        return Trained(params.encoder, layer.split(params.projectors) if layer else None)
+
+    def content(trained: Trained) -> Modal:
+        return layer.apply(trained.output, frozen.hidden) if layer else frozen.z
+
+    def objective(trained, fixed, batch, key):
         frozen, weights = fixed
-        return adversarial_objective(model, defense, encoder, frozen, weights, batch, key)
+        return adversarial_objective(model, defense, trained, frozen, weights, batch, key)
 
     def first_state(seed: int) -> TrainState:
-        return init_state(_copy(params.encoder), optimizer, stage_key(seed, "adversarial"))
+        return init_state(_copy(disassemble(params)), optimizer, stage_key(seed, "adversarial"))
 
     full = make_epoch(objective, optimizer, chosen.batch_size)
 
@@ -149,7 +182,17 @@ def adversarial_parts(
             weights = weights.replace(lam=share * weights.lam, eps=share * weights.eps)
         return full(state, (frozen, weights), data)
 
-    return AdversarialParts(epoch, frozen, first_state)
+    return AdversarialParts(epoch, frozen, first_state, assemble, disassemble, content)
+
+
+def _read_all(layer: OutputLayer, params: Params, data: DeviceData) -> Modal:
+    """What the projectors' last layer reads of every item."""
+
+    @jax.jit
+    def read(projectors: PyTree, features: Modal) -> Modal:
+        return by_blocks(functools.partial(layer.read, projectors), features)
+
+    return read(params.projectors, data.features)
 
 
 def static_defense(settings: Settings) -> Defense:

@@ -222,7 +222,9 @@ def _train_chunk(
         if (shared.workdir / name / SUMMARY_FILE).exists():
             continue  # finished by this call before it was cut off, or by another one
         mine = [{term: values[n] for term, values in record.items()} for record in records]
-        _finish(name, one, shared, _member(state, n), mine, seconds / len(chunk), list(chunk))
+        member = _member(state, n)
+        params = parts.assemble(member.trained)
+        _finish(name, one, shared, params, member, mine, seconds / len(chunk), list(chunk))
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -230,6 +232,7 @@ def _finish(
     name: str,
     settings: Settings,
     shared: _Shared,
+    params: Params,
     state: TrainState,
     records: list[dict],
     seconds: float,
@@ -242,7 +245,6 @@ def _finish(
     logs.write_json(workdir / CONFIG_FILE, to_dict(settings))
     for epoch, losses in enumerate(records, start=1):
         logs.append_record(workdir, {"stage": "adversarial", "epoch": epoch, "losses": losses})
-    params = shared.params.replace(encoder=state.trained)
     measured = shared.measure(params, None, list(shared.held_out.values()))
     at_last = {
         split: {metric: float(value) for metric, value in metrics.items()}

@@ -45,7 +45,8 @@ def get_config(preset: str = "cpu") -> ConfigDict:
     if preset == "cpu_mmgcn":
         entries = _mmgcn()
     if preset == "quick":
-        entries = {name: entries[name] for name in ("uat_mc", "exact_whole", "content")}
+        chosen = ("uat_mc", "exact_whole", "exact_whole_learned_z")
+        entries = {name: entries[name] for name in chosen}
     board.entries = ConfigDict(entries)
     return board
 
@@ -66,10 +67,21 @@ def _vbpr() -> dict[str, dict]:
     entries["dropout"] = {"defense": "dropout", "lam": 1.0, "eps": 0.3}
     entries["spectral"] = {"defense": "spectral", "lam": 0.01}
     entries["mirror"] = {"defense": "mirror", "lam": 0.5, "eps": 0.1}
-    # The closed form, without and with the content term.
+    # The closed form, and the content term alone and with it.
     for name, lam, eps in (("mild", 1.0, 0.03), ("half", 1.0, 0.05), ("whole", 0.2, 0.1)):
         entries[f"exact_{name}"] = _linf("exact", lam, eps)
+    entries["exact_wide"] = _linf("exact", 0.2, 0.2)
     entries["content"] = {"defense": "none", "content": 0.2}
+    entries["exact_whole_content"] = _linf("exact", 0.2, 0.1, content=0.05)
+    entries["exact_wide_content"] = _linf("exact", 0.2, 0.2, content=0.2)
+    # z learned anew, without a defence and with one.
+    entries["learned_z"] = {"defense": "none", "train_output": True}
+    entries["uat_whole_learned_z"] = _linf("uat", 0.2, 0.1, train_output=True)
+    entries["exact_whole_learned_z"] = _linf("exact", 0.2, 0.1, train_output=True)
+    entries["exact_wide_learned_z"] = _linf("exact", 0.2, 0.2, train_output=True)
+    entries["exact_wide_learned_z_content"] = _linf(
+        "exact", 0.2, 0.2, train_output=True, content=0.1
+    )
     return entries
 
 
@@ -79,6 +91,7 @@ def _mmgcn() -> dict[str, dict]:
         "uat_linf": _linf("uat", 0.2, 0.1),
         "linearized": _linf("linearized", 0.2, 0.1),
         "linearized_content": _linf("linearized", 0.2, 0.1, content=0.2),
+        "linearized_learned_z": _linf("linearized", 0.2, 0.1, train_output=True),
     }
 
 

@@ -1,7 +1,11 @@
 """The scoreboard's trainings, attacks and rows; `scoreboard` is its command line.
 
-Every model is attacked by the fixed suite (uatmc_jax/attacks/suite.py), transfers from
-the undefended model and from one trained on under another seed among them.
+Every model is attacked on z by the fixed suite (uatmc_jax/attacks/suite.py), transfers
+from the undefended model and from one trained on under another seed among them. A model
+that has learned a z of its own shares it with no surrogate, so for it these are left out.
+
+A z of its own could also hide what edits of the raw features do: so every model is
+attacked there as well, by PGD-10 in the l2 ball (the paper's reading of the budget).
 """
 
 import dataclasses
@@ -39,6 +43,8 @@ from uatmc_jax.settings.reading import at_least, require
 PAGE = "SCOREBOARD.md"
 # Trained on like the control, under another seed: a model to transfer from.
 RESEEDED = "reseeded"
+# PGD-10 on the raw features, beside the suite.
+FEATURE = "feature"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,13 +97,21 @@ def studies_of(
     return studies
 
 
-def evaluation(board: Board) -> AttackRunSettings:
-    """The suite on the board's targets, otherwise the published evaluation."""
+def evaluation(board: Board, own_z: bool) -> AttackRunSettings:
+    """The suite and `FEATURE` on the board's targets, otherwise the published evaluation.
+
+    Args:
+      board: what is compared.
+      own_z: the model shares z with no surrogate.
+    """
     members = suite_settings(
         norm=board.norm, eps=board.eps, k=board.k, surrogates=(UNDEFENDED, RESEEDED)
     )
     if board.members:
         members = {name: members[name] for name in board.members}
+    if own_z:
+        members = {name: attack for name, attack in members.items() if not attack.surrogate}
+    members[FEATURE] = dataclasses.replace(members["pgd"], level="feature", norm="l2")
     published = from_values(AttackRunSettings, attack_config.get_config())
     plain = to_dict(published) | {
         "seeds": (board.target_seed,),
@@ -113,19 +127,23 @@ def evaluation(board: Board) -> AttackRunSettings:
 def units_of(study: Study) -> list[Unit]:
     """One seed's trainings, and a unit of measurements for each of them."""
     trained = [UNDEFENDED, *study.variants]
-    settings = evaluation(study.plan)
-    measured = [variant for variant in trained if variant != RESEEDED]
-    return training_units(study, trained) + [
-        measuring_unit(
-            study,
-            f"suite/{variant}/seed{study.settings.seed}",
-            (variant, UNDEFENDED, RESEEDED),
-            to_dict(settings),
-            20.0 * board_cost(study),
-            lambda tell, variant=variant: [measure(study, variant, settings)],
+    units = training_units(study, trained)
+    for variant in trained:
+        if variant == RESEEDED:
+            continue
+        own_z = study.variants.get(variant, {}).get("train_output", False)
+        settings = evaluation(study.plan, own_z)
+        units.append(
+            measuring_unit(
+                study,
+                f"suite/{variant}/seed{study.settings.seed}",
+                (variant, UNDEFENDED, RESEEDED),
+                to_dict(settings),
+                20.0 * board_cost(study),
+                lambda tell, v=variant, settings=settings: [measure(study, v, settings)],
+            )
         )
-        for variant in measured
-    ]
+    return units
 
 
 def board_cost(study: Study) -> float:
@@ -147,6 +165,8 @@ def measure(study: Study, variant: str, settings: AttackRunSettings) -> dict[str
         },
         show_progress=False,
     )
+    (edited,) = (result for result in results if result["attack"] == FEATURE)
+    results.remove(edited)
     found = verdict(results, board.k, board.bootstrap)
     suite = found["suite"][f"hr@{board.k}"]
     bound = suite.get("budget_certificate")
@@ -161,15 +181,16 @@ def measure(study: Study, variant: str, settings: AttackRunSettings) -> dict[str
         "evaluation": {
             "targets": found["suite"]["targets"],
             "users": results[0]["users"],
-            "members": list(found["members"]),
             "settings": results[0]["settings"],
         },
+        "members": list(found["members"]),
         "recall@20": content["clean"],
         "content_utility": content["content_utility"],
         "cold_recall@20": content["cold"]["clean"],
         "gain": suite["gain"]["value"],
         "gain_over_targets": suite["gain"]["over_targets"],
         "pgd_gain": found["members"]["pgd"]["gain"]["value"],
+        "feature_gain": edited["summary"][f"hr@{board.k}"]["gain"]["value"],
         "certificate": bound["value"] if bound else None,
         "hr_before": suite["before"]["value"],
         "hr_after": suite["after"]["value"],

@@ -27,7 +27,8 @@ FIELDS = {
     "defense": (dict, "how it was trained: every setting"),
     "seed": (int, "of the training"),
     "threat_model": (dict, "norm, eps, k, level, modalities"),
-    "evaluation": (dict, "targets, users and suite members"),
+    "evaluation": (dict, "targets and users"),
+    "members": (list, "names of the suite's attacks"),
     "recall@20": (float, "on the test split"),
     "content_utility": (float, "recall@20 minus the same with the items' features permuted"),
     "gain": (float, "HR@K gain under the suite's best attack on each target; or null"),
@@ -35,12 +36,13 @@ FIELDS = {
     "hr_before": (float, "mean HR@K of the targets, clean"),
     "hr_after": (float, "the same under the suite"),
     "pgd_gain": (float, "gain under PGD-10 alone; or null"),
+    "feature_gain": (float, "gain under PGD-10 on the raw features, l2, same eps; or null"),
     "masking": (list, "the verdict's flags"),
     "training_seconds": (float, "of the hardening"),
     "epochs": (int, "of the hardening"),
     "device": (dict, "platform and kind of what it was trained on"),
 }
-_MAY_BE_NULL = ("gain", "certificate", "pgd_gain")
+_MAY_BE_NULL = ("gain", "certificate", "pgd_gain", "feature_gain")
 
 
 class Measure(NamedTuple):
@@ -124,7 +126,8 @@ def _entry(name: str, rows: list[Mapping[str, Any]]) -> Entry:
         )
     if len({json.dumps(row["defense"], sort_keys=True) for row in rows}) > 1:
         raise InputError(f"entry '{name}': its rows differ in 'defense'. Name them apart.")
-    names = (*AXES, "hr_before", "hr_after", "pgd_gain", "training_seconds", "epochs")
+    others = ("hr_before", "hr_after", "pgd_gain", "feature_gain", "training_seconds", "epochs")
+    names = (*AXES, *others)
     measures = {quantity: _measure([row[quantity] for row in rows]) for quantity in names}
     masked = tuple(row["seed"] for row in rows if row["masking"])
     return Entry(name, dict(rows[0]["defense"]), seeds, measures, masked)
@@ -213,6 +216,9 @@ def _section(study: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     entries, first = entries_of(rows), rows[0]
     threat, evaluation = first["threat_model"], first["evaluation"]
     best = {entry.name for entry in front(entries)}
+    members = max((row["members"] for row in rows), key=len)
+    fewer = list(dict.fromkeys(r["entry"] for r in rows if len(r["members"]) < len(members)))
+    lacking = f" A part of it on {', '.join(fewer)}." if fewer else ""
     body = []
     for entry in entries:
         measure = entry.measures
@@ -224,6 +230,7 @@ def _section(study: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
                 _with_range(measure["content_utility"], "{:.4f}"),
                 _with_range(measure["gain"], "{:,.0%}"),
                 _with_range(measure["pgd_gain"], "{:,.0%}"),
+                _with_range(measure["feature_gain"], "{:,.0%}"),
                 _with_range(measure["certificate"], "{:.2%}", "none"),
                 _with_range(measure["hr_before"], "{:.3%}"),
                 f"{measure['training_seconds'].mean / measure['epochs'].mean:.2f}",
@@ -238,6 +245,7 @@ def _section(study: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "content utility",
         "gain, suite",
         "gain, PGD-10",
+        "gain, raw features",
         "certificate",
     ]
     header += ["HR before", "s/epoch", "masking", "dominated by"]
@@ -248,9 +256,11 @@ def _section(study: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         f"{first['dataset']['fingerprint']}), training seeds {', '.join(map(str, seeds))}; "
         f"attacks within the {threat['norm']} ball of {threat['eps']:g} of the perturbed row's "
         f"2-norm, level {threat['level']}, HR@{threat['k']}; {evaluation['targets']} targets, "
-        f"{evaluation['users']} users, suite {', '.join(evaluation['members'])}; trained on "
-        f"{', '.join(devices)}, seconds with other trainings under the same `vmap`. In bold: on "
-        "the front.",
+        f"{evaluation['users']} users; trained on {', '.join(devices)}, seconds with other "
+        "trainings under the same `vmap`. In bold: on the front.",
+        "",
+        f"The suite: {', '.join(members)}.{lacking} *gain, raw features*: under PGD-10 on these, "
+        "in the l2 ball of the same share.",
         "",
         f"![front]({study}.png)",
         "",
@@ -276,6 +286,8 @@ def _settings(defense: Mapping[str, Any]) -> str:
         parts.append(f"{' and '.join(defense['modalities'])} only")
     if defense.get("content"):
         parts.append(f"content {defense['content']:g}")
+    if defense.get("train_output"):
+        parts.append("z learned anew")
     if defense.get("ramp_epochs"):
         parts.append(f"ramp {defense['ramp_epochs']}")
     return ", ".join([kind, *parts])

@@ -31,7 +31,8 @@ def row(entry="a", seed=0, recall=0.06, use=0.01, gain=1.0, certificate=0.01, **
         "defense": {"defense": "none", "epochs": 2},
         "seed": seed,
         "threat_model": {"norm": "linf", "eps": 0.1, "k": 50, "level": "projected"},
-        "evaluation": {"targets": 5, "users": 10, "members": ["pgd"]},
+        "evaluation": {"targets": 5, "users": 10},
+        "members": ["pgd"],
         "recall@20": recall,
         "content_utility": use,
         "gain": gain,
@@ -39,6 +40,7 @@ def row(entry="a", seed=0, recall=0.06, use=0.01, gain=1.0, certificate=0.01, **
         "hr_before": 0.001,
         "hr_after": 0.002,
         "pgd_gain": gain,
+        "feature_gain": gain,
         "masking": [],
         "training_seconds": 3.0,
         "epochs": 2,
@@ -143,7 +145,7 @@ def small_board(**changes):
     values = boards.get_config("quick").to_dict() | {
         "pretrain_epochs": 1, "adversarial_epochs": 1, "seeds": (999,), "targets": 4,
         "bootstrap": 50, "members": ("fgsm", "pgd", "transfer_none", "transfer_reseeded"),
-        "entries": {"exact": {"defense": "exact", "content": 0.2}},
+        "entries": {"exact": {"defense": "exact", "content": 0.2, "train_output": True}},
     }  # fmt: skip
     return from_values(Board, values | changes)
 
@@ -167,6 +169,8 @@ def test_a_board_from_end_to_end_and_nothing_twice(tmp_path, monkeypatch):
         assert found["certificate"] >= found["hr_after"]
         assert found["threat_model"]["eps"] == 0.1 and found["code"]["sources"]
     assert rows[2]["defense"]["content"] == 0.2 and rows[2]["epochs"] == 1
+    # A z of its own is shared with no surrogate.
+    assert [len(r["members"]) for r in rows] == [4, 4, 2] and "feature" not in rows[0]["members"]
     page = (tmp_path / "results" / "SCOREBOARD.md").read_bytes()
     monkeypatch.setattr("experiments.runner.do_unit", None)  # nothing is done again
     assert run_board("test", plan, tmp_path / "results")

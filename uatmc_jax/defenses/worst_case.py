@@ -76,9 +76,7 @@ def linearized_term(step: Step, selected: PyTree) -> jax.Array:
     return value + change
 
 
-def _loss_of_margin(
-    step: Step, encoder: PyTree, items: jax.Array, places: jax.Array
-) -> jax.Array:
+def _loss_of_margin(step: Step, encoder: PyTree, items: jax.Array, places: jax.Array) -> jax.Array:
     """(B,) sum_m r_i^m ||w_ui^m||_dual of each triple's user and its item, at `places` of z."""
     z = tuple(x[places] for x in step.z)
     chosen = select(step.model, encoder, step.batch.users, items)

@@ -10,7 +10,7 @@ import pytest
 from tests import oracles
 from tests.models.test_oracle import CASES, N_ITEMS, TRIPLES, assert_trees_close, case
 from uatmc_jax.defenses import Defense, Frozen, Trained, Weights, adversarial_objective
-from uatmc_jax.defenses.step import embed, make_step, margins, select_rows
+from uatmc_jax.defenses.step import embed, make_step, select_rows
 from uatmc_jax.defenses.worst_case import worst_margins
 from uatmc_jax.errors import InputError
 
@@ -25,8 +25,9 @@ def weights(eps=EPS, lam=LAM, mu=MU, content=CONTENT, step_size=1.0):
 def closed_form(c, defense, eps=EPS):
     """(triples,) worst margins; the batch's padding cut off."""
     step = make_step(c.model, defense, None, Frozen(c.z, c.graph), weights(eps), c.batch, None)
-    clean = margins(step, embed(step, select_rows(step, c.params.encoder), step.z))
-    return np.asarray(worst_margins(step, c.params.encoder, clean))[: len(TRIPLES)]
+    selected = select_rows(step, c.params.encoder)
+    clean = embed(step, selected, step.z)
+    return np.asarray(worst_margins(step, selected, clean))[: len(TRIPLES)]
 
 
 def margin64(c, triple, changes):

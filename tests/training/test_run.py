@@ -32,8 +32,8 @@ def small_data(monkeypatch):
     return dataset
 
 
-def assert_same_parameters(first, second):
-    for stage in checkpoint.STAGES:
+def assert_same_parameters(first, second, stages=checkpoint.STAGES):
+    for stage in stages:
         for which in checkpoint.WHICH:
             a, b = (checkpoint.restore(w, stage, which) for w in (first, second))
             assert a.meta["epoch"] == b.meta["epoch"]
@@ -109,12 +109,8 @@ def test_same_seed_same_bits_and_other_seed_others(finished, config, tmp_path):
     assert not np.array_equal(a.encoder.user, b.encoder.user)
 
 
-@pytest.mark.parametrize("stop_after", [1, pytest.param(3, marks=pytest.mark.slow)])
-def test_interrupted_run_resumes_to_the_same_bits(
-    finished, config, tmp_path, monkeypatch, stop_after
-):
-    """Ctrl-C in either stage: the state is saved, and --resume repeats no record."""
-    workdir = tmp_path / "run"
+def interrupt_and_resume(settings, workdir, monkeypatch, stop_after):
+    """A run stopped by Ctrl-C after so many epochs, and its resumption."""
     append = logs.append_record
 
     def interrupting(folder, record):
@@ -124,10 +120,34 @@ def test_interrupted_run_resumes_to_the_same_bits(
 
     monkeypatch.setattr(logs, "append_record", interrupting)
     with pytest.raises(Interrupted):
-        train_and_evaluate(from_config(config), workdir)
+        train_and_evaluate(settings, workdir)
     monkeypatch.setattr(logs, "append_record", append)
     assert len(logs.read_records(workdir)) == stop_after
-    train_and_evaluate(from_config(config), workdir, resume=True)
+    train_and_evaluate(settings, workdir, resume=True)
+
+
+def test_a_learned_last_layer_resumes_to_the_same_bits(finished, config, tmp_path, monkeypatch):
+    config.pretrain.init_from = str(finished[0])
+    config.adversarial.update(defense="exact", train_output=True, epochs=2)
+    settings = from_config(config)
+    train_and_evaluate(settings, tmp_path / "whole")
+    interrupt_and_resume(settings, tmp_path / "cut", monkeypatch, stop_after=1)
+    assert_same_parameters(tmp_path / "whole", tmp_path / "cut", ["adversarial"])
+    # And what was trained is what is kept.
+    before, after = (
+        checkpoint.restore(tmp_path / "whole", *pair).params.projectors
+        for pair in (("pretrain", "best"), ("adversarial", "latest"))
+    )
+    assert not jax.tree.all(jax.tree.map(np.array_equal, before, after))
+
+
+@pytest.mark.parametrize("stop_after", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_interrupted_run_resumes_to_the_same_bits(
+    finished, config, tmp_path, monkeypatch, stop_after
+):
+    """Ctrl-C in either stage: the state is saved, and --resume repeats no record."""
+    workdir = tmp_path / "run"
+    interrupt_and_resume(from_config(config), workdir, monkeypatch, stop_after)
     assert_same_parameters(finished[0], workdir)
 
     def numbers(folder):

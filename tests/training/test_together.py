@@ -54,6 +54,7 @@ def parameters(workdir):
 
 
 def test_each_member_is_the_training_it_would_be_alone(pretrained, tmp_path):
+    pretrained.adversarial.train_output = True
     chosen = members(pretrained)
     told = []
     summaries = train_together(chosen, tmp_path / "runs", together=3, on_epochs=told.append)

@@ -93,7 +93,7 @@ def adversarial_objective(
     if defense.kind in _PERTURBED:
         terms["adv"] = adversarial_term(step, selected)
     elif defense.kind == "exact":
-        terms["adv"] = exact_term(step, trained.encoder, margins(step, clean))
+        terms["adv"] = exact_term(step, selected, clean)
     elif defense.kind == "linearized":
         terms["adv"] = linearized_term(step, selected)
     elif defense.kind == "spectral":

@@ -94,7 +94,8 @@ class Frozen:
 class Step(NamedTuple):
     """One batch of B triples and the model it is for.
 
-    Every item of the batch has one row, whichever triples it occurs in.
+    Where items are perturbed, each has one row, whichever triples it occurs in.
+    Elsewhere each occurrence has its own, and finding it costs nothing.
 
     Attributes:
       model: the victim.
@@ -103,9 +104,9 @@ class Step(NamedTuple):
       weights: scalars.
       batch: the triples.
       key: for random draws.
-      items: (2B,) int32 ids, each item once; |I| where a row stands for nothing.
-      positive: (B,) where in `items` each positive is.
-      negative: (B,) where in `items` each negative is.
+      items: (2B,) int32 ids; |I| where a row stands for nothing.
+      positive: where in `items` the positives are, (B,) int32 or a slice.
+      negative: where in `items` the negatives are, alike.
       z: modal, (2B, d), the items' clean content; its gradient reaches the last layer
         of the projectors if that is trained.
     """
@@ -117,8 +118,8 @@ class Step(NamedTuple):
     batch: Batch
     key: jax.Array
     items: jax.Array
-    positive: jax.Array
-    negative: jax.Array
+    positive: jax.Array | slice
+    negative: jax.Array | slice
     z: Modal
 
 
@@ -137,7 +138,11 @@ def make_step(
       output: of `Trained`.
       model, defense, frozen, weights, batch, key: as `Step`'s attributes.
     """
-    items, positive, negative = distinct_items(batch, frozen.graph.n_items)
+    if defense.kind in ("uat", "uat_mc", "noise", "dropout", "linearized"):
+        items, positive, negative = distinct_items(batch, frozen.graph.n_items)
+    else:
+        items = jnp.concatenate([batch.positives, batch.negatives])
+        positive, negative = slice(batch.users.size), slice(batch.users.size, None)
     if output is None:
         z = tuple(take(x, items) for x in frozen.z)
     elif model.encode_rows is not None:

@@ -2,12 +2,12 @@
 
 *exact*, for models whose score is affine in the item's own z, given the user:
 
-    y_ui(z_i + delta) = y_ui + sum_m <w_ui^m, delta^m>,    w_ui^m = d y_ui / d z_i^m
+    y_ui = e_ui + sum_m <w_u^m, z_i^m>
 
 so over the balls ||delta_i^m|| <= r_i^m, by the definition of the dual norm (of linf
 it is l1, of l2 it is l2), a triple's smallest margin is
 
-    y_up - y_un - sum_m (r_p^m ||w_up^m||_dual + r_n^m ||w_un^m||_dual)
+    y_up - y_un - sum_m (r_p^m + r_n^m) ||w_u^m||_dual
 
 and softplus, which decreases in the margin, is largest there. Its mean is the largest
 L_adv if every triple has perturbations of its own; UAT's, shared by an item's triples,
@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from uatmc_jax import ascent
-from uatmc_jax.defenses.step import Step, bpr_at, is_perturbed
+from uatmc_jax.defenses.step import Step, bpr_at, is_perturbed, margins
 from uatmc_jax.models import Embeddings, Modal, select
 from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.numerics import safe_norm, weighted_mean
@@ -43,24 +43,27 @@ def dual_norm(rows: jax.Array, norm: str) -> jax.Array:
     return jnp.sum(jnp.abs(rows), axis=-1) if norm == "linf" else safe_norm(rows)
 
 
-def worst_margins(step: Step, encoder: PyTree, margins: jax.Array) -> jax.Array:
+def worst_margins(step: Step, selected: PyTree, clean: Embeddings) -> jax.Array:
     """(B,) the smallest y_up - y_un over all perturbations in the balls.
 
     Args:
       step: the batch, of a model with `linear` and `encode_rows`.
-      encoder: trained parameters.
-      margins: (B,) clean ones.
+      selected: the batch's part of the trained parameters.
+      clean: the batch's embeddings as they are.
     """
-    return (
-        margins
-        - _loss_of_margin(step, encoder, step.batch.positives, step.positive)
-        - _loss_of_margin(step, encoder, step.batch.negatives, step.negative)
+    lengths = [dual_norm(w, step.defense.norm) for w in _slopes(step, selected, clean)]
+    radius = ascent.radii(step.z, step.weights.eps)
+    loss = sum(
+        (r[step.positive, 0] + r[step.negative, 0]) * length
+        for m, (r, length) in enumerate(zip(radius, lengths, strict=True))
+        if is_perturbed(step.defense, m)
     )
+    return margins(step, clean) - loss
 
 
-def exact_term(step: Step, encoder: PyTree, margins: jax.Array) -> jax.Array:
+def exact_term(step: Step, selected: PyTree, clean: Embeddings) -> jax.Array:
     """mean softplus(-worst margin); arguments as of `worst_margins`."""
-    worst = worst_margins(step, encoder, margins)
+    worst = worst_margins(step, selected, clean)
     return weighted_mean(jax.nn.softplus(-worst), step.batch.weights)
 
 
@@ -76,20 +79,13 @@ def linearized_term(step: Step, selected: PyTree) -> jax.Array:
     return value + change
 
 
-def _loss_of_margin(step: Step, encoder: PyTree, items: jax.Array, places: jax.Array) -> jax.Array:
-    """(B,) sum_m r_i^m ||w_ui^m||_dual of each triple's user and its item, at `places` of z."""
-    z = tuple(x[places] for x in step.z)
-    chosen = select(step.model, encoder, step.batch.users, items)
+def _slopes(step: Step, selected: PyTree, clean: Embeddings) -> Modal:
+    """w_u^m of the triples' users, modal, (B, d)."""
+    rows = jnp.arange(step.batch.users.size)
+    chosen = select(step.model, selected, rows[:1], rows)  # any item of the batch will do
 
     def total(z: Modal) -> jax.Array:
-        user, item = Embeddings(*step.model.encode_rows(chosen, z))
-        return jnp.sum(user * item)
+        return jnp.sum(clean.user * Embeddings(*step.model.encode_rows(chosen, z)).item)
 
-    # Row i of z reaches score i alone, so one gradient of the sum holds every triple's own.
-    slopes = jax.grad(total)(z)
-    radius = ascent.radii(z, step.weights.eps)
-    return sum(
-        r[:, 0] * dual_norm(w, step.defense.norm)
-        for m, (r, w) in enumerate(zip(radius, slopes, strict=True))
-        if is_perturbed(step.defense, m)
-    )
+    # Row n of z reaches score n alone, so one gradient of the sum holds every user's own.
+    return jax.grad(total)(tuple(x[rows] for x in step.z))

@@ -95,12 +95,13 @@ class Model(NamedTuple):
         users and items.
       select: (Params.encoder, users (b,), items (n,)) -> the part of the
         parameters that these rows' embeddings read. Only for models in which
-        an item's features reach no other item or user; None otherwise.
+        an item's features reach no other item or user; None otherwise. Of what it
+        gave it selects again, by places in that (defence "exact").
       encode_rows: (what `select` gave, z: Modal of (n, d), the rows of `items`)
         -> Embeddings of those rows alone. Given with `select`, or None.
-      linear: the score of an item is affine in its own z, given the user, and
-        `project` gives rows no longer than 1. Such a model, if it has
-        `encode_rows`, can be certified.
+      linear: the score is affine in the item's own z, given the user: y_ui = e_ui +
+        sum_m <w_u^m, z_i^m>; and `project` gives rows no longer than 1. Such a model,
+        if it has `encode_rows`, can be certified, and trained on its exact worst case.
       field: propagates one item's changed content through its receptive field
         alone (models/field.py). For models that propagate; None otherwise.
       regularize: (Params.encoder, Batch, users', positives' and negatives'

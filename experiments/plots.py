@@ -225,7 +225,7 @@ def steps(
 
 
 def front(file: pathlib.Path, title: str, entries: Sequence, best: Collection[str]) -> str:
-    """Robustness against content utility, recall as colour; the front is named and ringed.
+    """Robustness against content utility, recall as colour; the front is ringed.
 
     Args:
       file: to write.
@@ -239,6 +239,8 @@ def front(file: pathlib.Path, title: str, entries: Sequence, best: Collection[st
     shown = {"gain": "HR gain under the suite", "certificate": "budget certificate of HR"}
     shown = {axis: label for axis, label in shown.items() if axis == "gain" or bounded}
     figure, axes = plt.subplots(1, len(shown), figsize=(4.9 * len(shown) + 0.6, 4.4), squeeze=False)
+    places = [entry.measures["content_utility"].mean for entry in entries]
+    middle = (min(places) + max(places)) / 2
     recalls = [entry.measures["recall@20"].mean for entry in entries]
     colours = plt.Normalize(min(recalls), max(recalls))
     for axis, (name, label) in zip(axes[0], shown.items(), strict=True):
@@ -249,9 +251,16 @@ def front(file: pathlib.Path, title: str, entries: Sequence, best: Collection[st
             edge, width = ("black", 1.4) if entry.name in best else ("white", 0.4)
             colour = plt.cm.viridis(colours(entry.measures["recall@20"].mean))
             axis.scatter(x.mean, y.mean, 46, [colour], edgecolors=edge, linewidths=width, zorder=2)
-            if entry.name in best:
-                place = {"xytext": (4, 4), "textcoords": "offset points", "fontsize": 6}
-                axis.annotate(entry.name, (x.mean, y.mean), **place)
+            left = x.mean > middle  # names grow towards the middle, away from the edges
+            axis.annotate(
+                entry.name,
+                (x.mean, y.mean),
+                xytext=(-5 if left else 5, 3),
+                textcoords="offset points",
+                horizontalalignment="right" if left else "left",
+                fontsize=6,
+                color="black" if entry.name in best else GREY,
+            )
         axis.set(xlabel="content utility (recall@20 lost when features are permuted)", ylabel=label)
         heights = [entry.measures[name].mean for entry in entries]
         if max(heights) > 10 * min(heights):
@@ -259,7 +268,7 @@ def front(file: pathlib.Path, title: str, entries: Sequence, best: Collection[st
         digits = ".0%" if name == "gain" else ".2%"
         axis.yaxis.set_major_formatter(lambda value, _, digits=digits: f"{value:,{digits}}")
     mappable = plt.cm.ScalarMappable(colours, plt.cm.viridis)
-    figure.colorbar(mappable, ax=axes[0, -1], label="recall@20")
+    figure.colorbar(mappable, ax=axes[0, -1], label="recall@20", pad=0.03)
     return _save(figure, file, title)
 
 

@@ -111,6 +111,26 @@ def bpr(user, item, triples):
     return np.mean(losses)
 
 
+def vbpr_exact(encoder, z, triples, eps, norm):
+    """Of the exact defence, mean softplus(-smallest margin); and the content term."""
+    user, item = vbpr(encoder, z)
+    content = user[:, -item.shape[1] // 2 :]
+    pulls = np.split(content @ encoder.kernel.T, len(z), axis=1)
+    order = 1 if norm == "linf" else 2
+    worst = [
+        user[u] @ (item[p] - item[n])
+        - sum(
+            eps * np.linalg.norm(rows[i]) * np.linalg.norm(w[u], ord=order)
+            for rows, w in zip(z, pulls, strict=True)
+            for i in (p, n)
+        )
+        for u, p, n in triples
+    ]
+    nothing = vbpr(encoder, [np.zeros_like(rows) for rows in z])[1]
+    parts = [user[u] @ (item[p] - item[n] - nothing[p] + nothing[n]) for u, p, n in triples]
+    return np.mean(softplus(-np.array(worst))), np.mean(softplus(-np.array(parts)))
+
+
 def vbpr_reg(user, item, triples):
     u, p, n = np.array(triples).T
     return sum(np.linalg.norm(h) for h in (user[u], item[p], item[n])) / len(triples)

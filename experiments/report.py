@@ -11,7 +11,6 @@ RESULTS/STUDY/*.png          figures
 import csv
 import io
 import json
-import os
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
@@ -70,8 +69,8 @@ def write_study(study: Study, units: Sequence[Unit], results: pathlib.Path) -> N
             row["trained_with"]["pretrain"]["init_from"] = ""
     folder = results / study.name
     folder.mkdir(parents=True, exist_ok=True)
-    _write_text(folder / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    _write_text(folder / "measures.csv", format_measures(rows))
+    logs.write_text(folder / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    logs.write_text(folder / "measures.csv", format_measures(rows))
     logs.write_json(folder / "plan.json", plan)
     draw(Results(study.name, plan, rows), folder)
 
@@ -88,7 +87,7 @@ def draw(results: Results, folder: pathlib.Path) -> list[str]:
 def write_report(results: pathlib.Path) -> None:
     """Writes REPORT.md from what is in the folder, if anything is."""
     if any(results.glob(_ROWS)):
-        _write_text(results / REPORT_FILE, format_report(read_results(results), results))
+        logs.write_text(results / REPORT_FILE, format_report(read_results(results), results))
 
 
 def read_results(results: pathlib.Path) -> list[Results]:
@@ -269,12 +268,6 @@ def _by_artefact(study: Results) -> Iterator[tuple[str, Rows]]:
         rows = [row for row in study.rows if row["artefact"] == name]
         if mine and rows and all(unit["seconds"] is not None for unit in mine):
             yield name, rows
-
-
-def _write_text(file: pathlib.Path, text: str) -> None:
-    partial = file.with_name(file.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, file)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -74,6 +74,8 @@ class Board:
         require(right, "seeds", self.seeds, "at least one seed, each once")
         taken = {UNDEFENDED, CONTROL, RESEEDED} & set(self.entries)
         require(not taken, "entries", sorted(taken), "other names: these are always there")
+        seeded = [name for name, fields in self.entries.items() if "seed" in fields]
+        require(not seeded, "entries", seeded, "entries without a seed: the board's are taken")
         known = tuple(suite_settings(surrogates=(UNDEFENDED, RESEEDED)))
         right = set(self.members) <= set(known)
         require(right, "members", self.members, f"some of {', '.join(known)}; none for all")
@@ -222,6 +224,34 @@ def write(name: str, rows: Rows, results: pathlib.Path) -> None:
     logs.write_text(file, "".join(json.dumps(row) + "\n" for row in [*rows, *kept]))
 
 
+def check_rows(name: str, study: Study, results: pathlib.Path) -> None:
+    """Raises InputError if the results hold rows that the study's could not stand beside."""
+    file = results / f"{name}.jsonl"
+    if not file.exists():
+        return
+    ours = {variant: _plain(_defense(study, variant)) for variant in (UNDEFENDED, *study.variants)}
+    judged = _plain(to_dict(evaluation(study.plan, own_z=False)))
+    for number, row in enumerate(front.read_rows(file), start=1):
+        theirs = row["evaluation"].get("settings", {})
+        wrong = [f"evaluation ({field})" for field in theirs if theirs[field] != judged.get(field)]
+        if row["dataset"]["fingerprint"] != study.dataset.fingerprint:
+            wrong.append("dataset")
+        if any(row["threat_model"].get(f) != getattr(study.plan, f) for f in ("norm", "eps", "k")):
+            wrong.append("threat_model")
+        if row["defense"] != ours.get(row["entry"], row["defense"]):
+            wrong.append("defense")
+        if wrong:
+            raise InputError(
+                f"{file}, line {number}: entry '{row['entry']}' has another {wrong[0]} than this "
+                "board. Name another --results, or give the entry another name."
+            )
+
+
+def _plain(value: Any) -> Any:
+    """A value as it comes back from JSON."""
+    return json.loads(json.dumps(value))
+
+
 def rebuild(results: pathlib.Path) -> None:
     """Page and figures from the rows that are there.
 
@@ -247,6 +277,7 @@ def run_board(
     minutes: float | None = None,
 ) -> bool:
     """Does what is not done yet and writes the board, also of a part; see `runner.run_units`."""
+    check_rows(name, plan[0][0], results)
     try:
         return runner.run_units(plan, minutes)
     finally:

@@ -5,6 +5,7 @@ fields of `FIELDS` are what another group's row needs to stand beside ours.
 """
 
 import json
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -38,8 +39,8 @@ FIELDS = {
     "pgd_gain": (float, "gain under PGD-10 alone; or null"),
     "feature_gain": (float, "gain under PGD-10 on the raw features, l2, same eps; or null"),
     "masking": (list, "the verdict's flags"),
-    "training_seconds": (float, "of the hardening"),
-    "epochs": (int, "of the hardening"),
+    "training_seconds": (float, "of the last stage trained, compilation included, as it was run"),
+    "epochs": (int, "of that stage"),
     "device": (dict, "platform and kind of what it was trained on"),
 }
 _MAY_BE_NULL = ("gain", "certificate", "pgd_gain", "feature_gain")
@@ -81,7 +82,8 @@ def read_rows(file: pathlib.Path) -> list[dict]:
     """The rows of a JSON-lines file.
 
     Raises:
-      InputError: names the line and the field that is missing or of another type.
+      InputError: no rows; or names the line and the field that is missing, of another
+        type, or not finite.
     """
     rows = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
@@ -91,11 +93,15 @@ def read_rows(file: pathlib.Path) -> list[dict]:
             raise InputError(f"{file}, line {number}: not JSON ({error}).") from None
         for name, (kind, meaning) in FIELDS.items():
             value = row.get(name) if isinstance(row, dict) else None
-            right = isinstance(value, int | float) if kind is float else isinstance(value, kind)
+            right = isinstance(value, kind)
+            if kind is float:
+                right = isinstance(value, int | float) and math.isfinite(value)
             known_null = value is None and isinstance(row, dict) and name in row
             if not right and not (name in _MAY_BE_NULL and known_null):
                 raise InputError(f"{file}, line {number}: '{name}' must be there: {meaning}.")
         rows.append(row)
+    if not rows:
+        raise InputError(f"{file}: no rows. Delete it, or put rows into it.")
     return rows
 
 
@@ -146,7 +152,12 @@ def dominates(better: Entry, worse: Entry) -> bool:
 
 
 def clearly_dominates(better: Entry, worse: Entry) -> bool:
-    """The worst seed of one is better than the best seed of the other, on every axis."""
+    """The worst seed of one is better than the best seed of the other, on every axis.
+
+    False if one of them has a single seed, and so no spread.
+    """
+    if min(len(better.seeds), len(worse.seeds)) < 2:
+        return False
     differences = _differences(better, worse, "worst", "best")
     return differences is not None and min(differences) > 0
 
@@ -196,8 +207,12 @@ def page(studies: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         "training seeds.",
         "",
         "*dominated by*: another entry is at least as good on every axis and better on one, on "
-        "the means; in bold where its worst seed beats this entry's best one on every axis. "
-        "*masking*: the verdict found gradients that cannot be believed.",
+        "the means; in bold where, of two seeds or more, its worst beats this entry's best one "
+        "on every axis; with a dagger where edits of the raw features go further against it all "
+        "the same, which is no axis, as the threat model is one of z. *masking*: the verdict found "
+        "gradients that cannot be believed. *s/epoch*: of the hardening as it was run, with "
+        "compilation, other trainings under the same `vmap` and other work on the machine; steps "
+        "timed alone are in docs/defenses.md.",
         "",
         "A row is one JSON object with at least the fields:",
         "",
@@ -233,7 +248,7 @@ def _section(study: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
                 _with_range(measure["feature_gain"], "{:,.0%}"),
                 _with_range(measure["certificate"], "{:.2%}", "none"),
                 _with_range(measure["hr_before"], "{:.3%}"),
-                f"{measure['training_seconds'].mean / measure['epochs'].mean:.2f}",
+                _seconds_per_epoch(entry),
                 f"{len(entry.masked)} of {len(entry.seeds)}",
                 _dominators(entry, entries),
             ]
@@ -256,8 +271,7 @@ def _section(study: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         f"{first['dataset']['fingerprint']}), training seeds {', '.join(map(str, seeds))}; "
         f"attacks within the {threat['norm']} ball of {threat['eps']:g} of the perturbed row's "
         f"2-norm, level {threat['level']}, HR@{threat['k']}; {evaluation['targets']} targets, "
-        f"{evaluation['users']} users; trained on {', '.join(devices)}, seconds with other "
-        "trainings under the same `vmap`. In bold: on the front.",
+        f"{evaluation['users']} users; trained on {', '.join(devices)}. In bold: on the front.",
         "",
         f"The suite: {', '.join(members)}.{lacking} *gain, raw features*: under PGD-10 on these, "
         "in the l2 ball of the same share.",
@@ -293,10 +307,20 @@ def _settings(defense: Mapping[str, Any]) -> str:
     return ", ".join([kind, *parts])
 
 
+def _seconds_per_epoch(entry: Entry) -> str:
+    if not entry.defense.get("epochs", 1):
+        return "none"
+    return f"{entry.measures['training_seconds'].mean / max(entry.measures['epochs'].mean, 1):.2f}"
+
+
 def _dominators(entry: Entry, entries: Sequence[Entry]) -> str:
     clearly = [other.name for other in entries if clearly_dominates(other, entry)]
     merely = [o.name for o in entries if dominates(o, entry) and o.name not in clearly]
     named = [f"**{name}**" for name in clearly] + merely
+    raw = {other.name: other.measures["feature_gain"].mean for other in entries}
+    further = {n for n, gain in raw.items() if None not in (gain, raw[entry.name])}
+    further = {n for n in further if raw[n] > raw[entry.name]}
+    named = [f"{name}\N{DAGGER}" if name.strip("*") in further else name for name in named]
     more = f" and {len(named) - 2} more" if len(named) > 2 else ""
     return ", ".join(named[:2]) + more
 

@@ -239,6 +239,9 @@ def front(file: pathlib.Path, title: str, entries: Sequence, best: Collection[st
     shown = {"gain": "HR gain under the suite", "certificate": "budget certificate of HR"}
     shown = {axis: label for axis, label in shown.items() if axis == "gain" or bounded}
     figure, axes = plt.subplots(1, len(shown), figsize=(4.9 * len(shown) + 0.6, 4.4), squeeze=False)
+    if not entries:
+        figure.text(0.5, 0.5, "every gain is undefined: nobody had a target before", ha="center")
+        return _save(figure, file, title)
     places = [entry.measures["content_utility"].mean for entry in entries]
     middle = (min(places) + max(places)) / 2
     recalls = [entry.measures["recall@20"].mean for entry in entries]

@@ -45,7 +45,12 @@ def _chosen() -> tuple[str, Settings, Board]:
         raise InputError("give one of --config FILE, --quick and --rebuild.")
     board, _ = from_config_flag(Board, _BOARD)
     if _QUICK.value:
-        board = from_values(Board, boards.get_config("quick"))
+        if board != from_values(Board, boards.get_config()):
+            raise InputError(
+                "--quick has a board of its own. Instead: --config configs/synthetic_vbpr.py "
+                "--board configs/scoreboard.py:quick --board.FIELD=VALUE."
+            )
+        board = _restricted(from_values(Board, boards.get_config("quick")), _ONLY.value)
         return "synthetic_vbpr", from_config(synthetic_vbpr.get_config()), board
     settings, file = from_flag(_CONFIG)
     return file.stem, settings, _restricted(board, _ONLY.value)
@@ -83,7 +88,8 @@ def main(argv: list[str]) -> int:
         return EXIT_INTERRUPTED
     if not complete:
         print("stopped for --minutes; the same command goes on", file=sys.stderr)
-    print(f"written to {results / PAGE}")
+    if (results / PAGE).exists():
+        print(f"written to {results / PAGE}")
     return 0
 
 

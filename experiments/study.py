@@ -186,11 +186,13 @@ def run_folder(study: Study, variant: str) -> pathlib.Path:
 
 def _plain(study: Study, variant: str) -> dict:
     """What a variant's numbers depend on."""
-    return {
+    plain = {
         "settings": without_free_fields(training_settings(study, variant)),
         "data": study.dataset.fingerprint,
         "software": __version__,
     }
+    # Its own settings do not tell under which seed the state it starts from was trained.
+    return plain if variant == UNDEFENDED else plain | {"from": _plain(study, UNDEFENDED)}
 
 
 def training_units(study: Study, wanted: Iterable[str]) -> list[Unit]:

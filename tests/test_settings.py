@@ -88,7 +88,13 @@ def test_what_a_defence_cannot_do_is_refused_before_pre_training(config):
     config.adversarial.update(defense="dropout", eps=1.0)
     with pytest.raises(InputError, match=r"config\.adversarial\.eps = 1.0: .*dropout"):
         from_config(config)
-    config.adversarial.update(defense="exact", level="feature")
+    config.adversarial.update(defense="mirror", lam=1.0)
+    with pytest.raises(InputError, match=r"config\.adversarial\.lam = 1.0: .*'mirror'"):
+        from_config(config)
+    config.adversarial.update(defense="uat_mc", modalities=("visual", "visual"))
+    with pytest.raises(InputError, match=r"config\.adversarial\.modalities.*each modality once"):
+        from_config(config)
+    config.adversarial.update(defense="exact", level="feature", modalities=())
     with pytest.raises(InputError, match=r"config\.adversarial\.level = 'feature': .*'exact'"):
         from_config(config)
     config.adversarial.level = "projected"

@@ -57,7 +57,13 @@ def main(argv: list[str]) -> None:
         if not slash:
             raise InputError(f"--checkpoints {name}: wanted STAGE/WHICH, as in adversarial/best.")
         pairs.append((stage, which))
-    surrogates = dict(map(_surrogate, _SURROGATES.value))
+    named = list(map(_surrogate, _SURROGATES.value))
+    surrogates = dict(named)
+    if len(surrogates) < len(named):
+        raise InputError(
+            f"--surrogates {','.join(_SURROGATES.value)}: two of them would have one name, which "
+            "is the workdir's last part with stage and which. Rename a workdir."
+        )
     if surrogates and "apgd_elu" not in settings.attacks:
         raise InputError(
             "--surrogates: the config has no attack apgd_elu to transfer. Take "

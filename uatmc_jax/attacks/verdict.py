@@ -23,7 +23,7 @@ One step and several are also compared on Phi, the value both climb: if the
 several steps reach the higher Phi, they did what they are for, and it is the
 utility that misses the hit rate.
 
-Everything here is a pure function of result files.
+`run_verdicts` attacks and writes; the rest are pure functions of result files.
 """
 
 import collections

@@ -6,13 +6,17 @@ L_adv is the defence's term: see `perturbed`, `worst_case`, `penalties`. L_conte
 the model reading images and texts, so that robustness is not bought by deafness: BPR on
 the content part of the score alone,
 
-    L_content = mean softplus(-(c_up - c_un)),   c_ui = y_ui(z_i) - y_ui(0)
+    L_content = mean softplus(-(c_up - c_un)),   c_ui = y_ui(z) - y_ui(0)
+
+where 0 takes the place of the content of all the batch's items, in a model that
+propagates also where it reaches the users.
 
 With mirror the mirrored loss is all of the rest.
 
 What is trained is the encoder and, if `Trained` has it, the projectors' last layer. The
-balls are around the z of the moment, then; a row of z has length one whatever the layer
-learns, so the budget keeps its meaning.
+balls are around the z of the moment, then, and as large as before, a row of z having
+length one. How far a given edit of raw features moves z is learned too: measure it
+(`experiments.board` does).
 """
 
 import jax

@@ -26,8 +26,8 @@ def mirror_term(loss: Callable[[PyTree], jax.Array], trained: PyTree, step: jax.
     """-L(theta - step * grad L(theta)), the shift held fixed.
 
     Added with weight lambda to L, its gradient is grad L(theta) - lambda grad L(theta'),
-    theta' = theta - step * grad L(theta): to first order descent on L - lambda L(theta'),
-    that is on (1 - lambda) L + lambda step ||grad L||^2.
+    theta' = theta - step * grad L(theta): to first order that of
+    (1 - lambda) L + lambda step / 2 ||grad L||^2, which wants lambda < 1.
 
     Args:
       loss: L, of the trained parameters.

@@ -27,7 +27,8 @@ class Params:
     """Parameters, in the two parts that the adversarial stage tells apart.
 
     Attributes:
-      projectors: raw features to z; frozen in the adversarial stage.
+      projectors: raw features to z; frozen in the adversarial stage, unless their
+        last layer is trained.
       encoder: z and the graph to embeddings.
       temperature: scalar tau; InfoNCE's logits are multiplied by exp(tau).
     """
@@ -153,7 +154,7 @@ def encode_changed(
       z: modal, (|I|, d), clean.
       graph: the training graph.
       users: (b,) int32.
-      items: (n,) distinct int32; ids >= |I| are padding.
+      items: (n,) int32, rows of one item being equal; ids >= |I| are padding.
       z_items: modal, (n, d), the rows to put in place of z[items].
 
     Returns:

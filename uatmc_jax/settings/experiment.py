@@ -209,6 +209,11 @@ class AdversarialSettings:
         require(right, "adversarial.level", self.level, wanted)
         right = self.defense != "dropout" or self.eps < 1
         require(right, "adversarial.eps", self.eps, "a share below 1 with defense = 'dropout'")
+        right = self.defense != "mirror" or self.lam < 1
+        wanted = "a weight below 1 with defense = 'mirror', which else climbs L"
+        require(right, "adversarial.lam", self.lam, wanted)
+        once = len(set(self.modalities)) == len(self.modalities)
+        require(once, "adversarial.modalities", self.modalities, "each modality once")
         for field in ("patience", "batch_size", "steps"):
             at_least(f"adversarial.{field}", getattr(self, field), 1)
         positive("adversarial.step_size", self.step_size)

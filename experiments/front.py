@@ -228,7 +228,7 @@ def page(studies: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 
 def _section(study: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    entries, first = entries_of(rows), rows[0]
+    entries, first = sorted(entries_of(rows), key=_by_gain), rows[0]
     threat, evaluation = first["threat_model"], first["evaluation"]
     best = {entry.name for entry in front(entries)}
     members = max((row["members"] for row in rows), key=len)
@@ -280,6 +280,11 @@ def _section(study: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "",
         *table(header, body, left=2),
     ]
+
+
+def _by_gain(entry: Entry) -> float:
+    gain = entry.measures["gain"].mean
+    return math.inf if gain is None else gain
 
 
 def _settings(defense: Mapping[str, Any]) -> str:

@@ -331,6 +331,7 @@ def test_the_command_line(trained):
         ("--config.targets.ids=('B1',)", "'B1' is neither"),
         ("--config.attacks.fgsm.eps=-1", "config.attacks.fgsm.eps"),
         ("--checkpoints=pretrain", "wanted STAGE/WHICH"),
+        (f"--surrogates={trained}/pretrain/best,a/run/pretrain/best", "would have one name"),
         ("--config=configs/attack.py:draft", "presets are published, paper, suite"),
     ):
         refused = call(*arguments, extra)

@@ -94,6 +94,9 @@ def _mmgcn() -> dict[str, dict]:
     return {
         "uat_mc": {"defense": "uat_mc"},
         "uat_linf": _linf("uat", 0.2, 0.1),
+        "uat_linf_strong": _linf("uat", 1.0, 0.1),
+        "uat_linf_wide": _linf("uat", 0.2, 0.2),
+        "uat_linf_strong_learned_z": _linf("uat", 1.0, 0.1, train_output=True),
         "linearized": _linf("linearized", 0.2, 0.1),
         "linearized_content": _linf("linearized", 0.2, 0.1, content=0.2),
         "linearized_learned_z": _linf("linearized", 0.2, 0.1, train_output=True),

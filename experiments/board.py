@@ -37,8 +37,9 @@ from uatmc_jax.attacks.suite import suite_settings
 from uatmc_jax.attacks.verdict import verdict
 from uatmc_jax.data import Dataset
 from uatmc_jax.errors import InputError
-from uatmc_jax.settings import AttackRunSettings, Settings, from_values, to_dict
+from uatmc_jax.settings import AttackRunSettings, Settings, from_config, from_values, to_dict
 from uatmc_jax.settings.reading import at_least, require
+from uatmc_jax.training.run import without_free_fields
 
 PAGE = "SCOREBOARD.md"
 # Trained on like the control, under another seed: a model to transfer from.
@@ -202,7 +203,7 @@ def measure(study: Study, variant: str, settings: AttackRunSettings) -> dict[str
         "trained_together": trained["trained_together"],
         "epochs": trained["epochs"],
         "test": trained["test"],
-        "trained_with": trained["trained_with"],
+        "trained_with": without_free_fields(from_config(trained["trained_with"])),
     }
 
 

@@ -106,7 +106,9 @@ def read_rows(file: pathlib.Path) -> list[dict]:
 
 
 def entries_of(rows: Sequence[Mapping[str, Any]]) -> list[Entry]:
-    """Rows that differ in the training seed only, as one entry each, in order of appearance.
+    """Rows that differ in the training seed only, as one entry each, by mean gain.
+
+    Those of undefined gain are last.
 
     Raises:
       InputError: two rows of one entry and seed; an entry whose rows were trained in
@@ -121,7 +123,7 @@ def entries_of(rows: Sequence[Mapping[str, Any]]) -> list[Entry]:
     grouped: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         grouped.setdefault(row["entry"], []).append(row)
-    return [_entry(name, of) for name, of in grouped.items()]
+    return sorted((_entry(name, of) for name, of in grouped.items()), key=_by_gain)
 
 
 def _entry(name: str, rows: list[Mapping[str, Any]]) -> Entry:
@@ -228,17 +230,18 @@ def page(studies: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 
 def _section(study: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    entries, first = sorted(entries_of(rows), key=_by_gain), rows[0]
+    entries, first = entries_of(rows), rows[0]
     threat, evaluation = first["threat_model"], first["evaluation"]
     best = {entry.name for entry in front(entries)}
     members = max((row["members"] for row in rows), key=len)
     fewer = list(dict.fromkeys(r["entry"] for r in rows if len(r["members"]) < len(members)))
     lacking = f" A part of it on {', '.join(fewer)}." if fewer else ""
     body = []
-    for entry in entries:
+    for number, entry in enumerate(entries, start=1):
         measure = entry.measures
         body.append(
             [
+                str(number),
                 f"**{entry.name}**" if entry.name in best else entry.name,
                 _settings(entry.defense),
                 _with_range(measure["recall@20"], "{:.4f}"),
@@ -254,6 +257,7 @@ def _section(study: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
             ]
         )
     header = [
+        "#",
         "entry",
         "trained with",
         "recall@20",
@@ -278,7 +282,7 @@ def _section(study: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "",
         f"![front]({study}.png)",
         "",
-        *table(header, body, left=2),
+        *table(header, body, left=3),
     ]
 
 

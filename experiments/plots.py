@@ -230,23 +230,31 @@ def front(file: pathlib.Path, title: str, entries: Sequence, best: Collection[st
     Args:
       file: to write.
       title: of the figure.
-      entries: `front.Entry` of each defence; one whose gain is undefined is left out.
+      entries: `front.Entry` of each defence, numbered from 1 in this order; one whose
+        gain is undefined is left out.
       best: names of those on the front.
     """
     plt = pyplot()
+    numbers = {entry.name: n for n, entry in enumerate(entries, start=1)}
     entries = [entry for entry in entries if entry.measures["gain"].mean is not None]
     bounded = all(entry.measures["certificate"].mean is not None for entry in entries)
     shown = {"gain": "HR gain under the suite", "certificate": "budget certificate of HR"}
     shown = {axis: label for axis, label in shown.items() if axis == "gain" or bounded}
-    figure, axes = plt.subplots(1, len(shown), figsize=(4.9 * len(shown) + 0.6, 4.4), squeeze=False)
+    figure, axes = plt.subplots(
+        1,
+        len(shown) + 1,
+        figsize=(4.4 * len(shown) + 2.4, 4.4),
+        width_ratios=[4.4] * len(shown) + [1.8],
+        squeeze=False,
+    )
+    *axes, key = axes[0]
+    key.axis("off")
     if not entries:
         figure.text(0.5, 0.5, "every gain is undefined: nobody had a target before", ha="center")
         return _save(figure, file, title)
-    places = [entry.measures["content_utility"].mean for entry in entries]
-    middle = (min(places) + max(places)) / 2
     recalls = [entry.measures["recall@20"].mean for entry in entries]
     colours = plt.Normalize(min(recalls), max(recalls))
-    for axis, (name, label) in zip(axes[0], shown.items(), strict=True):
+    for axis, (name, label) in zip(axes, shown.items(), strict=True):
         for entry in entries:
             x, y = entry.measures["content_utility"], entry.measures[name]
             ends = [[[m.mean - m.low], [m.high - m.mean]] for m in (x, y)]
@@ -254,24 +262,31 @@ def front(file: pathlib.Path, title: str, entries: Sequence, best: Collection[st
             edge, width = ("black", 1.4) if entry.name in best else ("white", 0.4)
             colour = plt.cm.viridis(colours(entry.measures["recall@20"].mean))
             axis.scatter(x.mean, y.mean, 46, [colour], edgecolors=edge, linewidths=width, zorder=2)
-            left = x.mean > middle  # names grow towards the middle, away from the edges
             axis.annotate(
-                entry.name,
+                str(numbers[entry.name]),
                 (x.mean, y.mean),
-                xytext=(-5 if left else 5, 3),
+                xytext=(4, 3),
                 textcoords="offset points",
-                horizontalalignment="right" if left else "left",
-                fontsize=6,
+                fontsize=7,
                 color="black" if entry.name in best else GREY,
             )
-        axis.set(xlabel="content utility (recall@20 lost when features are permuted)", ylabel=label)
+        axis.set(xlabel="content utility (recall@20 lost, features permuted)", ylabel=label)
         heights = [entry.measures[name].mean for entry in entries]
         if max(heights) > 10 * min(heights):
             axis.set_yscale("symlog", linthresh=0.1 if name == "gain" else 1e-3)
         digits = ".0%" if name == "gain" else ".2%"
         axis.yaxis.set_major_formatter(lambda value, _, digits=digits: f"{value:,{digits}}")
     mappable = plt.cm.ScalarMappable(colours, plt.cm.viridis)
-    figure.colorbar(mappable, ax=axes[0, -1], label="recall@20", pad=0.03)
+    figure.colorbar(mappable, ax=axes[-1], label="recall@20", pad=0.03)
+    for entry in entries:
+        key.text(
+            0.0,
+            1.02 - 0.036 * numbers[entry.name],
+            f"{numbers[entry.name]}  {entry.name}",
+            fontsize=6.5,
+            color="black" if entry.name in best else GREY,
+            transform=key.transAxes,
+        )
     return _save(figure, file, title)
 
 

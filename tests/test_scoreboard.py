@@ -62,15 +62,18 @@ def test_the_front_is_what_nothing_dominates(points):
     rows = [row(f"e{n}", 0, *map(float, p)) for n, p in enumerate(points)]
     signs = np.array([1, 1, -1, -1])
     values = np.array(points) * signs
-    expected = [
+    expected = {
         f"e{i}"
         for i in range(len(points))
         if not any(
             (values[j] >= values[i]).all() and (values[j] > values[i]).any()
             for j in range(len(points))
         )
-    ]
-    assert [found.name for found in front.front(front.entries_of(rows))] == expected
+    }
+    entries = front.entries_of(rows)
+    assert {found.name for found in front.front(entries)} == expected
+    gains = [found.measures["gain"].mean for found in entries]
+    assert gains == sorted(gains)
 
 
 def test_beyond_the_seeds_spread_is_worst_against_best_on_every_axis():

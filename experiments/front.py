@@ -323,13 +323,14 @@ def _seconds_per_epoch(entry: Entry) -> str:
 
 
 def _dominators(entry: Entry, entries: Sequence[Entry]) -> str:
-    clearly = [other.name for other in entries if clearly_dominates(other, entry)]
-    merely = [o.name for o in entries if dominates(o, entry) and o.name not in clearly]
-    named = [f"**{name}**" for name in clearly] + merely
-    raw = {other.name: other.measures["feature_gain"].mean for other in entries}
-    further = {n for n, gain in raw.items() if None not in (gain, raw[entry.name])}
-    further = {n for n in further if raw[n] > raw[entry.name]}
-    named = [f"{name}\N{DAGGER}" if name.strip("*") in further else name for name in named]
+    """Names of those that dominate, the clear ones first; the page says what the marks mean."""
+    found = [other for other in entries if dominates(other, entry)]
+    named = []
+    for other in sorted(found, key=lambda other: not clearly_dominates(other, entry)):
+        name = f"**{other.name}**" if clearly_dominates(other, entry) else other.name
+        theirs, ours = (e.measures["feature_gain"].mean for e in (other, entry))
+        weaker = theirs is not None and ours is not None and theirs > ours
+        named.append(f"{name}\N{DAGGER}" if weaker else name)
     more = f" and {len(named) - 2} more" if len(named) > 2 else ""
     return ", ".join(named[:2]) + more
 

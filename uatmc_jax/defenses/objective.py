@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from uatmc_jax.defenses.penalties import mirror_term, spectral_term
 from uatmc_jax.defenses.perturbed import adversarial_term
 from uatmc_jax.defenses.step import (
+    PERTURBED,
     Defense,
     Frozen,
     Step,
@@ -42,8 +43,7 @@ from uatmc_jax.models import Batch, Embeddings, Model
 from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.numerics import weighted_mean
 
-_PERTURBED = ("uat", "uat_mc", "noise", "dropout")
-DEFENSES = ("none", *_PERTURBED, "exact", "linearized", "spectral", "mirror")
+DEFENSES = ("none", *PERTURBED, "exact", "linearized", "spectral", "mirror")
 # Those that level = "feature" is possible with; the others work on z, or perturb nothing.
 ON_FEATURES = ("none", "uat", "uat_mc", "noise")
 
@@ -94,7 +94,7 @@ def adversarial_objective(
     loss, (terms, step, selected, clean) = plain(trained)
     if defense.kind == "none":
         return loss, terms
-    if defense.kind in _PERTURBED:
+    if defense.kind in PERTURBED:
         terms["adv"] = adversarial_term(step, selected)
     elif defense.kind == "exact":
         terms["adv"] = exact_term(step, selected, clean)

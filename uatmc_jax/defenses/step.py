@@ -12,6 +12,8 @@ from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.numerics import take
 
 LEVELS = ("projected", "feature")
+# Defences that train on perturbed items; a perturbation is an item's, not an occurrence's.
+PERTURBED = ("uat", "uat_mc", "noise", "dropout")
 
 
 class Defense(NamedTuple):
@@ -135,10 +137,10 @@ def make_step(
     """Finds the batch's items and their content.
 
     Args:
-      output: of `Trained`.
+      output: the projectors' last layer, or None, as in `Trained`.
       model, defense, frozen, weights, batch, key: as `Step`'s attributes.
     """
-    if defense.kind in ("uat", "uat_mc", "noise", "dropout", "linearized"):
+    if defense.kind in (*PERTURBED, "linearized"):
         items, positive, negative = distinct_items(batch, frozen.graph.n_items)
     else:
         items = jnp.concatenate([batch.positives, batch.negatives])

@@ -11,7 +11,7 @@ it is l1, of l2 it is l2), a triple's smallest margin is
 
 and softplus, which decreases in the margin, is largest there. Its mean is the largest
 L_adv if every triple has perturbations of its own; UAT's, shared by an item's triples,
-cannot exceed it. The budget certificate counts the same quantity.
+cannot exceed it. The budget certificate rests on the same norms.
 
 *linearized*, for any model: the same for the first-order expansion of L_BPR around the
 clean content of the batch's items,
@@ -88,4 +88,4 @@ def _slopes(step: Step, selected: PyTree, clean: Embeddings) -> Modal:
         return jnp.sum(clean.user * Embeddings(*step.model.encode_rows(chosen, z)).item)
 
     # Row n of z reaches score n alone, so one gradient of the sum holds every user's own.
-    return jax.grad(total)(tuple(x[rows] for x in step.z))
+    return jax.grad(total)(tuple(x[: rows.size] for x in step.z))

@@ -1,9 +1,15 @@
-"""What all entry points share: a user's mistake ends in one line, not in a traceback."""
+"""What all entry points share: a user's mistake ends in one line, not in a traceback.
 
+Entry points that run an experiment take absl flags, because configs do (`start`).
+Those with sub-commands take plain arguments (`Parser` and `start_parsed`).
+"""
+
+import argparse
 import functools
 import os
 import sys
 from collections.abc import Callable
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
@@ -28,7 +34,43 @@ def start(
       main: of the entry point.
       go_on: what an interrupted user is told.
     """
-    app.run(_guard(main, go_on), flags_parser=_parse_flags)
+
+    def quietly(argv: list[str]) -> int | None:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # orbax logs every file it touches
+        return main(argv)
+
+    app.run(_guard(quietly, go_on), flags_parser=_parse_flags)
+
+
+class Parser(argparse.ArgumentParser):
+    """Arguments whose mistakes end in one line, too; sub-commands' parsers are of this class."""
+
+    def __init__(self, **options: Any):
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the mistake and exits with 2."""
+        sys.exit(_fail(f"{_one_line(message)}. Pass --help for the arguments."))
+
+
+def start_parsed(
+    parser: Parser,
+    main: Callable[[argparse.Namespace], int | None],
+    go_on: str,
+    argv: list[str] | None = None,
+) -> NoReturn:
+    """Parses the arguments, runs `main` on them and exits as `start` does.
+
+    Args:
+      parser: of the entry point.
+      main: of the entry point.
+      go_on: what an interrupted user is told.
+      argv: the arguments; by default the process's.
+    """
+    logging.set_verbosity(logging.WARNING)
+    sys.exit(_guard(main, go_on)(parser.parse_args(argv)))
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
@@ -49,13 +91,9 @@ def _one_line(message: str) -> str:
     return " ".join([lines[0], lines[-1]] if "Traceback" in message else lines)
 
 
-def _guard(
-    main: Callable[[list[str]], int | None], go_on: str
-) -> Callable[[list[str]], int | None]:
+def _guard(main: Callable[[Any], int | None], go_on: str) -> Callable[[Any], int | None]:
     @functools.wraps(main)
-    def guarded(argv: list[str]) -> int | None:
-        if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.WARNING)  # orbax logs every file it touches
+    def guarded(argv: Any) -> int | None:
         try:
             return main(argv)
         except InputError as error:

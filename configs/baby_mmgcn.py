@@ -11,7 +11,7 @@ at its end: validation 0.0615, test 0.0611, and 0.0665 and 0.0657 after the firs
 epoch of UAT-MC (400 s in all).
 """
 
-from configs import base
+from uatmc_jax.configs import base
 
 
 def get_config(preset: str = "published"):

@@ -9,7 +9,7 @@ recall@20 0.0674 at the best epoch (15), test 0.0650. Stage 2 (UAT-MC): test
 0.0676 at its best epoch (49), 0.0682 at its last; popularity has 0.0463.
 """
 
-from configs import base
+from uatmc_jax.configs import base
 
 
 def get_config(preset: str = "published"):

@@ -5,7 +5,7 @@
 Not measured: no features of this set were at hand.
 """
 
-from configs import base
+from uatmc_jax.configs import base
 
 
 def get_config(preset: str = "published"):

@@ -5,7 +5,7 @@
 Not measured yet.
 """
 
-from configs import base
+from uatmc_jax.configs import base
 
 
 def get_config(preset: str = "published"):

@@ -10,7 +10,7 @@ test 0.0612. Stage 2 (UAT-MC): validation 0.0640, test 0.0649; popularity has
 0.0299.
 """
 
-from configs import base
+from uatmc_jax.configs import base
 
 
 def get_config(preset: str = "published"):

@@ -6,7 +6,7 @@ Measured on 2 CPU cores, seed 999: 138 s of training; test recall@20 0.192
 pre-trained, 0.215 hardened (best epoch), against popularity's 0.115.
 """
 
-from configs import base
+from uatmc_jax.configs import base
 
 
 def get_config(preset: str = "published"):

@@ -6,7 +6,7 @@ Measured on 2 CPU cores, seed 999: 52 s from start to end; test recall@20 0.297
 pre-trained, 0.305 hardened (best epoch), against popularity's 0.115.
 """
 
-from configs import base
+from uatmc_jax.configs import base
 
 
 def get_config(preset: str = "published"):

@@ -3,7 +3,7 @@
 python -m uatmc_jax.train --config configs/test.py
 """
 
-from configs import base
+from uatmc_jax.configs import base
 
 
 def get_config(preset: str = "published"):

@@ -5,8 +5,6 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from uatmc_jax.errors import InputError
-
 # Okabe and Ito's palette.
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
 _COLOURS = (BLUE, ORANGE, GREEN, PINK, GREY)
@@ -15,15 +13,9 @@ PAPER = {"marker": "x", "color": "black", "linestyle": "none", "label": "paper's
 
 
 def pyplot():
-    """matplotlib.pyplot, drawing to files.
+    """matplotlib.pyplot, drawing to files."""
+    import matplotlib
 
-    Raises:
-      InputError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib
-    except ImportError:
-        raise InputError("figures need matplotlib: pip install -e '.[plots]'.") from None
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # configs/ and experiments/ are not installed
+sys.path.insert(0, str(ROOT))  # experiments/ are not installed, configs/ under another name
 
 from configs import test as test_config  # noqa: E402
 from uatmc_jax.data import Interactions, make_synthetic  # noqa: E402

@@ -20,11 +20,13 @@ from uatmc_jax.cli import start
 from uatmc_jax.errors import InputError
 from uatmc_jax.report import format_attacks
 from uatmc_jax.report.attack import format_verdicts
-from uatmc_jax.settings import AttackRunSettings, from_config_flag
+from uatmc_jax.settings import AttackRunSettings, find_config, from_config_flag
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training run to attack.")
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", "configs/attack.py", "The evaluation; FILE:paper or FILE:suite for that preset."
+    "config",
+    find_config("attack"),
+    "The evaluation, by default configs/attack.py; attack:paper or attack:suite for that preset.",
 )
 _CHECKPOINTS = flags.DEFINE_list(
     "checkpoints", [], "STAGE/WHICH of those to attack; by default those the run reports."

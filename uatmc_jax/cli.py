@@ -12,8 +12,10 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
+from ml_collections.config_flags import config_flags
 
 from uatmc_jax.errors import DivergedError, InputError, Interrupted
+from uatmc_jax.settings import find_config
 
 EXIT_DIVERGED = 1
 EXIT_INPUT_ERROR = 2
@@ -75,14 +77,34 @@ def start_parsed(
 
 def _parse_flags(argv: list[str]) -> list[str]:
     try:
-        return flags.FLAGS(argv)
+        return flags.FLAGS(_with_packaged_configs(argv))
+    except InputError as error:
+        sys.exit(_fail(_one_line(str(error))))
     except flags.Error as error:
         sys.exit(_fail(f"{_one_line(str(error))} Pass --help for the flags."))
     except ImportError as error:
-        sys.exit(_fail(f"--config: {error}. Run from the repository's root, above configs/."))
+        remedy = "Install what it imports; the packaged configs are in uatmc_jax.configs"
+        sys.exit(_fail(f"--config: {error}. {remedy}."))
     # A config file is the user's code: whatever it raises is about the config.
     except Exception as error:
         sys.exit(_fail(f"--config: {_one_line(str(error.args[0] if error.args else error))}"))
+
+
+def _with_packaged_configs(argv: list[str]) -> list[str]:
+    """The arguments, with the path of a config in place of its name."""
+    found = list(argv)
+    for place, argument in enumerate(argv):
+        flag, equals, name = argument.partition("=")
+        if flag.lstrip("-") not in flags.FLAGS or not flag.startswith("-"):
+            continue
+        parser = flags.FLAGS[flag.lstrip("-")].parser
+        if not isinstance(parser, config_flags.ConfigFileFlagParser):
+            continue
+        if equals:
+            found[place] = f"{flag}={find_config(name, flag)}"
+        elif place + 1 < len(argv):
+            found[place + 1] = find_config(argv[place + 1], flag)
+    return found
 
 
 def _one_line(message: str) -> str:
@@ -103,7 +125,7 @@ def _guard(main: Callable[[Any], int | None], go_on: str) -> Callable[[Any], int
         except DivergedError as error:
             return _fail(str(error), EXIT_DIVERGED)
         except Interrupted as stop:
-            print(f"{stop}; saved. Go on with the same command and --resume", file=sys.stderr)
+            print(f"{stop}; saved; {go_on}", file=sys.stderr)
         except KeyboardInterrupt:
             print(f"interrupted; {go_on}", file=sys.stderr)
             sys.stdout.flush()

@@ -9,6 +9,7 @@ from uatmc_jax.settings.attack import (
     AttackSettings,
     TargetSettings,
 )
+from uatmc_jax.settings.audit import AuditSettings
 from uatmc_jax.settings.experiment import (
     AdversarialSettings,
     CheckpointSettings,
@@ -21,12 +22,19 @@ from uatmc_jax.settings.experiment import (
     from_config,
     from_flag,
 )
-from uatmc_jax.settings.reading import from_config_flag, from_values, to_dict
+from uatmc_jax.settings.reading import (
+    find_config,
+    from_config_flag,
+    from_values,
+    load_config,
+    to_dict,
+)
 
 __all__ = [
     "AdversarialSettings",
     "AttackRunSettings",
     "AttackSettings",
+    "AuditSettings",
     "CheckpointSettings",
     "DataSettings",
     "EvalSettings",
@@ -35,9 +43,11 @@ __all__ = [
     "PretrainSettings",
     "Settings",
     "TargetSettings",
+    "find_config",
     "from_config",
     "from_config_flag",
     "from_flag",
     "from_values",
+    "load_config",
     "to_dict",
 ]

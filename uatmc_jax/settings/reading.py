@@ -2,7 +2,10 @@
 
 import dataclasses
 import difflib
+import importlib.resources
+import importlib.util
 import math
+import os
 import pathlib
 import typing
 from collections.abc import Mapping
@@ -13,6 +16,63 @@ from absl import flags
 from ml_collections import config_flags
 
 from uatmc_jax.errors import InputError
+
+_PACKAGE = "uatmc_jax.configs"  # of a checkout the folder configs/
+
+
+def find_config(name: str, flag: str = "--config") -> str:
+    """The path of a config, with its preset.
+
+    >>> find_config("synthetic_vbpr:paper").replace(os.sep, "/").split("/")[-2:]
+    ['configs', 'synthetic_vbpr.py:paper']
+
+    Args:
+      name: FILE, or the bare NAME of a packaged config where there is no such file;
+        FILE:PRESET and NAME:PRESET for a preset.
+      flag: what to name in an error.
+
+    Raises:
+      InputError: neither a file nor a packaged config.
+    """
+    path, colon, preset = name.partition(":")
+    if os.path.isfile(path):  # as Path's, but False for a name too long for the system
+        return name
+    packaged = _packaged_configs()
+    if path in packaged:
+        return f"{packaged[path]}{colon}{preset}"
+    close = difflib.get_close_matches(pathlib.Path(path).stem, packaged, n=1)
+    hint = f" Did you mean {flag} {close[0]}{colon}{preset}?" if close else ""
+    raise InputError(
+        f"{flag} {path}: no such file. Packaged configs, by name: {', '.join(packaged)}.{hint}"
+    )
+
+
+def _packaged_configs() -> dict[str, pathlib.Path]:
+    """{name: file} of the configs that come with the package."""
+    folder = pathlib.Path(str(importlib.resources.files(_PACKAGE)))
+    return {file.stem: file for file in sorted(folder.glob("[!_]*.py")) if file.stem != "base"}
+
+
+def load_config(name: str) -> ml_collections.ConfigDict:
+    """What get_config() of a config gives, for those who do not take absl flags.
+
+    Args:
+      name: as of `find_config`.
+
+    Raises:
+      InputError: no such config, or it cannot be run.
+    """
+    path, _, preset = find_config(name).partition(":")
+    spec = importlib.util.spec_from_file_location("_uatmc_config", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"--config {path}: not a Python file. Wanted one with get_config().")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        return module.get_config(*([preset] if preset else []))
+    # A config file is the user's code: whatever it raises is about the config.
+    except Exception as error:
+        raise InputError(f"--config {name}: {type(error).__name__}: {error}") from error
 
 
 def from_values(kind: type, config: ml_collections.ConfigDict | Mapping) -> Any:
@@ -32,9 +92,7 @@ def from_config_flag(kind: type, config: flags.FlagHolder) -> tuple[Any, pathlib
       InputError: no such file, or a value that cannot be used.
     """
     name = config_flags.get_config_filename(flags.FLAGS[config.name])
-    path = pathlib.Path(name.partition(":")[0])  # what follows the colon is the preset
-    if not path.is_file():
-        raise InputError(f"--config {path}: no such file. See configs/ for the experiments.")
+    path = pathlib.Path(find_config(name, f"--{config.name}").partition(":")[0])
     try:
         return from_values(kind, config.value), path
     except InputError:

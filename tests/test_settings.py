@@ -9,7 +9,14 @@ from experiments.study import Plan
 from tests.conftest import ROOT
 from uatmc_jax.build import open_dataset
 from uatmc_jax.errors import InputError
-from uatmc_jax.settings import AttackRunSettings, Settings, from_config, from_values, to_dict
+from uatmc_jax.settings import (
+    AttackRunSettings,
+    AuditSettings,
+    Settings,
+    from_config,
+    from_values,
+    to_dict,
+)
 
 BAD = {
     "model.name": "lightgcn",
@@ -114,7 +121,12 @@ def test_settings_written_before_a_field_existed_still_read(config):
 
 
 # The others are experiments.
-KINDS = {"attack": AttackRunSettings, "reproduce": Plan, "scoreboard": Board}
+KINDS = {
+    "attack": AttackRunSettings,
+    "audit": AuditSettings,
+    "reproduce": Plan,
+    "scoreboard": Board,
+}
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("[!_]*.py")))

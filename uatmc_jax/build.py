@@ -1,13 +1,25 @@
 """What settings name, made: the data set and the model."""
 
 import functools
+import importlib
 import json
 import os
 import pathlib
+from collections.abc import Callable
 
-from uatmc_jax.data import Dataset, load_dataset, make_synthetic, parse_modalities
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from uatmc_jax.data import (
+    Dataset,
+    Interactions,
+    load_dataset,
+    make_synthetic,
+    parse_modalities,
+)
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Model, make_mmgcn, make_vbpr
+from uatmc_jax.models import Model, make_graph, make_linear_vbpr, make_mmgcn, make_vbpr
 from uatmc_jax.settings import DataSettings, ModelSettings, from_values, to_dict
 
 DEFAULT_ROOT = "data"
@@ -52,6 +64,10 @@ def build_model(
       n_users: |U|.
       n_items: |I|.
       raw_dims: ordered {modality: width of its raw features}.
+
+    Raises:
+      InputError: a model of your own that cannot be imported, or whose functions
+        give arrays of other shapes than `Model` says.
     """
     plain = json.dumps(to_dict(settings), sort_keys=True)
     return _build_model(plain, n_users, n_items, tuple(raw_dims.items()))
@@ -60,6 +76,12 @@ def build_model(
 @functools.cache
 def _build_model(plain: str, n_users: int, n_items: int, widths: tuple) -> Model:
     settings, raw_dims = from_values(ModelSettings, json.loads(plain)), dict(widths)
+    if ":" in settings.name:
+        model = _import_factory(settings.name)(settings, n_users, n_items, raw_dims)
+        _check_shapes(settings.name, model, n_users, n_items, raw_dims)
+        return model
+    if settings.name == "linear_vbpr":
+        return make_linear_vbpr(n_users, n_items, raw_dims, settings.dim, settings.temperature)
     hidden = {m: tuple(settings.hidden.get(m, settings.default_hidden)) for m in raw_dims}
     shared = (n_users, n_items, raw_dims, hidden, settings.dim, settings.temperature)
     if settings.name == "vbpr":
@@ -71,3 +93,42 @@ def _build_model(plain: str, n_users: int, n_items: int, widths: tuple) -> Model
         fuse=settings.fuse,
         train_preference=settings.train_preference,
     )
+
+
+def _import_factory(name: str) -> Callable[[ModelSettings, int, int, dict[str, int]], Model]:
+    """The function that "module:function" names."""
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"config.model.name = {name!r}: {error}. Name an importable module and a function in "
+            "it, as in 'my_models:make_lightgcn'; run where the module can be imported from."
+        ) from error
+
+
+def _check_shapes(
+    name: str, model: Model, n_users: int, n_items: int, raw_dims: dict[str, int]
+) -> None:
+    """Requires that the functions fit together, without computing anything."""
+    if not isinstance(model, Model):
+        raise InputError(
+            f"config.model.name = {name!r}: it returned {type(model).__name__}, not a "
+            "uatmc_jax.models.Model. See docs/own_model.md."
+        )
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    features = tuple(jax.ShapeDtypeStruct((n_items, w), jnp.float32) for w in raw_dims.values())
+    z = jax.eval_shape(model.project, params.projectors, features)
+    if len(z) != len(raw_dims) or any(x.ndim != 2 or len(x) != n_items for x in z):
+        raise InputError(
+            f"config.model.name = {name!r}: project gives {[x.shape for x in z]} for "
+            f"{len(raw_dims)} modalities of {n_items} items; wanted one (items, d) for each."
+        )
+    one = Interactions(np.zeros(1, np.int32), np.zeros(1, np.int32))
+    user, item = jax.eval_shape(model.encode, params.encoder, z, make_graph(one, n_users, n_items))
+    rows = user.shape[:1] + item.shape[:1]
+    if rows != (n_users, n_items) or user.shape[1:] != item.shape[1:] or user.ndim != 2:
+        raise InputError(
+            f"config.model.name = {name!r}: encode gives users {user.shape} and items "
+            f"{item.shape}; wanted ({n_users}, D) and ({n_items}, D)."
+        )

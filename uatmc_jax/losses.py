@@ -8,6 +8,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 
+from uatmc_jax.errors import InputError
 from uatmc_jax.models.protocol import Modal
 from uatmc_jax.numerics import safe_norm, weighted_mean
 
@@ -69,11 +70,13 @@ def info_nce(a: jax.Array, b: jax.Array, temperature: jax.Array, block: int = 20
 def modal_info_nce(z: Modal, temperature: jax.Array) -> jax.Array:
     """L_NCE: `info_nce` averaged over the pairs of modalities; 0 for a single one.
 
+    Modalities of unlike width cannot be compared; such pairs are left out.
+
     Args:
       z: modal, (n, d), distinct items.
       temperature: scalar tau.
     """
-    pairs = list(itertools.combinations(z, 2))
+    pairs = [(a, b) for a, b in itertools.combinations(z, 2) if a.shape == b.shape]
     return sum((info_nce(a, b, temperature) for a, b in pairs), jnp.zeros(())) / max(len(pairs), 1)
 
 
@@ -92,7 +95,15 @@ def gradient_alignment(gradients: Modal, rows: jax.Array) -> jax.Array:
 
     Returns:
       Scalar in [-1, 1]; 0 if no row counts.
+
+    Raises:
+      InputError: modalities of unlike width, whose gradients have no cosine.
     """
+    if len({g.shape for g in gradients}) > 1:
+        raise InputError(
+            f"L_align compares gradients of one width, but z has {[g.shape[-1] for g in gradients]}"
+            ". Set beta to 0, or use the defence 'uat'."
+        )
     largest = [jax.lax.stop_gradient(jnp.max(jnp.abs(g), axis=-1)) for g in gradients]
     scaled = [
         g / jnp.where(size > _VANISHING, size, 1.0)[:, None]

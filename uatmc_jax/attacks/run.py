@@ -37,7 +37,7 @@ from uatmc_jax.data import Dataset, load_item_names
 from uatmc_jax.device_data import DeviceData, project_all, put_on_device
 from uatmc_jax.environment import environment
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Adjacency, Modal, make_adjacency
+from uatmc_jax.models import Adjacency, Modal, Model, make_adjacency
 from uatmc_jax.ranking import make_plan
 from uatmc_jax.settings import AttackRunSettings, AttackSettings, DataSettings, to_dict
 
@@ -156,7 +156,9 @@ def run_attacks(
     dataset, chosen_data = cases[0].dataset, cases[0].restored.settings.data
     if data_root is not None:
         chosen_data = dataclasses.replace(chosen_data, root=data_root)
-    _check(settings, attacks, dataset)
+    check_attacks(settings, attacks, dataset)
+    for case in cases:
+        check_alignment(attacks, case.restored.model, dataset)
     helpers = _open_surrogates(attacks, surrogates or {}, cases)
     names = _names(chosen_data)
     targets = {
@@ -200,9 +202,10 @@ def chosen_attacks(
     return {name: a for name, a in attacks.items() if not only or name in only}
 
 
-def _check(
-    settings: AttackRunSettings, attacks: dict[str, AttackSettings], dataset: Dataset
+def check_attacks(
+    settings: AttackRunSettings, attacks: Mapping[str, AttackSettings], dataset: Dataset
 ) -> None:
+    """Raises InputError for a K beyond the catalogue, or modalities the data have not."""
     longest = int(np.bincount(dataset.train.users).max()) if settings.masked else 0
     room = dataset.n_items - longest
     wanted = {"config.ks": max(settings.ks)}
@@ -225,6 +228,21 @@ def _check(
             raise InputError(
                 f"config.attacks.{name}.beta = {attack.beta}: alignment needs two perturbed "
                 "modalities or more. Set it to 0, or perturb another modality."
+            )
+
+
+def check_alignment(attacks: Mapping[str, AttackSettings], model: Model, dataset: Dataset) -> None:
+    """Raises InputError for an alignment term between rows of z of unlike width."""
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in dataset.features)
+    z = jax.eval_shape(model.project, params.projectors, shapes)
+    widths = {m: x.shape[1] for m, x in zip(dataset.modalities, z, strict=True)}
+    for name, attack in attacks.items():
+        wanted = {widths[m] for m in attack.modalities or dataset.modalities}
+        if attack.beta and len(wanted) > 1:
+            raise InputError(
+                f"config.attacks.{name}.beta = {attack.beta}: alignment compares gradients of one "
+                f"width, but the z of model {model.name} have {widths}. Set it to 0."
             )
 
 
@@ -460,7 +478,7 @@ def _result(
     model, dataset = case.restored.model, case.dataset
     trained = case.restored.settings
     if not model.linear:
-        certificate = f"no certificate for {model.name}: its scores are not affine in the content"
+        certificate = f"no certificate for {model.name}: it declares no scores affine in z of length 1"
     elif attack.level == "feature":
         certificate = "any content; no budget certificate for attacks on raw features"
     else:

@@ -2,6 +2,7 @@
 
 from uatmc_jax.models.field import Adjacency, Field, FieldPass, make_adjacency, pad_field, shells_of
 from uatmc_jax.models.graph import Graph, make_graph, mean_neighbours, sum_neighbours
+from uatmc_jax.models.linear_vbpr import make_linear_vbpr
 from uatmc_jax.models.mmgcn import make_mmgcn
 from uatmc_jax.models.protocol import (
     Batch,
@@ -29,6 +30,7 @@ __all__ = [
     "encode_changed",
     "make_adjacency",
     "make_graph",
+    "make_linear_vbpr",
     "make_mmgcn",
     "make_vbpr",
     "mean_neighbours",

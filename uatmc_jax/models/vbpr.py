@@ -20,7 +20,7 @@ class VBPREncoder:
     Attributes:
       user: (|U|, 2d) h_u.
       item: (|I|, d) e_i.
-      kernel: (M d, d), W transposed.
+      kernel: (M d, d), W transposed; in linear VBPR (sum of the raw widths, d).
       bias: (d,) b.
     """
 

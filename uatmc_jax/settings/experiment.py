@@ -20,7 +20,7 @@ from uatmc_jax.settings.reading import (
     require,
 )
 
-MODELS = ("vbpr", "mmgcn")
+MODELS = ("vbpr", "linear_vbpr", "mmgcn")
 SCHEDULES = ("constant", "cosine")
 
 
@@ -57,7 +57,8 @@ class ModelSettings:
     """The victim.
 
     Attributes:
-      name: "vbpr" or "mmgcn".
+      name: "vbpr", "linear_vbpr" or "mmgcn"; or "module:function", a factory of your own
+        (docs/own_model.md).
       dim: d.
       hidden: {modality: hidden widths of its projector}.
       default_hidden: the widths for a modality not in `hidden`.
@@ -79,7 +80,10 @@ class ModelSettings:
     train_preference: bool
 
     def __post_init__(self):
-        one_of("model.name", self.name, MODELS)
+        module, colon, function = self.name.partition(":")
+        known = self.name in MODELS if not colon else bool(module and function)
+        wanted = " or ".join(map(repr, MODELS)) + ", or 'module:function' for a model of your own"
+        require(known, "model.name", self.name, wanted)
         one_of("model.fuse", self.fuse, ("concat", "add"))
         at_least("model.dim", self.dim, 1)
         at_least("model.n_layers", self.n_layers, 1)
@@ -295,11 +299,30 @@ class Settings:
                 f"modalities, but {count} is perturbed (config.data.modalities, "
                 "config.adversarial.modalities). Use 'uat', or add a modality."
             )
-        if self.adversarial.defense == "exact" and self.model.name == "mmgcn":
+        if self.adversarial.defense == "exact" and self.model.name in ("mmgcn", "linear_vbpr"):
             raise InputError(
                 "config.adversarial.defense = 'exact' needs scores that are affine in an item's "
-                "content, which MMGCN's are not. Use 'linearized', its first-order surrogate."
+                "content, which MMGCN's are not, and content no longer than 1, which linear "
+                "VBPR's is not. Use 'linearized', its first-order surrogate."
             )
+        if self.model.name == "linear_vbpr":
+            self._check_unlike_widths()
+
+    def _check_unlike_widths(self) -> None:
+        """What compares the modalities' content has nothing to compare in raw features."""
+        require(
+            self.pretrain.alpha == 0,
+            "pretrain.alpha",
+            self.pretrain.alpha,
+            "0 with model.name = 'linear_vbpr', which has no projected features for L_NCE",
+        )
+        require(
+            self.adversarial.defense != "uat_mc",
+            "adversarial.defense",
+            self.adversarial.defense,
+            "'uat' or another without L_align with model.name = 'linear_vbpr', whose modalities "
+            "are of unlike widths",
+        )
 
 
 def from_config(config: ml_collections.ConfigDict | Mapping) -> Settings:

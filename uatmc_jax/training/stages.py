@@ -51,8 +51,17 @@ def pretrain_stage(
       params: where to start.
       data: on the device.
       validate: (Params, z or None) -> validation metrics.
+
+    Raises:
+      InputError: L_NCE is wanted of modalities whose z are of unlike width.
     """
     chosen = settings.pretrain
+    z = jax.eval_shape(model.project, params.projectors, data.features)
+    if chosen.alpha and len({x.shape for x in z}) > 1:
+        raise InputError(
+            f"config.pretrain.alpha = {chosen.alpha}: L_NCE compares the modalities' z, which "
+            f"model {model.name} has of unlike widths, {[x.shape[1] for x in z]}. Set it to 0."
+        )
     optimizer = make_optimizer(
         chosen.optimizer, steps_per_epoch(data.pairs[0].size, chosen.batch_size), chosen.epochs
     )

@@ -1,0 +1,145 @@
+"""The models that write the checkpoints, in PyTorch, from the formulas of the specification.
+
+Parameters have the published names; aggregation is index_add over the training edges.
+"""
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def projector(n_in, hidden, dim):
+    layers = []
+    for width in hidden:
+        layers += [nn.Linear(n_in, width), nn.ReLU(), nn.LayerNorm(width)]
+        n_in = width
+    return nn.Sequential(*layers, nn.Linear(n_in, dim))
+
+
+class Projected(nn.Module):
+    """Both published models' projectors and temperature."""
+
+    def __init__(self, dataset, dim, hidden):
+        super().__init__()
+        raw = dataset.raw_dims
+        self.features = {
+            m: torch.tensor(x) for m, x in zip(dataset.modalities, dataset.features, strict=True)
+        }
+        self.item_v_proj = projector(raw["visual"], hidden["visual"], dim)
+        self.item_t_proj = projector(raw["textual"], hidden["textual"], dim)
+        self.temperature = nn.Parameter(torch.tensor(0.07))
+
+    def z(self):
+        return (
+            F.normalize(self.item_v_proj(self.features["visual"]), dim=-1),
+            F.normalize(self.item_t_proj(self.features["textual"]), dim=-1),
+        )
+
+
+class VBPR(Projected):
+    """h_u free, h_i = [e_i ; W [z^v ; z^t] + b]."""
+
+    def __init__(self, dataset, dim, hidden):
+        super().__init__(dataset, dim, hidden)
+        self.u_embedding = nn.Parameter(torch.empty(dataset.n_users, 2 * dim))
+        self.i_embedding = nn.Parameter(torch.empty(dataset.n_items, dim))
+        self.item_linear = nn.Linear(2 * dim, dim)
+
+    def scores(self):
+        content = self.item_linear(torch.cat(self.z(), dim=1))
+        return self.u_embedding @ torch.cat([self.i_embedding, content], dim=1).T
+
+
+class PlainVBPR(nn.Module):
+    """h_u free, h_i = [e_i ; W [x^t ; x^v] + b], the raw features that there are."""
+
+    def __init__(self, dataset, dim):
+        super().__init__()
+        there = dict(zip(dataset.modalities, dataset.features, strict=True))
+        raw = [there[m] for m in ("textual", "visual") if m in there]
+        self.raw = torch.from_numpy(np.concatenate(raw, axis=1))
+        self.u_embedding = nn.Parameter(torch.empty(dataset.n_users, 2 * dim))
+        self.i_embedding = nn.Parameter(torch.empty(dataset.n_items, dim))
+        self.item_linear = nn.Linear(self.raw.shape[1], dim)
+
+    def scores(self):
+        content = self.item_linear(self.raw)
+        return self.u_embedding @ torch.cat([self.i_embedding, content], dim=1).T
+
+
+class Weight(nn.Module):
+    """x W."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width, width))
+
+
+class Tower(nn.Module):
+    """One modality's graph network."""
+
+    def __init__(self, n_users, dim, latent, concat, n_layers):
+        super().__init__()
+        width = latent or dim
+        self.preference = nn.Parameter(torch.empty(n_users, width))
+        if latent:
+            self.MLP = nn.Linear(dim, latent)
+        self.latent, self.concat, self.n_layers = latent, concat, n_layers
+        for k in range(1, n_layers + 1):
+            setattr(self, f"conv_embed_{k}", Weight(width))
+            setattr(self, f"linear_layer{k}", nn.Linear(width, dim))
+            setattr(self, f"g_layer{k}", nn.Linear(width + (dim if concat else 0), dim))
+            width = dim
+
+    def forward(self, z, identity, mean):
+        content = self.MLP(z) if self.latent else z
+        x = F.normalize(torch.cat([self.preference, content]))
+        for k in range(1, self.n_layers + 1):
+            h = F.leaky_relu(mean(x @ getattr(self, f"conv_embed_{k}").weight))
+            x_hat = F.leaky_relu(getattr(self, f"linear_layer{k}")(x)) + identity
+            fuse = getattr(self, f"g_layer{k}")
+            x = fuse(torch.cat([h, x_hat], dim=1)) if self.concat else fuse(h) + x_hat
+            x = F.leaky_relu(x)
+        return x
+
+
+class MMGCN(Projected):
+    """The mean of two towers over the same graph."""
+
+    def __init__(self, dataset, dim, hidden, latent=None, concat=True, n_layers=3):
+        super().__init__(dataset, dim, hidden)
+        self.n_users = dataset.n_users
+        n = dataset.n_users + dataset.n_items
+        users = torch.from_numpy(dataset.train.users.astype(np.int64))
+        items = torch.from_numpy(dataset.train.items.astype(np.int64)) + dataset.n_users
+        self.source, self.sink = torch.cat([users, items]), torch.cat([items, users])
+        self.degrees = torch.bincount(self.sink, minlength=n).clamp(min=1)[:, None]
+        self.id_embedding = nn.Parameter(torch.empty(n, dim))
+        self.v_gcn = Tower(dataset.n_users, dim, latent, concat, n_layers)
+        self.t_gcn = Tower(dataset.n_users, dim, None, concat, n_layers)
+
+    def mean(self, x):
+        total = torch.zeros_like(x).index_add(0, self.sink, x[self.source])
+        return total / self.degrees
+
+    def scores(self):
+        z_v, z_t = self.z()
+        nodes = self.v_gcn(z_v, self.id_embedding, self.mean)
+        nodes = (nodes + self.t_gcn(z_t, self.id_embedding, self.mean)) / 2
+        return nodes[: self.n_users] @ nodes[self.n_users :].T
+
+
+def randomized(model, seed=0):
+    """The model with all of its parameters drawn anew, norms' scales and biases too."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def scores_of(model):
+    """(|U|, |I|) scores of all pairs."""
+    with torch.no_grad():
+        return model.scores().numpy()

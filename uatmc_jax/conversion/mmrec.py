@@ -1,0 +1,308 @@
+"""The parameters of MMRec-style models, by their PyTorch names, as this package's.
+
+Three kinds of checkpoint are told apart by their keys, d being the embedding's width:
+
+    VBPR, published with the paper
+        u_embedding (|U|, 2d), i_embedding (|I|, d), temperature,
+        item_{v,t}_proj.N: Linear, ReLU, LayerNorm per hidden width, then Linear to d,
+        item_linear: 2d to d, from [z^v ; z^t]
+    MMGCN, published with the paper
+        id_embedding (|U|+|I|, d), temperature, item_{v,t}_proj as above,
+        {v,t}_gcn: preference (|U|, w), MLP d to w where w is not d, and per layer k
+        conv_embed_k (w, w), linear_layerk w to d, g_layerk w + d (or w) to d
+    VBPR, MMRec's own
+        u_embedding, i_embedding, item_linear from [x^t ; x^v], the raw features, text first
+
+A torch Linear's weight is (out, in), conv_embed's (in, out). MMRec's own MMGCN keeps
+neither its preferences nor its id table, so its checkpoints cannot be used by anyone.
+"""
+
+import dataclasses
+import functools
+import itertools
+import re
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+
+from uatmc_jax.data import Dataset
+from uatmc_jax.errors import InputError
+from uatmc_jax.models import Params
+from uatmc_jax.models.mmgcn import Affine, Layer, MMGCNEncoder, Tower
+from uatmc_jax.models.vbpr import VBPREncoder
+from uatmc_jax.settings import Settings, to_dict
+from uatmc_jax.training.run import differences
+
+# Modality and its letter in MMRec's names; MMRec's own VBPR concatenates text first.
+LETTERS = {"visual": "v", "textual": "t"}
+_RAW_ORDER = ("textual", "visual")
+# What is left of the file's tensors; taking one removes it, so that unknown ones remain.
+_Left = dict[str, np.ndarray]
+
+
+def from_state(
+    tensors: Mapping[str, np.ndarray], settings: Settings, dataset: Dataset, file: str
+) -> tuple[Settings, Params]:
+    """The settings and parameters that a state_dict means.
+
+    Args:
+      tensors: {name: float32 array}.
+      settings: what the weights do not decide.
+      dataset: that they were trained on.
+      file: to name in errors.
+
+    Returns:
+      The settings with the weights' own model, and its parameters.
+
+    Raises:
+      InputError: weights of no known model, of other sizes than the data's, missing or
+        unknown ones.
+    """
+    left = dict(tensors)
+    projected = any(re.match(r"item_[vt]_proj\.", name) for name in left)
+    convolved = any(re.match(r"[vt]_gcn\.", name) for name in left)
+    if convolved and not projected:
+        raise InputError(
+            f"{file}: MMRec's own MMGCN, which keeps neither its preferences nor its id table in "
+            "the checkpoint, so its scores are lost. VBPR, and both models as published with "
+            "UAT-MC, can be imported."
+        )
+    if not convolved and "item_linear.weight" not in left:
+        raise InputError(
+            f"{file}: neither VBPR nor MMGCN by its names ({_some(left)}). Give the state_dict "
+            "of one of them."
+        )
+    take = functools.partial(_take, left, file, _sizes(dataset))
+    if convolved:
+        _require_modalities(dataset, file)
+        chosen, params = _mmgcn(take, left, settings, dataset, file)
+    elif projected:
+        _require_modalities(dataset, file)
+        chosen, params = _vbpr(take, left, settings, dataset, file)
+    else:
+        chosen, params = _linear_vbpr(take, left, settings, dataset, file)
+    if left:
+        raise InputError(
+            f"{file}: unknown tensors {_some(left)} beside those of {chosen.model.name}. Remove "
+            "them from the state_dict."
+        )
+    return chosen, params
+
+
+def changes(before: Settings, after: Settings) -> dict[str, tuple]:
+    """{field: (value before, value after)} of the settings that differ."""
+    plain = to_dict(before), to_dict(after)
+
+    def value(settings: dict, field: str):
+        for part in field.split("."):
+            settings = settings.get(part) if isinstance(settings, Mapping) else None
+        return settings
+
+    return {f: tuple(value(p, f) for p in plain) for f in differences(*plain)}
+
+
+def _vbpr(take, left: _Left, settings: Settings, dataset: Dataset, file: str):
+    dim = _width(left, "i_embedding", 1, file)
+    user = take("u_embedding", (dataset.n_users, 2 * dim))
+    item = take("i_embedding", (dataset.n_items, dim))
+    hidden, projectors = _projectors(take, left, dataset, dim, file)
+    kernel = take("item_linear.weight", (dim, 2 * dim)).T
+    parts = dict(zip(LETTERS, np.split(kernel, 2), strict=True))
+    encoder = VBPREncoder(
+        user=_put(user),
+        item=_put(item),
+        kernel=_put(np.concatenate([parts[m] for m in dataset.modalities])),
+        bias=_put(take("item_linear.bias", (dim,))),
+    )
+    chosen = _with_model(settings, name="vbpr", dim=dim, hidden=hidden)
+    return chosen, Params(projectors, encoder, _put(take("temperature", ())))
+
+
+def _linear_vbpr(take, left: _Left, settings: Settings, dataset: Dataset, file: str):
+    dim = _width(left, "i_embedding", 1, file)
+    raw = dataset.raw_dims
+    if not set(raw) <= set(_RAW_ORDER):
+        raise InputError(_other_modalities(dataset, file))
+    order = [m for m in _RAW_ORDER if m in raw]
+    user = take("u_embedding", (dataset.n_users, 2 * dim))
+    item = take("i_embedding", (dataset.n_items, dim))
+    kernel = take("item_linear.weight", (dim, sum(raw.values()))).T
+    starts = np.cumsum([raw[m] for m in order])[:-1]
+    parts = dict(zip(order, np.split(kernel, starts), strict=True))
+    encoder = VBPREncoder(
+        user=_put(user),
+        item=_put(item),
+        kernel=_put(np.concatenate([parts[m] for m in dataset.modalities])),
+        bias=_put(take("item_linear.bias", (dim,))),
+    )
+    chosen = _with_model(settings, name="linear_vbpr", dim=dim)
+    return chosen, Params({}, encoder, jnp.float32(settings.model.temperature))
+
+
+def _mmgcn(take, left: _Left, settings: Settings, dataset: Dataset, file: str):
+    lost = [f"{letter}_gcn.preference" for letter in LETTERS.values()]
+    lost = [name for name in lost if name not in left]
+    if lost:
+        saved = ", ".join(f"'{n}': model.{n}" for n in lost)
+        raise InputError(
+            f"{file}: lacks {' and '.join(lost)}. The published MMGCN holds its preferences "
+            "outside of its state_dict, and without them its scores cannot be had. Save them where "
+            "the model is in memory: "
+            f"torch.save({{**model.state_dict(), {saved}}}, 'weights.pth')"
+        )
+    dim = _width(left, "id_embedding", 1, file)
+    identity = take("id_embedding", (dataset.n_users + dataset.n_items, dim))
+    hidden, projectors = _projectors(take, left, dataset, dim, file)
+    widths = {m: _width(left, f"{x}_gcn.preference", 1, file) for m, x in LETTERS.items()}
+    width = widths["visual"]
+    read = _width(left, "v_gcn.g_layer1.weight", 1, file)
+    if read not in (width, width + dim):
+        raise InputError(
+            f"{file}: v_gcn.g_layer1.weight reads {read} values; wanted {width + dim} (concat) or "
+            f"{width} (add)."
+        )
+    fuse = "add" if read == width else "concat"
+    numbers = [re.fullmatch(r"v_gcn\.conv_embed_(\d{1,3})\.weight", name) for name in left]
+    n_layers = max((int(n[1]) for n in numbers if n), default=1)
+    towers = {
+        m: _tower(take, left, f"{x}_gcn", (dataset.n_users, widths[m], dim), n_layers, fuse, file)
+        for m, x in LETTERS.items()
+    }
+    encoder = MMGCNEncoder(_put(identity), tuple(towers[m] for m in dataset.modalities))
+    others = {m: w for m, w in settings.model.latent_dims.items() if m not in widths}
+    latent = others | {m: w for m, w in widths.items() if w != dim}
+    chosen = _with_model(
+        settings,
+        name="mmgcn",
+        dim=dim,
+        hidden=hidden,
+        latent_dims=latent,
+        n_layers=n_layers,
+        fuse=fuse,
+    )
+    return chosen, Params(projectors, encoder, _put(take("temperature", ())))
+
+
+def _tower(
+    take, left: _Left, name: str, sizes: tuple[int, int, int], n_layers: int, fuse: str, file: str
+) -> Tower:
+    n_users, width, dim = sizes
+    preference = take(f"{name}.preference", (n_users, width))
+    if width == dim and f"{name}.MLP.weight" in left:
+        raise InputError(
+            f"{file}: {name}.MLP goes from {dim} to {width}; with equal widths there is no such "
+            "layer here. Fold it into the projector's last layer."
+        )
+    widen = None if width == dim else _affine(take, f"{name}.MLP", dim, width)
+    layers = []
+    for k in range(1, n_layers + 1):
+        neighbour = take(f"{name}.conv_embed_{k}.weight", (width, width))
+        own = _affine(take, f"{name}.linear_layer{k}", width, dim)
+        n_in = width + (dim if fuse == "concat" else 0)
+        layers.append(Layer(_put(neighbour), own, _affine(take, f"{name}.g_layer{k}", n_in, dim)))
+        width = dim
+    return Tower(_put(preference), widen, tuple(layers))
+
+
+def _affine(take, name: str, n_in: int, n_out: int) -> Affine:
+    kernel = take(f"{name}.weight", (n_out, n_in)).T
+    return Affine(_put(kernel), _put(take(f"{name}.bias", (n_out,))))
+
+
+def _projectors(take, left: _Left, dataset: Dataset, dim: int, file: str):
+    """{modality: hidden widths} and the Flax parameters, in the data's order."""
+    hidden, params = {}, {}
+    for modality in dataset.modalities:
+        name = f"item_{LETTERS[modality]}_proj"
+        numbers = [re.fullmatch(rf"{name}\.(\d{{1,3}})\.weight", key) for key in left]
+        found = sorted(int(n[1]) for n in numbers if n)
+        depth = len(found) // 2
+        wanted = sorted([3 * k for k in range(depth + 1)] + [3 * k + 2 for k in range(depth)])
+        if found != wanted:
+            raise InputError(
+                f"{file}: {name} has weights at {found}; wanted Linear, ReLU, LayerNorm for each "
+                f"hidden width and a last Linear, which has them at {wanted}."
+            )
+        widths = [_width(left, f"{name}.{3 * k}.weight", 0, file) for k in range(depth)]
+        sizes = [dataset.raw_dims[modality], *widths, dim]
+        layers = {}
+        for k, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
+            dense = _affine(take, f"{name}.{3 * k}", n_in, n_out)
+            layers[f"Dense_{k}"] = {"kernel": dense.kernel, "bias": dense.bias}
+            if k < depth:
+                layers[f"LayerNorm_{k}"] = {
+                    "scale": _put(take(f"{name}.{3 * k + 2}.weight", (n_out,))),
+                    "bias": _put(take(f"{name}.{3 * k + 2}.bias", (n_out,))),
+                }
+        hidden[modality], params[modality] = tuple(widths), {"params": layers}
+    return hidden, params
+
+
+def _with_model(settings: Settings, **model) -> Settings:
+    """The settings with another model, and without what that model cannot be trained with."""
+    if "hidden" in model:
+        model["hidden"] = {**settings.model.hidden, **model["hidden"]}
+    pretrain, adversarial = settings.pretrain, settings.adversarial
+    if model["name"] == "linear_vbpr":
+        pretrain = dataclasses.replace(pretrain, alpha=0.0)
+    unfit = {"linear_vbpr": ("uat_mc", "exact"), "mmgcn": ("exact",)}.get(model["name"], ())
+    if adversarial.defense in unfit:
+        adversarial = dataclasses.replace(adversarial, defense="uat")
+    return dataclasses.replace(
+        settings,
+        model=dataclasses.replace(settings.model, **model),
+        pretrain=pretrain,
+        adversarial=adversarial,
+    )
+
+
+def _take(left: _Left, file: str, sizes: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Removes a tensor from what is left and checks its shape."""
+    if name not in left:
+        raise InputError(f"{file}: lacks the tensor {name}, {shape}. Save the whole state_dict.")
+    array = left.pop(name)
+    if array.shape != shape:
+        raise InputError(
+            f"{file}: {name} is {array.shape}; wanted {shape} with {sizes}. Name the data that the "
+            "weights were trained on with --config or --data_root."
+        )
+    return array
+
+
+def _width(left: _Left, name: str, axis: int, file: str) -> int:
+    """The length of an axis of a matrix that is to be taken later."""
+    if name not in left:
+        raise InputError(f"{file}: lacks the tensor {name}. Save the whole state_dict.")
+    if left[name].ndim != 2 or not left[name].size:
+        raise InputError(f"{file}: {name} is {left[name].shape}; wanted a matrix.")
+    return left[name].shape[axis]
+
+
+def _require_modalities(dataset: Dataset, file: str) -> None:
+    if set(dataset.modalities) != set(LETTERS):
+        raise InputError(_other_modalities(dataset, file))
+
+
+def _other_modalities(dataset: Dataset, file: str) -> str:
+    return (
+        f"{file}: the weights are of {' and '.join(LETTERS)} features, but data set "
+        f"'{dataset.name}' has {', '.join(dataset.modalities)}. Name its features so in "
+        "config.data.modalities."
+    )
+
+
+def _sizes(dataset: Dataset) -> str:
+    raw = ", ".join(f"{m} features of {w}" for m, w in dataset.raw_dims.items())
+    return f"data set '{dataset.name}' ({dataset.n_users} users, {dataset.n_items} items, {raw})"
+
+
+def _some(names) -> str:
+    """Names for a message, the first dozen."""
+    names = sorted(repr(name)[1:-1][:80] for name in names)
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return ", ".join(names[:12]) + more
+
+
+def _put(array: np.ndarray):
+    return jnp.asarray(np.ascontiguousarray(array).reshape(array.shape))

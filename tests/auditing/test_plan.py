@@ -1,0 +1,92 @@
+"""How an audit is fitted to the data, and which trainings it makes of its settings."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from configs import audit as audit_config
+from uatmc_jax.auditing.plan import fit, hardened_settings, in_company, victim_settings
+from uatmc_jax.data import Interactions
+from uatmc_jax.errors import InputError
+from uatmc_jax.settings import AuditSettings, from_values, to_dict
+
+
+def audit(preset="vbpr", **fields):
+    config = audit_config.get_config(preset)
+    config.update(fields)
+    return from_values(AuditSettings, config)
+
+
+@hypothesis_settings(max_examples=30, deadline=None)
+@given(n=st.integers(50, 400_000), steps=st.integers(1, 200))
+def test_batches_are_the_power_of_two_nearest_to_the_steps_wanted(dataset, n, steps):
+    pairs = Interactions(np.zeros(n, np.int32), np.arange(n, dtype=np.int32))
+    fitted = fit(audit(fit_steps=steps), dataclasses.replace(dataset, train=pairs))
+    size = fitted.experiment.pretrain.batch_size
+    assert size == fitted.experiment.adversarial.batch_size
+    powers = [256, 512, 1024, 2048]
+    best = min(powers, key=lambda p: abs(np.log2(p) - np.log2(n / steps)))
+    assert size == best or abs(np.log2(n / steps) % 1 - 0.5) < 1e-9
+
+
+def test_users_and_targets_are_fitted_and_can_be_left_alone(dataset):
+    trained = len(np.unique(dataset.train.users))
+    fitted = fit(audit(fit_users=20), dataset).attack
+    assert round(fitted.user_share * trained) == 20
+    counts = dataset.item_counts
+    assert fitted.targets.sample == int((counts <= np.quantile(counts, 0.5)).sum()) < 100
+    assert fit(audit(fit_users=10**6), dataset).attack.user_share == 1.0
+    left = audit(fit_steps=0, fit_users=0)
+    assert fit(left, dataset).experiment == left.experiment
+    assert fit(left, dataset).attack.user_share == left.attack.user_share
+
+
+def test_candidates_train_stage_one_and_entries_stage_two_on_the_victims_weights():
+    settings = audit()
+    candidates = victim_settings(settings)
+    assert set(candidates) == {"light", "regular"}
+    assert (candidates["light"].pretrain.mu, candidates["light"].pretrain.alpha) == (0.1, 0.001)
+    assert all(one.adversarial.epochs == 0 for one in candidates.values())
+    entries = hardened_settings(settings, candidates["light"], pathlib.Path("here"))
+    assert list(entries) == list(settings.harden)
+    for name, one in entries.items():
+        assert one.pretrain.init_from == "here" and one.adversarial.mu == 0.1
+        for field, value in settings.harden[name].items():
+            assert getattr(one.adversarial, field) == value
+
+
+def test_entries_that_differ_in_scalars_alone_train_together():
+    settings = audit()
+    entries = hardened_settings(settings, victim_settings(settings)["light"], pathlib.Path("x"))
+    groups = in_company(entries)
+    assert sorted(map(len, groups)) == [1, 1, 4]
+    assert {name for group in groups for name in group} == set(entries)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"beside": ("nope",)}, "config.beside"),
+        ({"steps_of": "nope"}, "config.steps_of"),
+        ({"listed": 0}, "config.listed"),
+        ({"fit_users": -1}, "config.fit_users"),
+        ({"harden": {"x": {"lamda": 1.0}}}, "config.harden.x"),
+        ({"harden": {"x/y": {}}}, "config.harden"),
+        ({"victims": {}}, "config.victims"),
+    ],
+)
+def test_a_wrong_field_is_named(fields, message):
+    plain = to_dict(audit()) | fields
+    with pytest.raises(InputError, match=message):
+        from_values(AuditSettings, plain)
+
+
+@pytest.mark.parametrize("preset", audit_config.PRESETS)
+def test_every_preset_is_valid_and_survives_json(preset):
+    settings = audit(preset)
+    assert from_values(AuditSettings, to_dict(settings)) == settings

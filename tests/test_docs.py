@@ -1,0 +1,146 @@
+"""The documents' code, run as written; and that what they name is there."""
+
+import dataclasses
+import importlib
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.auditing.cases import K, small_audit, small_folder
+from tests.conftest import ROOT
+from uatmc_jax.auditing.run import run_audit
+from uatmc_jax.build import build_model
+from uatmc_jax.checkpoint import restore
+from uatmc_jax.data import load_dataset
+from uatmc_jax.errors import InputError
+from uatmc_jax.models import make_graph
+
+FENCE = re.compile(r"```(python|sh)\n(.*?)```", re.DOTALL)
+
+
+def blocks(name):
+    """(language, text) of a document's code, in order."""
+    return FENCE.findall((ROOT / "docs" / name).read_text(encoding="utf-8"))
+
+
+def test_the_tutorial_runs_as_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    environment = {k: v for k, v in os.environ.items() if k != "UATMC_DATA"}
+    environment["PATH"] = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    namespace = {}
+    for language, text in blocks("tutorial.md"):
+        if language == "python":
+            exec(compile(text, "tutorial.md", "exec"), namespace)
+            continue
+        done = subprocess.run(
+            ["bash", "-euc", text], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    printed = capsys.readouterr().out
+    assert "victim: recall@20" in printed and "exact_05: recall@20" in printed
+    assert printed.count("Article number") == 5
+    assert (tmp_path / "runs" / "audit_shop" / "report.html").is_file()
+
+
+@pytest.fixture
+def my_models(tmp_path, monkeypatch):
+    """The module of docs/own_model.md, to be imported as its reader would."""
+    ((_, text),) = [block for block in blocks("own_model.md") if block[0] == "python"]
+    assert len(text.split("def make_lightgcn")[1].splitlines()) <= 40
+    (tmp_path / "my_models.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("my_models", None)
+
+
+def dense_lightgcn(params, dataset, n_layers):
+    """(users, items) scores in float64, with the whole normalised adjacency matrix."""
+    n, pairs = dataset.n_users, dataset.train
+    adjacency = np.zeros((n + dataset.n_items,) * 2)
+    adjacency[pairs.users, n + pairs.items] = adjacency[n + pairs.items, pairs.users] = 1
+    scale = np.maximum(adjacency.sum(axis=1), 1) ** -0.5
+    adjacency *= scale[:, None] * scale
+    x = np.array(params.encoder.nodes, np.float64)
+    for feature, name, kernel in zip(
+        dataset.features, dataset.modalities, params.encoder.kernels, strict=True
+    ):
+        z = np.asarray(feature, np.float64) @ np.asarray(params.projectors[name], np.float64)
+        z /= np.linalg.norm(z, axis=1, keepdims=True)
+        x[n:] += z @ np.asarray(kernel, np.float64)
+    powers = [np.linalg.matrix_power(adjacency, hop) @ x for hop in range(n_layers + 1)]
+    mean = np.mean(powers, axis=0)
+    return mean[:n] @ mean[n:].T
+
+
+def test_a_model_of_ones_own_is_trained_attacked_and_audited(tmp_path, my_models):
+    folder = small_folder(tmp_path)
+    settings = small_audit(folder, harden={"uat_mc": {"defense": "uat_mc", "lam": 1.0}})
+    chosen = dataclasses.replace(settings.experiment.model, name="my_models:make_lightgcn")
+    experiment = dataclasses.replace(settings.experiment, model=chosen)
+    settings = dataclasses.replace(settings, experiment=experiment)
+    audit = run_audit(settings, tmp_path / "run", show_progress=False)
+    victim, hardened = audit["entries"]
+    suite = victim["verdict"]["suite"][f"hr@{K}"]
+    assert suite["after"]["value"] > suite["before"]["value"] > 0
+    assert "no certificate for lightgcn" in victim["certificate"] and victim["survey"] is None
+    assert hardened["defense"] == "uat_mc"
+    assert (tmp_path / "run" / "report.html").is_file()
+
+    dataset = load_dataset(folder, "shop")
+    model, params, _, _ = restore(victim["folder"], "pretrain", "best", dataset)
+    z = model.project(params.projectors, dataset.features)
+    graph = make_graph(dataset.train, dataset.n_users, dataset.n_items)
+    user, item = model.encode(params.encoder, z, graph)
+    expected = dense_lightgcn(params, dataset, chosen.n_layers)
+    np.testing.assert_allclose(user @ item.T, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_such_module:make", "No module named 'no_such_module'"),
+        ("my_models:make_nothing", "make_nothing"),
+        ("my_models:jax.numpy", "my_models"),
+        ("builtins:dict", "dict expected at most"),
+        ("wrong:one_modality", r"project gives \[\(50, 8\)\] for 2 modalities"),
+        ("wrong:transposed", r"encode gives users \(50, 8\)"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_told_so(name, message, tmp_path, my_models, settings):
+    (tmp_path / "wrong.py").write_text(
+        "import my_models\n"
+        "def one_modality(*args):\n"
+        "    model = my_models.make_lightgcn(*args)\n"
+        "    return model._replace(project=lambda p, x: model.project(p, x)[:1])\n"
+        "def transposed(*args):\n"
+        "    model = my_models.make_lightgcn(*args)\n"
+        "    return model._replace(encode=lambda *a: model.encode(*a)[::-1])\n"
+    )
+    chosen = dataclasses.replace(settings.model, name=name)
+    error = TypeError if name.startswith("builtins") else InputError
+    with pytest.raises(error, match=message):
+        build_model(chosen, 60, 50, {"visual": 64, "textual": 32})
+    sys.modules.pop("wrong", None)
+
+
+def test_every_name_of_the_api_page_is_there():
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `(uatmc_jax[\w.]*)` \| (.*?) \|", text, re.MULTILINE)
+    assert len(named) > 20
+    for module, functions in named:
+        found = importlib.import_module(module)
+        for function in re.findall(r"`(\w+)`", functions):
+            assert hasattr(found, function), f"{module}.{function}"
+
+
+@pytest.mark.parametrize("file", [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"])
+def test_links_lead_somewhere(file):
+    text = file.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        if not target.startswith("http"):
+            assert (file.parent / target).exists(), target

@@ -1,0 +1,70 @@
+"""Audits a catalogue: how good its recommender is, how far it can be fooled, what hardening costs.
+
+python -m uatmc_jax.audit                         # the embedded synthetic data
+python -m uatmc_jax.audit --data data/baby        # a folder of your own, see uatmc_jax.prepare
+python -m uatmc_jax.audit --data data/baby --config audit:mmgcn
+python -m uatmc_jax.audit --victim runs/baby_vbpr --checkpoint adversarial/latest
+"""
+
+import pathlib
+import shlex
+import sys
+
+from absl import flags
+from ml_collections import config_flags
+
+from uatmc_jax.auditing.run import REPORT_FILE, Given, run_audit
+from uatmc_jax.cli import start
+from uatmc_jax.errors import InputError
+from uatmc_jax.settings import AuditSettings, find_config, from_config_flag
+
+_DATA = flags.DEFINE_string("data", None, "Folder of the data set: NAME/NAME.inter and features.")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", find_config("audit"), "The audit; audit:mmgcn or audit:general for that preset."
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where to write; by default runs/audit_NAME.")
+_VICTIM = flags.DEFINE_string("victim", None, "Folder of a training run to audit.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "pretrain/best", "STAGE/WHICH of --victim.")
+
+
+def main(argv: list[str]) -> None:
+    """Flags in, one library call, files out."""
+    if len(argv) > 1:
+        raise InputError(f"unexpected arguments: {' '.join(argv[1:])}. Flags start with --.")
+    config = _CONFIG.value
+    if _DATA.value:
+        folder = pathlib.Path(_DATA.value).resolve()
+        data = config.experiment.data
+        data.source, data.name, data.root = "mmrec", folder.name, str(folder.parent)
+    settings, _ = from_config_flag(AuditSettings, _CONFIG)
+    given = None
+    if _VICTIM.value:
+        stage, slash, which = _CHECKPOINT.value.partition("/")
+        if not slash:
+            raise InputError(f"--checkpoint {_CHECKPOINT.value}: wanted STAGE/WHICH.")
+        given = Given(pathlib.Path(_VICTIM.value), stage, which)
+    name = settings.experiment.data.name if given is None else given.folder.name
+    workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / f"audit_{name}")
+    command = shlex.join(["python", "-m", "uatmc_jax.audit", *sys.argv[1:]])
+    audit = run_audit(settings, workdir, given=given, command=command)
+    print(_headline(audit))
+    print(f"written to {workdir / REPORT_FILE}", file=sys.stderr)
+
+
+def _headline(audit: dict) -> str:
+    """The audit in a line a model."""
+    k = audit["k"]
+    lines = [f"popularity: recall@20 {audit['popularity']['test']:.4f}"]
+    for entry in audit["entries"]:
+        suite = entry["verdict"]["suite"][f"hr@{k}"]
+        mark = "  (recommended)" if entry["name"] == audit["recommended"] else ""
+        lines.append(
+            f"{entry['name']}: recall@20 {entry['recall']['test']['value']:.4f}, content utility "
+            f"{entry['content']['content_utility']:.4f}, HR@{k} "
+            f"{100 * suite['before']['value']:.3f} % -> {100 * suite['after']['value']:.3f} %{mark}"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    start(main, "the same command goes on with what is written")

@@ -1,0 +1,8 @@
+"""Audits: a recommender trained, attacked, certified, hardened and attacked again.
+
+Reading order: `plan` -> `measures` -> `run`.
+"""
+
+from uatmc_jax.auditing.run import run_audit
+
+__all__ = ["run_audit"]

@@ -1,0 +1,198 @@
+"""An audit's numbers as a page: one file, no script, no network, light and dark."""
+
+import functools
+import json
+from collections.abc import Mapping
+
+import jinja2
+
+from uatmc_jax.report.audit import figures
+from uatmc_jax.report.text import gain, percent
+
+# Shares are float32.
+_ROUNDING = 1e-3
+_RULES = {
+    "count": "items with exactly {count} interactions",
+    "quantile": "drawn from those between the quantiles {quantiles[0]:g} and {quantiles[1]:g} "
+    "of popularity",
+    "ids": "items named",
+}
+
+
+def format_page(audit: Mapping) -> str:
+    """The report.
+
+    Args:
+      audit: what audit.json holds (`auditing.run_audit`).
+
+    Returns:
+      HTML. Names of items are escaped.
+    """
+    k, victim = audit["k"], audit["entries"][0]
+    hit_rate = f"hr@{k}"
+    hardened = sorted(
+        audit["entries"][1:],
+        key=lambda entry: -entry["verdict"]["suite"][hit_rate]["after"]["value"],
+    )
+    entries = [victim, *hardened]
+    suite = victim["verdict"]["suite"][hit_rate]
+    users = victim["attacked_users"]
+    chosen = next((e for e in entries if e["name"] == audit["recommended"]), None)
+    by_k = str(k)
+    rows = sorted(victim["rows"], key=lambda row: -row["hr_after"][by_k])
+    bound = suite.get("budget_certificate")
+    targets = audit["settings"]["attack"]["targets"]
+    shown = {"victim": victim} | ({} if chosen is None else {chosen["name"]: chosen})
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("uatmc_jax.report.audit", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    style, _, _ = environment.loader.get_source(environment, "style.css")
+    return environment.get_template("report.html").render(
+        audit=audit,
+        style=style,
+        k=k,
+        kk=by_k,
+        entries=entries,
+        victim=victim,
+        chosen=chosen,
+        chosen_after=None if chosen is None else chosen["verdict"]["suite"][hit_rate]["after"],
+        before=suite["before"],
+        after=suite["after"],
+        bound=bound,
+        any_content="any_content_certificate" in suite,
+        found_share=_found_share(suite) if bound else "",
+        users=users,
+        targets=len(victim["rows"]),
+        rule=_RULES[targets["rule"]].format(**targets),
+        ball=_edit(victim["verdict"]["threat_model"]),
+        beside_ball={
+            name: _edit(found["threat_model"]) for name, found in victim["beside"].items()
+        },
+        members=victim["verdict"]["members"],
+        listed=rows[: audit["settings"]["listed"]],
+        reached=victim["users_reached"],
+        warnings=_warnings(audit, victim),
+        figures={
+            "items": figures.items_reached(victim["rows"], users, k),
+            "users": figures.users_reached(_histograms(shown), len(rows), k),
+            "steps": figures.utility_by_step(
+                {_label(e): e["steps"]["utility"] for e in shown.values()}
+            ),
+            "front": figures.front(
+                {
+                    _label(e): (
+                        e["verdict"]["suite"][hit_rate]["after"]["value"],
+                        e["recall"]["test"]["value"],
+                        e["content"]["content_utility"],
+                    )
+                    for e in entries
+                },
+                _label(victim),
+                k,
+            ),
+            "certified": _certified(shown),
+        },
+        commands=[
+            *(
+                (f"candidate {name}", tried["command"], f"victims/{name}")
+                for name, tried in audit["candidates"].items()
+            ),
+            *((_label(e), e["train_command"], e["folder"]) for e in hardened),
+        ],
+        settings=json.dumps(audit["settings"], indent=2),
+        percent=percent,
+        gain=gain,
+        count=functools.partial(_count, users),
+        label=_label,
+        training=_training,
+    )
+
+
+def _count(users: int, share: float) -> str:
+    """A share as a number of users; the average over items need not be whole.
+
+    >>> _count(1000, 0.0123), _count(1000, 0.0120001), _count(1000, 0.5)
+    ('12.3', '12', '500')
+    """
+    value = share * users
+    whole = value >= 100 or abs(value - round(value)) < _ROUNDING
+    return f"{value:,.0f}" if whole else f"{value:.1f}"
+
+
+def _label(entry: Mapping) -> str:
+    return "audited" if entry["name"] == "victim" else entry["name"].replace("_", " ")
+
+
+def _training(entry: Mapping) -> str:
+    """The settings that tell a hardened model from the others."""
+    chosen = entry["adversarial"]
+    if chosen is None:
+        return "pre-trained"
+    if chosen["defense"] == "none":
+        return "no defence"
+    learned = ", z learned" if chosen["train_output"] else ""
+    weights = f"λ {chosen['lam']:g}, eps {chosen['eps']:g}"
+    return f"{chosen['defense']}, {chosen['norm']}, {weights}{learned}"
+
+
+def _edit(threat: Mapping) -> str:
+    """What an attacker may change, in words."""
+    what = (
+        "what the model computes from each picture and text (the projected features)"
+        if threat["level"] == "projected"
+        else "the features of each picture and text before the model projects them"
+    )
+    if threat["modalities"]:
+        what += f", {' and '.join(threat['modalities'])} only"
+    share = f"{100 * threat['eps']:g} % of their length"
+    where = "in each coordinate" if threat["norm"] == "linf" else "in all"
+    return f"{what} by up to {share} {where}"
+
+
+def _found_share(suite: Mapping) -> str:
+    bound = suite["budget_certificate"]["value"]
+    return f"{suite['after']['value'] / bound:.0%}" if bound else "all"
+
+
+def _histograms(shown: Mapping[str, Mapping]) -> dict[str, list[int]]:
+    victim = shown["victim"]["users_reached"]
+    lines = {"as it is": victim["histogram_before"], "under attack": victim["histogram_after"]}
+    for name, entry in shown.items():
+        if name != "victim":
+            reached = entry["users_reached"]
+            lines[f"under attack, {_label(entry)}"] = reached["histogram_after"]
+    return lines
+
+
+def _certified(shown: Mapping[str, Mapping]) -> str:
+    surveys = {_label(e): e["survey"] for e in shown.values() if e["survey"] is not None}
+    if shown["victim"]["survey"] is None:
+        return ""
+    lines = {f"certified, {label}": survey["bound"] for label, survey in surveys.items()}
+    return figures.certified(lines, shown["victim"]["survey"]["shown"])
+
+
+def _warnings(audit: Mapping, victim: Mapping) -> list[str]:
+    """What a reader must know before the rest means anything."""
+    found = []
+    if victim["recall"]["test"]["value"] <= audit["popularity"]["test"]:
+        found.append(
+            "The recommender is no better than recommending what is popular. Nobody would use it, "
+            "so how far it can be fooled says little. Try other weights (config.victims), more "
+            "epochs, or look at the data."
+        )
+    if victim["content"]["content_utility"] <= 0:
+        found.append(
+            "The recommender does not profit from pictures and texts. Whatever resists here may do "
+            "so because it does not read them."
+        )
+    for entry in audit["entries"]:
+        for flag in entry["verdict"]["masking"]:
+            found.append(
+                f"{_label(entry)}: {flag['why']} ({flag['weaker']}). Its gradients may be masked, "
+                "and its true reach larger than shown."
+            )
+    return found

@@ -478,7 +478,7 @@ def _result(
     model, dataset = case.restored.model, case.dataset
     trained = case.restored.settings
     if not model.linear:
-        certificate = f"no certificate for {model.name}: it declares no scores affine in z of length 1"
+        certificate = f"no certificate for {model.name}: it declares no linear scores"
     elif attack.level == "feature":
         certificate = "any content; no budget certificate for attacks on raw features"
     else:

@@ -11,7 +11,7 @@ from uatmc_jax.data.dataset import (
 )
 from uatmc_jax.data.features import load_features, parse_modalities
 from uatmc_jax.data.interactions import SPLITS, Interactions, read_inter, split_interactions
-from uatmc_jax.data.names import load_item_names
+from uatmc_jax.data.names import load_item_names, load_item_titles
 from uatmc_jax.data.statistics import format_statistics, statistics
 from uatmc_jax.data.synthetic import make_synthetic
 
@@ -27,6 +27,7 @@ __all__ = [
     "load_dataset",
     "load_features",
     "load_item_names",
+    "load_item_titles",
     "make_csr",
     "make_dataset",
     "make_synthetic",

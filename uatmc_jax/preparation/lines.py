@@ -1,0 +1,234 @@
+"""Raw files as streams: hashed, unpacked and cut into lines in one pass; bad lines are counted."""
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import pathlib
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+
+from tqdm import tqdm
+
+from uatmc_jax.errors import InputError
+
+BLOCK_BYTES = 1 << 20
+LONGEST_LINE = 16 << 20
+SAMPLES = 100
+_SAMPLE_CHARACTERS = 200
+# Below this many records, a few bad ones at the top say nothing of the whole file.
+_EARLIEST_STOP = 1000
+
+
+class MalformedError(ValueError):
+    """One record of a source cannot be used; the message says why."""
+
+
+@dataclasses.dataclass
+class Tally:
+    """What was read of one source so far.
+
+    Attributes:
+      file: its name, without folders.
+      bytes: as stored.
+      sha256: of the whole file, once it is read.
+      records: lines, rows or images, malformed ones included, blank lines not.
+      blank: blank lines.
+      malformed: records that could not be used.
+      samples: [number of the line or row, why, how it begins] of the first ones.
+    """
+
+    file: str
+    bytes: int = 0
+    sha256: str = ""
+    records: int = 0
+    blank: int = 0
+    malformed: int = 0
+    samples: list = dataclasses.field(default_factory=list)
+
+
+def note(tally: Tally, number: int | str, reason: str, beginning: str, share: float) -> None:
+    """Counts a malformed record and stops the run early where there are too many.
+
+    Raises:
+      InputError: see `check_share`.
+    """
+    tally.malformed += 1
+    if len(tally.samples) < SAMPLES:
+        tally.samples.append([number, reason, beginning[:_SAMPLE_CHARACTERS]])
+    if tally.records > _EARLIEST_STOP:
+        check_share(tally, share)
+
+
+def check_share(tally: Tally, share: float) -> None:
+    """Refuses a source of which too much is malformed.
+
+    Raises:
+      InputError: more than `share` of the records; names the first one.
+    """
+    if tally.malformed > share * tally.records:
+        number, reason, beginning = tally.samples[0]
+        raise InputError(
+            f"{tally.file}: {tally.malformed} of {tally.records} records are malformed "
+            f"({tally.malformed / tally.records:.1%}, allowed {share:.1%}); the first is {number}: "
+            f"{reason}: {beginning!r}. Mend the file, or raise --max-malformed."
+        )
+
+
+@contextlib.contextmanager
+def byte_bar(path: pathlib.Path) -> Iterator[tqdm]:
+    """A bar over a file's bytes, on terminals only."""
+    size = path.stat().st_size
+    shown = sys.stderr.isatty()
+    with tqdm(total=size, desc=path.name, unit="B", unit_scale=True, disable=not shown) as bar:
+        yield bar
+
+
+def read_blocks(path: pathlib.Path, tally: Tally) -> Iterator[bytes]:
+    """Yields a file's content in blocks, unpacked if it is gzip (by its first bytes).
+
+    Raises:
+      InputError: a gzip file that is cut off or damaged.
+    """
+    with open(path, "rb") as file, byte_bar(path) as bar:
+        packed = file.peek(2)[:2] == b"\x1f\x8b"
+        raw = _hashed(file, tally, bar)
+        yield from _unpacked(raw, path) if packed else raw
+
+
+def _hashed(file: BinaryIO, tally: Tally, bar: tqdm) -> Iterator[bytes]:
+    digest = hashlib.sha256()
+    tally.bytes = 0
+    while block := file.read(BLOCK_BYTES):
+        digest.update(block)
+        tally.bytes += len(block)
+        bar.update(len(block))
+        yield block
+    tally.sha256 = digest.hexdigest()
+
+
+def _unpacked(blocks: Iterator[bytes], path: pathlib.Path) -> Iterator[bytes]:
+    """A gzip file's content; it may consist of several members and end in zeros."""
+    member = zlib.decompressobj(wbits=31)
+    try:
+        for block in blocks:
+            while block:
+                if member.eof:
+                    block = block.lstrip(b"\0")
+                    if not block:
+                        break
+                    member = zlib.decompressobj(wbits=31)
+                yield member.decompress(block, BLOCK_BYTES)
+                block = member.unused_data if member.eof else member.unconsumed_tail
+        # What was held back by the limit on a block's size comes without further input.
+        while not member.eof and (rest := member.decompress(b"", BLOCK_BYTES)):
+            yield rest
+    except zlib.error as error:
+        raise InputError(f"{path}: damaged gzip file ({error}). Fetch it again.") from None
+    if not member.eof:
+        raise InputError(f"{path}: the gzip file is truncated. Fetch it again.")
+
+
+def read_lines(path: pathlib.Path, tally: Tally) -> Iterator[bytes | None]:
+    """Yields a file's lines without their ends; None for one longer than `LONGEST_LINE`."""
+    rest, skipping, first = b"", False, True
+    for block in read_blocks(path, tally):
+        lines = (rest + block).split(b"\n")
+        rest = lines.pop()
+        for line in lines:
+            if skipping or len(line) > LONGEST_LINE:
+                skipping = False
+                yield None
+            else:
+                yield line.removeprefix(b"\xef\xbb\xbf") if first else line
+            first = False
+        if skipping or len(rest) > LONGEST_LINE:
+            rest, skipping = b"", True
+    if skipping:
+        yield None
+    elif rest:
+        yield rest.removeprefix(b"\xef\xbb\xbf") if first else rest
+
+
+def parse_lines(
+    path: pathlib.Path, parse: Callable[[bytes], Any], tally: Tally, share: float
+) -> Iterator[Any]:
+    """Yields what `parse` makes of each line; its `MalformedError`s are counted.
+
+    While a record is with the caller, `tally.records` counts it as the last one.
+
+    Raises:
+      InputError: more malformed records than the share allows, or no record at all.
+    """
+    for number, line in enumerate(read_lines(path, tally), start=1):
+        if line is not None and not line.strip():
+            tally.blank += 1
+            continue
+        tally.records += 1
+        try:
+            if line is None:
+                raise MalformedError(f"longer than {LONGEST_LINE >> 20} MiB")
+            record = parse(line)
+        except MalformedError as error:
+            beginning = (line or b"")[: 4 * _SAMPLE_CHARACTERS].decode("utf-8", "backslashreplace")
+            note(tally, f"line {number}", str(error), beginning, share)
+        else:
+            yield record
+    finish(tally, share)
+
+
+def finish(tally: Tally, share: float) -> None:
+    """Checks a source that is read to its end.
+
+    Raises:
+      InputError: no record at all, or see `check_share`.
+    """
+    if not tally.records:
+        raise InputError(f"{tally.file}: holds no records. Give a file with one record a line.")
+    check_share(tally, share)
+
+
+def hash_file(path: pathlib.Path) -> str:
+    """A file's SHA-256, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: pathlib.Path) -> None:
+    """Sees a file to the disk."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+_BLANKS = dict.fromkeys((*range(32), 127), " ")
+_LONGEST_ID = 256
+
+
+def identifier(value: object) -> str | None:
+    """A user's or item's id as text; None if there is none.
+
+    Raises:
+      MalformedError: not text or an integer, too long, or with characters that
+        cannot be printed (they would break the tables written).
+    """
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**64:
+        return str(value)
+    if not isinstance(value, str):
+        raise MalformedError("an id is neither text nor an integer")
+    text = value.strip()
+    if len(text) > _LONGEST_ID or not text.isprintable():
+        raise MalformedError(f"an id is longer than {_LONGEST_ID} characters or not printable")
+    return text or None
+
+
+def flat(text: str) -> str:
+    """Text on one line, runs of blanks as one, without what UTF-8 cannot hold."""
+    text = text.encode("utf-8", "replace").decode("utf-8").translate(_BLANKS)
+    return " ".join(text.split())

@@ -1,0 +1,118 @@
+"""The files of a prepared data set that people and other programs read."""
+
+import csv
+import dataclasses
+import importlib.metadata
+import pathlib
+from typing import Any
+
+from uatmc_jax.logs import write_json, write_text
+from uatmc_jax.preparation.core import SPLIT_RULE, Rows
+from uatmc_jax.preparation.lines import Tally, hash_file
+from uatmc_jax.preparation.settings import AmazonSettings, Settings
+
+MANIFEST_FILE = "manifest.json"
+MALFORMED_FILE = "malformed.log"
+_BLOCK_ROWS = 1 << 16
+
+
+def write_inter(path: pathlib.Path, rows: Rows) -> None:
+    """Writes interactions in MMRec's layout, with those of rating and time that there are."""
+    columns = {"userID": rows.users, "itemID": rows.items}
+    shown = {"rating": (rows.ratings, _format_rating), "timestamp": (rows.times, _format_time)}
+    shown = {name: pair for name, pair in shown.items() if pair[0] is not None}
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("\t".join((*columns, *shown, "x_label")) + "\n")
+        for start in range(0, len(rows.users), _BLOCK_ROWS):
+            block = slice(start, start + _BLOCK_ROWS)
+            cells = [map(str, column[block].tolist()) for column in columns.values()]
+            cells += [map(form, column[block].tolist()) for column, form in shown.values()]
+            cells.append(map(str, rows.labels[block].tolist()))
+            file.writelines("\t".join(row) + "\n" for row in zip(*cells, strict=True))
+
+
+def _format_rating(value: float) -> str:
+    return "" if value != value else repr(float(f"{value:.7g}"))
+
+
+def _format_time(value: float) -> str:
+    return str(int(value)) if value.is_integer() else repr(value)
+
+
+def write_names(path: pathlib.Path, header: tuple[str, str], names: list[str]) -> None:
+    """Writes the source's ids beside ours, as MMRec does; the header names both."""
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, delimiter="\t", lineterminator="\n")
+        table.writerow(header)
+        table.writerows((name, index) for index, name in enumerate(names))
+
+
+def write_manifest(
+    settings: Settings,
+    data: pathlib.Path,
+    tables: dict,
+    features: dict[str, tuple[dict, Tally]],
+) -> dict:
+    """Writes the account of the run; nothing in it depends on when or where it ran.
+
+    Args:
+      settings: of the run.
+      data: the folder whose other files are done.
+      tables: counts of interactions and items.
+      features: per modality its counts and what was read of its source.
+
+    Returns:
+      What was written.
+    """
+    for name in (MANIFEST_FILE, MALFORMED_FILE):  # of a call that was killed while it ended
+        for path in data.glob(f"{name}*"):
+            path.unlink()
+    tallies = dict(tables["tallies"])
+    for modality, (_, tally) in features.items():
+        if tally.sha256:
+            tallies[f"{modality} features"] = dataclasses.asdict(tally)
+    _write_malformed(data, tallies)
+    outputs = sorted(data.iterdir())
+    manifest = {
+        "command": "amazon2014" if isinstance(settings, AmazonSettings) else "generic",
+        "settings": {
+            name: _shown(name, value) for name, value in vars(settings).items() if name != "out"
+        },
+        "sources": {
+            name: {field: value for field, value in tally.items() if field != "samples"}
+            for name, tally in tallies.items()
+        },
+        "interactions": tables["interactions"],
+        "split": {
+            "rule": "as given" if getattr(settings, "split_column", None) else SPLIT_RULE,
+            **tables["split"],
+        },
+        "items": tables.get("items"),
+        "features": {modality: counts for modality, (counts, _) in features.items()},
+        "versions": {name: importlib.metadata.version(name) for name in ("uatmc_jax", "numpy")},
+        "files": {
+            path.name: {"bytes": path.stat().st_size, "sha256": hash_file(path)} for path in outputs
+        },
+    }
+    write_json(data / MANIFEST_FILE, manifest)
+    return manifest
+
+
+def _shown(name: str, value: Any) -> Any:
+    """A setting without the folders of this machine."""
+    if isinstance(value, pathlib.Path):
+        return value.absolute().name
+    if name.endswith("_encoder") and value and pathlib.Path(value).is_dir():
+        return pathlib.Path(value).absolute().name
+    return value
+
+
+def _write_malformed(data: pathlib.Path, tallies: dict[str, dict]) -> None:
+    lines = [
+        f"{tally['file']}, {number}: {reason}: {beginning!r}\n"
+        for tally in tallies.values()
+        for number, reason, beginning in tally["samples"]
+    ]
+    if lines:
+        text = "".join(lines).encode("utf-8", "backslashreplace").decode("utf-8")
+        write_text(data / MALFORMED_FILE, text)

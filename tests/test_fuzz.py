@@ -146,6 +146,7 @@ SCALARS = st.one_of(st.integers(-1, 60), st.floats(), st.text(max_size=3))
 VALUES = st.one_of(
     st.integers(-2, 70),
     st.integers(min_value=2**31),
+    st.just(10**400),
     st.floats(),
     st.booleans(),
     st.none(),

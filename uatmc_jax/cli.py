@@ -119,11 +119,11 @@ def _guard(main: Callable[[Any], int | None], go_on: str) -> Callable[[Any], int
         try:
             return main(argv)
         except InputError as error:
-            return _fail(str(error))
+            return _fail(_one_line(str(error)))
         except OSError as error:
-            return _fail(f"{error}. Check the path, its permissions and the space left.")
+            return _fail(_one_line(f"{error}. Check the path, its permissions and the space left."))
         except DivergedError as error:
-            return _fail(str(error), EXIT_DIVERGED)
+            return _fail(_one_line(str(error)), EXIT_DIVERGED)
         except Interrupted as stop:
             print(f"{stop}; saved; {go_on}", file=sys.stderr)
         except KeyboardInterrupt:

@@ -6,11 +6,14 @@ import os
 import pathlib
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from uatmc_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -61,8 +64,10 @@ def keep_records(workdir: pathlib.Path, epochs: dict[str, int]) -> None:
 
 
 @contextlib.contextmanager
-def tensorboard(workdir: pathlib.Path, stage: str, done: int) -> Iterator[SummaryWriter]:
+def tensorboard(workdir: pathlib.Path, stage: str, done: int) -> Iterator["SummaryWriter"]:
     """A writer for one stage; events past epoch `done` of an earlier attempt are hidden."""
+    from tensorboardX import SummaryWriter  # seconds to import, and most commands write none
+
     writer = SummaryWriter(str(workdir / "tensorboard" / stage), purge_step=done + 1)
     try:
         yield writer
@@ -70,7 +75,7 @@ def tensorboard(workdir: pathlib.Path, stage: str, done: int) -> Iterator[Summar
         writer.close()
 
 
-def add_scalars(writer: SummaryWriter, record: dict) -> None:
+def add_scalars(writer: "SummaryWriter", record: dict) -> None:
     """One epoch's record as TensorBoard scalars."""
     for group in ("losses", "valid"):
         for name, value in record.get(group, {}).items():

@@ -155,9 +155,7 @@ def test_unlike_widths_have_no_contrast_and_no_cosine(dataset):
         gradient_alignment(z, jnp.ones(dataset.n_items, bool))
 
 
-def test_what_compares_modalities_of_unlike_width_is_refused(
-    dataset, model, config
-):
+def test_what_compares_modalities_of_unlike_width_is_refused(dataset, model, config):
     attacks = from_values(AttackRunSettings, load_config("attack")).attacks
     aligned = {"pgd": dataclasses.replace(attacks["pgd"], beta=1.0)}
     with pytest.raises(InputError, match=r"attacks\.pgd\.beta = 1\.0.*'visual': 64, 'textual': 32"):

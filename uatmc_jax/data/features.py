@@ -50,19 +50,19 @@ def load_features(path: pathlib.Path) -> np.ndarray:
       DataWarning: rows of zeros, with their count.
     """
     try:
-        raw = np.load(path, mmap_mode="r", allow_pickle=False)
+        raw = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise InputError(
             f"{path}: no such file. Put the feature matrix there, or drop its entry from "
             "config.data.modalities."
         ) from None
-    except (ValueError, EOFError, OSError) as error:
+    except Exception as error:  # of a damaged header NumPy's reader raises many kinds
         raise InputError(
             f"{path}: not a readable .npy matrix ({error}). It may be truncated, or hold pickled "
             "objects, which are never loaded; write it again with numpy.save of a float array."
         ) from None
-    if not isinstance(raw, np.ndarray) or raw.ndim != 2 or 0 in raw.shape:
-        raise InputError(f"{path}: shape {getattr(raw, 'shape', '?')}, wanted (items, dim).")
+    if raw.ndim != 2 or 0 in raw.shape:
+        raise InputError(f"{path}: shape {raw.shape}, wanted (items, dim).")
     if raw.dtype not in (np.float16, np.float32, np.float64):
         raise InputError(f"{path}: type {raw.dtype}, wanted float16, float32 or float64.")
     features = np.empty(raw.shape, np.float32)

@@ -4,9 +4,9 @@ import dataclasses
 import difflib
 import importlib.resources
 import importlib.util
-import math
 import os
 import pathlib
+import sys
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -136,16 +136,20 @@ def _cast(kind: Any, value: Any, path: str) -> Any:
     if kind in (int, float, str, bool):
         whole = isinstance(value, int) and not isinstance(value, bool)
         if kind is float and (whole or isinstance(value, float)):
-            require(math.isfinite(value), path.removeprefix("config."), value, "a finite number")
+            finite = abs(value) <= sys.float_info.max  # an int may be larger, NaN is not
+            require(finite, path.removeprefix("config."), value, "a finite number")
             return float(value)
-        right = whole if kind is int else isinstance(value, kind)
+        right = isinstance(value, kind)
+        if kind is int:
+            right = whole and -(2**63) <= value < 2**63
         require(right, path.removeprefix("config."), value, f"a value of type {kind.__name__}")
         return value
     sections = [a for a in typing.get_args(kind) if dataclasses.is_dataclass(a)]
     if sections:
         require(isinstance(value, Mapping), path.removeprefix("config."), value, "named sections")
         return {k: read(sections[0], v, f"{path}.{k}") for k, v in value.items()}
-    if isinstance(value, Mapping):
+    if typing.get_origin(kind) is Mapping:
+        require(isinstance(value, Mapping), path.removeprefix("config."), value, "named values")
         return _with_tuples(value)
     require(
         isinstance(value, list | tuple), path.removeprefix("config."), value, "a tuple of values"

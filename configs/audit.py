@@ -10,8 +10,8 @@ Presets, chosen after the colon:
   vbpr     VBPR, hardened on its exact worst case within 2, 5, 10 and 20 % (`exact_NN`, the
            projectors' last layer trained too) and by UAT-MC within 5 %.
   mmgcn    MMGCN, hardened by UAT-MC and by the first-order worst case.
-  general  a model of your own (--config.experiment.model.name=module:function), VBPR's
-           otherwise; as mmgcn, it is assumed to be no affine function of the content.
+  general  any model (--config.experiment.model.name=module:function, or --victim RUN),
+           hardened by UAT and by the first-order worst case; VBPR if none is named.
   quick    half a minute, to see a report; a tiny VBPR that says nothing.
 
 Measured on 2 CPU cores: see README.
@@ -48,6 +48,7 @@ def get_config(preset: str = "vbpr") -> ConfigDict:
     experiment.pretrain.nce_items = 2048
     experiment.adversarial.epochs = 15
     experiment.adversarial.norm = "linf"
+    experiment.adversarial.defense = "none"  # every entry of harden names its own
 
     config.attack = attack.get_config("suite")
     config.attack.targets.rule = "quantile"
@@ -59,7 +60,12 @@ def get_config(preset: str = "vbpr") -> ConfigDict:
     config.beside = ("raw_pgd",)
     config.steps_of = "pgd"
 
-    config.harden = ConfigDict({"uat_mc": {"defense": "uat_mc", "lam": 1.0, "eps": 0.05}})
+    within = {"lam": 1.0, "eps": 0.05}
+    config.harden = ConfigDict()
+    if preset == "general":
+        config.harden.uat = ConfigDict({"defense": "uat", **within})
+    else:
+        config.harden.uat_mc = ConfigDict({"defense": "uat_mc", **within})
     if preset in ("vbpr", "quick"):
         for percent, lam in ((2, 0.2), (5, 0.2), (10, 0.2), (20, 0.1)):
             config.harden[f"exact_{percent:02}"] = ConfigDict(

@@ -30,10 +30,9 @@ from uatmc_jax.settings import (
     to_dict,
 )
 from uatmc_jax.settings.reading import at_least, require
-from uatmc_jax.training import train_and_evaluate, train_together
+from uatmc_jax.training import compatible, train_and_evaluate, train_together
 from uatmc_jax.training.epoch import steps_per_epoch
 from uatmc_jax.training.run import without_free_fields
-from uatmc_jax.training.stages import SCALARS
 
 Rows = list[dict[str, Any]]
 UNDEFENDED = "none"  # the paper's "w/o AT": the pre-trained model
@@ -198,12 +197,7 @@ def _plain(study: Study, variant: str) -> dict:
 def training_units(study: Study, wanted: Iterable[str]) -> list[Unit]:
     """Units that train the wanted variants, the pre-trained model first."""
     wanted = [v for v in dict.fromkeys(wanted) if v != UNDEFENDED]
-    groups: dict[str, list[str]] = {}
-    for variant in wanted:
-        plain = to_dict(training_settings(study, variant))["adversarial"]
-        shared = {k: v for k, v in plain.items() if k not in SCALARS}
-        shared["keep_content"] = plain["content"] > 0
-        groups.setdefault(json.dumps(shared, sort_keys=True), []).append(variant)
+    groups = compatible({v: training_settings(study, v) for v in wanted})
     units = [
         Unit(
             "training/none",
@@ -212,7 +206,7 @@ def training_units(study: Study, wanted: Iterable[str]) -> list[Unit]:
             lambda tell: _train_alone(study, tell),
         )
     ]
-    for members in groups.values():
+    for members in map(list, groups):
         depends = {v: _plain(study, v) for v in members}
         seconds = sum(_training_seconds(study, v) for v in members)
         units.append(

@@ -87,3 +87,12 @@ def test_statistics_of_written_synthetic_data(tmp_path):
     again = call("uatmc_jax.data", "--write_synthetic", str(folder))
     assert again.returncode == 2 and "exists already" in again.stderr
     assert call("uatmc_jax.data").returncode == 2
+
+
+@pytest.mark.parametrize("name", ["data", "prepare", "train", "attack", "audit", "convert"])
+def test_help_fits_a_screen_and_has_an_example(name):
+    shown = call(f"uatmc_jax.{name}", "--help")
+    assert shown.returncode in (0, 1) and not shown.stderr  # absl's --help exits with 1
+    lines = shown.stdout.splitlines()
+    assert 10 < len(lines) <= 40 and max(map(len, lines)) <= 100
+    assert sum(f"python -m uatmc_jax.{name} " in line for line in lines) >= 1

@@ -106,7 +106,11 @@ def test_a_model_of_ones_own_is_trained_attacked_and_audited(tmp_path, my_models
         ("no_such_module:make", "No module named 'no_such_module'"),
         ("my_models:make_nothing", "make_nothing"),
         ("my_models:jax.numpy", "my_models"),
-        ("builtins:dict", "dict expected at most"),
+        ("builtins:dict", "TypeError: dict expected at most"),
+        ("os:system", "TypeError"),
+        ("..x:make", "TypeError|ImportError"),
+        ("broken:make", r"SyntaxError: .*broken\.py"),
+        ("wrong:raises", r"ZeroDivisionError: division by zero \(.*wrong\.py, line 9\)"),
         ("wrong:one_modality", r"project gives \[\(50, 8\)\] for 2 modalities"),
         ("wrong:transposed", r"encode gives users \(50, 8\)"),
     ],
@@ -120,10 +124,12 @@ def test_a_model_that_does_not_fit_is_told_so(name, message, tmp_path, my_models
         "def transposed(*args):\n"
         "    model = my_models.make_lightgcn(*args)\n"
         "    return model._replace(encode=lambda *a: model.encode(*a)[::-1])\n"
+        "def raises(*args):\n"
+        "    return 1 / 0\n"
     )
+    (tmp_path / "broken.py").write_text("def make(:\n")
     chosen = dataclasses.replace(settings.model, name=name)
-    error = TypeError if name.startswith("builtins") else InputError
-    with pytest.raises(error, match=message):
+    with pytest.raises(InputError, match=message):
         build_model(chosen, 60, 50, {"visual": 64, "textual": 32})
     sys.modules.pop("wrong", None)
 

@@ -202,7 +202,7 @@ def test_absurd_settings(data, dataset):
         if kind is AttackRunSettings:
             check_attacks(typed, typed.attacks, dataset)
         if kind is AuditSettings:
-            fitted = fit(typed, dataset)
+            fitted, _ = fit(typed, dataset)
             check_attacks(fitted.attack, fitted.attack.attacks, dataset)
             candidates = victim_settings(fitted)
             hardened_settings(fitted, next(iter(candidates.values())), pathlib.Path("x"))

@@ -6,6 +6,8 @@ python -m uatmc_jax.audit --data data/baby --config audit:mmgcn
 python -m uatmc_jax.audit --victim runs/baby_vbpr --checkpoint adversarial/latest
 """
 
+import dataclasses
+import os
 import pathlib
 import shlex
 import sys
@@ -13,18 +15,22 @@ import sys
 from absl import flags
 from ml_collections import config_flags
 
-from uatmc_jax.auditing.run import REPORT_FILE, Given, run_audit
+from uatmc_jax.auditing.run import REPORT_FILE, Checkpoint, run_audit
 from uatmc_jax.cli import start
+from uatmc_jax.data import DEFAULT_MODALITIES, present_modalities
 from uatmc_jax.errors import InputError
 from uatmc_jax.settings import AuditSettings, find_config, from_config_flag
 
-_DATA = flags.DEFINE_string("data", None, "Folder of the data set: NAME/NAME.inter and features.")
+_DATA = flags.DEFINE_string("data", None, "Folder of the data set: an .inter file and features.")
 _CONFIG = config_flags.DEFINE_config_file(
     "config", find_config("audit"), "The audit; audit:mmgcn or audit:general for that preset."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where to write; by default runs/audit_NAME.")
-_VICTIM = flags.DEFINE_string("victim", None, "Folder of a training run to audit.")
+_VICTIM = flags.DEFINE_string(
+    "victim", None, "Folder of a training run to audit in place of training; attacks go there too."
+)
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "pretrain/best", "STAGE/WHICH of --victim.")
+_HARDEN = flags.DEFINE_bool("harden", True, "Also harden, and audit what comes out.")
 
 
 def main(argv: list[str]) -> None:
@@ -33,18 +39,23 @@ def main(argv: list[str]) -> None:
         raise InputError(f"unexpected arguments: {' '.join(argv[1:])}. Flags start with --.")
     config = _CONFIG.value
     if _DATA.value:
-        folder = pathlib.Path(_DATA.value).resolve()
+        folder = pathlib.Path(os.path.abspath(_DATA.value))
         data = config.experiment.data
         data.source, data.name, data.root = "mmrec", folder.name, str(folder.parent)
+        if tuple(data.modalities) == DEFAULT_MODALITIES:
+            data.modalities = present_modalities(folder)
     settings, _ = from_config_flag(AuditSettings, _CONFIG)
-    given = None
+    if not _HARDEN.value:
+        settings = dataclasses.replace(settings, harden={})
+    given, name = None, f"audit_{settings.experiment.data.name}"
     if _VICTIM.value:
         stage, slash, which = _CHECKPOINT.value.partition("/")
         if not slash:
             raise InputError(f"--checkpoint {_CHECKPOINT.value}: wanted STAGE/WHICH.")
-        given = Given(pathlib.Path(_VICTIM.value), stage, which)
-    name = settings.experiment.data.name if given is None else given.folder.name
-    workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / f"audit_{name}")
+        given = Checkpoint(pathlib.Path(_VICTIM.value), stage, which)
+        parts = [*pathlib.Path(os.path.abspath(_VICTIM.value)).parts[-3:], stage, which]
+        name = "_".join(["audit_of", *(part for part in parts if part not in ("/", "runs"))])
+    workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / name)
     command = shlex.join(["python", "-m", "uatmc_jax.audit", *sys.argv[1:]])
     audit = run_audit(settings, workdir, given=given, command=command)
     print(_headline(audit))

@@ -5,7 +5,7 @@ import importlib
 import json
 import os
 import pathlib
-from collections.abc import Callable
+import traceback
 
 import jax
 import jax.numpy as jnp
@@ -77,9 +77,7 @@ def build_model(
 def _build_model(plain: str, n_users: int, n_items: int, widths: tuple) -> Model:
     settings, raw_dims = from_values(ModelSettings, json.loads(plain)), dict(widths)
     if ":" in settings.name:
-        model = _import_factory(settings.name)(settings, n_users, n_items, raw_dims)
-        _check_shapes(settings.name, model, n_users, n_items, raw_dims)
-        return model
+        return _own_model(settings, n_users, n_items, raw_dims)
     if settings.name == "linear_vbpr":
         return make_linear_vbpr(n_users, n_items, raw_dims, settings.dim, settings.temperature)
     hidden = {m: tuple(settings.hidden.get(m, settings.default_hidden)) for m in raw_dims}
@@ -95,16 +93,26 @@ def _build_model(plain: str, n_users: int, n_items: int, widths: tuple) -> Model
     )
 
 
-def _import_factory(name: str) -> Callable[[ModelSettings, int, int, dict[str, int]], Model]:
-    """The function that "module:function" names."""
-    module, _, function = name.partition(":")
+def _own_model(
+    settings: ModelSettings, n_users: int, n_items: int, raw_dims: dict[str, int]
+) -> Model:
+    """What the function that "module:function" names makes."""
+    module, _, function = settings.name.partition(":")
+    sizes = n_users, n_items, raw_dims
     try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
+        model = getattr(importlib.import_module(module), function)(settings, *sizes)
+        _check_shapes(settings.name, model, *sizes)
+    except InputError:
+        raise
+    # The module is the user's code: whatever it raises is about the model it makes.
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
         raise InputError(
-            f"config.model.name = {name!r}: {error}. Name an importable module and a function in "
-            "it, as in 'my_models:make_lightgcn'; run where the module can be imported from."
+            f"config.model.name = {settings.name!r}: {type(error).__name__}: {error} "
+            f"({where.filename}, line {where.lineno}). Name an importable module and a factory in "
+            "it, as in 'my_models:make_lightgcn' (docs/own_model.md)."
         ) from error
+    return model
 
 
 def _check_shapes(

@@ -11,10 +11,12 @@ epoch and the key; `meta` is JSON: settings, sizes, the data's fingerprint and
 the stage's progress.
 """
 
+import hashlib
 import pathlib
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from uatmc_jax.build import build_model
@@ -178,6 +180,14 @@ def restore(
     built = build_model(settings.model, sizes["n_users"], sizes["n_items"], sizes["raw_dims"])
     params = load_params(workdir, stage, which, jax.eval_shape(built.init, jax.random.key(0)))
     return Restored(built, params, settings, meta)
+
+
+def digest(params: PyTree) -> str:
+    """SHA-256 over the arrays' values, in the tree's order (16 hex digits)."""
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves(params):
+        found.update(np.ascontiguousarray(leaf))
+    return found.hexdigest()[:16]
 
 
 def check_data(meta: dict, dataset: Dataset, workdir: pathlib.Path) -> None:

@@ -30,7 +30,7 @@ def small_audit(folder, **fields):
         attack.k = K
     config.attack.targets.sample = 10
     config.attack.bootstrap = 100
-    config.survey = 20
+    config.survey = 60  # all
     for name, value in fields.items():
         del config[name]
         config[name] = value

@@ -10,12 +10,15 @@ import pathlib
 import re
 import shutil
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs import audit as audit_config
 from tests.auditing.cases import K, small_audit, small_folder
-from uatmc_jax.auditing.run import REPORT_FILE, Given, read_audit, recommend, run_audit
+from uatmc_jax import checkpoint
+from uatmc_jax.auditing.run import REPORT_FILE, Checkpoint, recommend, run_audit
 from uatmc_jax.errors import InputError
 from uatmc_jax.report.audit import format_page
 from uatmc_jax.settings import AuditSettings, from_values
@@ -29,7 +32,10 @@ def audited(tmp_path_factory):
     """(folder of the data, workdir, what the audit measured)."""
     parent = tmp_path_factory.mktemp("audit")
     folder = small_folder(parent)
-    (folder / "items.csv").write_text("itemID,title\n0,Spoon\n1,<script>alert(1)</script>\n")
+    titles = "".join(f"{item},Spoon {item}\n" for item in range(0, 60, 2))
+    (folder / "items.csv").write_text("itemID,title\n" + titles)
+    asins = "".join(f"B{item}\t{item}\n" for item in range(60))
+    (folder / "i_id_mapping.csv").write_text("asin\titemID\n" + asins)
     workdir = parent / "run"
     options = {"command": "python -m x --a='b'", "show_progress": False}
     return folder, workdir, run_audit(small_audit(folder), workdir, **options)
@@ -37,7 +43,8 @@ def audited(tmp_path_factory):
 
 def test_everything_is_measured_and_written(audited):
     _, workdir, audit = audited
-    assert read_audit(workdir) == json.loads(json.dumps(audit))
+    written = json.loads((workdir / "audit.json").read_text(encoding="utf-8"))
+    assert written == json.loads(json.dumps(audit))
     assert [entry["name"] for entry in audit["entries"]] == ["victim", "exact_05", "trained_on"]
     for entry in audit["entries"]:
         suite = entry["verdict"]["suite"][f"hr@{K}"]
@@ -47,11 +54,21 @@ def test_everything_is_measured_and_written(audited):
         assert low <= entry["recall"]["test"]["value"] <= high
         assert set(entry["verdict"]["members"]) == {"fgsm", "pgd"}
         assert "raw_pgd" in entry["beside"] and len(entry["rows"]) == 10
-    assert {row["name"] for row in audit["entries"][0]["rows"]} <= {
-        None,
-        "Spoon",
-        "<script>alert(1)</script>",
-    }
+    rows = audit["entries"][0]["rows"]
+    for row in rows:
+        item = row["item"]
+        assert row["name"] == (f"B{item}" if item % 2 else f"Spoon {item}")
+    assert len({row["item"] % 2 for row in rows}) == 2
+
+
+def test_what_is_certified_at_large_is_what_is_certified_of_each_target(audited):
+    victim = audited[2]["entries"][0]
+    bound = dict(zip(victim["survey"]["items"], victim["survey"]["bound"], strict=True))
+    shown = dict(zip(victim["survey"]["items"], victim["survey"]["shown"], strict=True))
+    assert len(bound) == 60
+    for row in victim["rows"]:
+        assert bound[row["item"]] == row["budget_certificate"][str(K)]
+        assert shown[row["item"]] == pytest.approx(row["hr_before"][str(K)], abs=1e-6)
 
 
 def test_the_users_counted_are_those_the_rows_speak_of(audited):
@@ -72,41 +89,86 @@ def test_the_same_call_computes_nothing_again(audited, monkeypatch):
     folder, workdir, audit = audited
 
     def no_more(*_, **__):
-        raise AssertionError("an attack was made again")
+        raise AssertionError("an attack or a training was made again")
 
     monkeypatch.setattr("uatmc_jax.attacks.run.attack_targets", no_more)
+    monkeypatch.setattr("uatmc_jax.training.run.run_stage", no_more)
+    monkeypatch.setattr("uatmc_jax.training.together._train_chunk", no_more)
     again = run_audit(small_audit(folder), workdir, show_progress=False)
     for name in ("entries", "candidates", "recommended"):
         assert json.dumps(again[name]) == json.dumps(audit[name])
 
 
-def test_a_trained_model_is_audited_in_its_own_right(audited):
+def test_a_trained_model_is_audited_in_its_own_right(audited, tmp_path):
     folder, workdir, audit = audited
-    given = Given(workdir / "victims" / "light", "pretrain", "best")
+    copied = tmp_path / "light"
+    shutil.copytree(workdir / "victims" / "light", copied, ignore=lambda *_: {"attacks"})
+    given = Checkpoint(copied, "pretrain", "best")
     settings = small_audit(folder, harden={})
-    found = run_audit(settings, workdir.parent / "given", given=given, show_progress=False)
+    found = run_audit(settings, tmp_path / "given", given=given, show_progress=False)
     assert found["candidates"] == {} and found["recommended"] is None
-    (victim,) = found["entries"]
-    assert victim["checkpoint"]["parameters"] == audit["entries"][0]["checkpoint"]["parameters"]
-    assert victim["verdict"]["suite"] == audit["entries"][0]["verdict"]["suite"]
+    assert "victims" not in found["settings"]
+    (victim,), (first, *_) = found["entries"], audit["entries"]
+    assert victim["checkpoint"]["parameters"] == first["checkpoint"]["parameters"]
+    for name in ("suite", "wins"):
+        assert victim["verdict"][name] == first["verdict"][name]
+    assert list((copied / "attacks").glob("*.json"))
+    stage = found["settings"]["experiment"]["pretrain"]
+    assert stage == json.loads((copied / "config.json").read_text())["pretrain"]
 
 
-def test_a_hardened_checkpoint_is_audited_without_a_pre_trained_state_of_its_own(audited):
+def test_a_hardened_model_is_audited_and_hardened_from_where_it_came(audited, tmp_path):
     folder, workdir, audit = audited
-    given = Given(workdir / "hardened" / "exact_05", "adversarial", "latest")
-    settings = small_audit(folder, harden={})
-    found = run_audit(settings, workdir.parent / "other", given=given, show_progress=False)
-    entry = next(e for e in audit["entries"] if e["name"] == "exact_05")
-    assert found["entries"][0]["recall"] == entry["recall"]
+    given = Checkpoint(workdir / "hardened" / "exact_05", "adversarial", "latest")
+    settings = small_audit(folder, harden={"again": {"defense": "none"}})
+    found = run_audit(settings, tmp_path / "other", given=given, show_progress=False)
+    before = {entry["name"]: entry for entry in audit["entries"]}
+    assert found["entries"][0]["recall"] == before["exact_05"]["recall"]
+    # The same training as "trained_on", from the same state.
+    assert found["entries"][1]["recall"] == before["trained_on"]["recall"]
 
 
-def entry(name, recall, content, after, defense="exact"):
+def test_what_was_hardened_from_other_weights_is_not_taken_for_this(audited, tmp_path):
+    folder, workdir, _ = audited
+    given = Checkpoint(tmp_path / "imported", "pretrain", "best")
+    shutil.copytree(workdir / "victims" / "light", given.folder)
+    settings = small_audit(folder, harden={"on": {"defense": "none"}})
+    run_audit(settings, tmp_path / "run", given=given, show_progress=False)
+    restored = checkpoint.restore(*given)
+    other = jax.tree.map(lambda x: x + 0.01, restored.params)
+    shutil.rmtree(given.folder / "checkpoints")
+    training = {"epoch": jnp.int32(1)}
+    checkpoint.save(given.folder, *given[1:], other, training, restored.meta)
+    with pytest.raises(InputError, match="hardened from another state"):
+        run_audit(settings, tmp_path / "run", given=given, show_progress=False)
+
+
+def test_a_model_without_the_state_it_came_from_says_how_to_audit_it_alone(audited, tmp_path):
+    folder, workdir, _ = audited
+    given = Checkpoint(tmp_path / "alone", "adversarial", "latest")
+    shutil.copytree(workdir / "hardened" / "exact_05", given.folder)
+    meta = checkpoint.load_meta(*given)
+    restored = checkpoint.restore(*given)
+    shutil.rmtree(given.folder / "checkpoints")
+    meta["settings"]["pretrain"]["init_from"] = str(tmp_path / "gone")
+    training = {"epoch": jnp.int32(meta["epoch"])}
+    checkpoint.save(given.folder, *given[1:], restored.params, training, meta)
+    with pytest.raises(InputError, match="--noharden"):
+        run_audit(small_audit(folder), tmp_path / "run", given=given, show_progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def entry(name, recall, content, after, defense="exact", masking=(), noise=0.0):
+    rows = [
+        {"seed": 0, "item": n, "hr_after": {"50": after + noise * (-1) ** n}} for n in range(40)
+    ]
     return {
         "name": name,
         "defense": defense,
         "recall": {"valid": {"value": recall}},
         "content": {"content_utility": content},
-        "verdict": {"suite": {"hr@50": {"after": {"value": after}}}},
+        "verdict": {"masking": list(masking)},
+        "rows": rows,
     }
 
 
@@ -118,23 +180,32 @@ def entry(name, recall, content, after, defense="exact"):
         ([entry("a", 0.099, 0.05, 0.1), entry("blind", 0.099, 0.01, 0.01)], "a"),
         ([entry("control", 0.12, 0.09, 0.01, defense="none")], None),
         ([entry("worse", 0.11, 0.09, 0.3)], None),
+        ([entry("as good", 0.11, 0.09, 0.2)], None),
+        ([entry("by chance", 0.11, 0.09, 0.19, noise=0.1)], None),
+        ([entry("a", 0.1, 0.06, 0.1), entry("masked", 0.1, 0.06, 0.01, masking=["x"])], "a"),
         ([], None),
     ],
 )
 def test_recommended_is_the_hardest_to_fool_of_those_good_enough(others, expected):
     victim = entry("victim", 0.1, 0.06, 0.2, defense=None)
-    assert recommend([victim, *others], 0.95, 0.5, 50) == expected
+    assert recommend([victim, *others], 0.95, 0.5, 50, 500) == expected
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.attack.update({"ks": (10, 20)}), "the suite aims at K = 50"),
-        (lambda c: c.attack.update({"ks": (50, 61)}), "K = 61 exceeds the 60 items"),
-        (lambda c: c.experiment.eval.update({"ks": (20, 61)}), "K = 61 exceeds the 60"),
-        (lambda c: c.experiment.adversarial.update({"epochs": 0}), "cannot be trained"),
-        (lambda c: c.experiment.model.update({"name": "mmgcn"}), "needs scores that are affine"),
+        (lambda c: c.attack.update({"ks": (10, 20)}), "the suite aims at K = 30"),
+        (lambda c: c.experiment.adversarial.update({"epochs": 0}), "exact_05.epochs = 0"),
+        (lambda c: c.harden.exact_05.update({"epochs": 0}), "exact_05.epochs = 0"),
+        (
+            lambda c: c.experiment.model.update({"name": "mmgcn"}),
+            r"config\.harden\.exact_05\.defense = 'exact' needs .*audit:mmgcn",
+        ),
         (lambda c: c.attack.targets.update({"rule": "ids", "ids": ("X",)}), "items have no names"),
+        (
+            lambda c: c.attack.attacks.pgd.update({"modalities": ("audio",)}),
+            r"config\.attack\.attacks\.",
+        ),
         (lambda c: c.experiment.data.update({"root": "nowhere"}), "is not a folder"),
     ],
 )
@@ -148,9 +219,13 @@ def test_mistakes_are_told_before_any_work(change, message, tmp_path):
     assert folder.is_dir() and not (tmp_path / "run").exists()
 
 
-def test_an_audit_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"audit\.json: no such file"):
-        read_audit(tmp_path)
+@pytest.mark.parametrize(("file", "text"), [("items.csv", "a,b\n1\n"), ("i_id_mapping.csv", "x\n")])
+def test_damaged_names_are_told_before_any_work(file, text, tmp_path):
+    folder = small_folder(tmp_path)
+    (folder / file).write_text(text)
+    with pytest.raises(InputError, match=file):
+        run_audit(small_audit(folder), tmp_path / "run", show_progress=False)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +319,17 @@ def test_its_numbers_are_those_measured(audited):
     assert f'<td class="name">{top["name"] or "item " + str(top["item"])}</td>' in text
 
 
+def test_the_share_of_users_reached_is_said_in_words(audited):
+    audit = copy.deepcopy(audited[2])
+    reached = audit["entries"][0]["users_reached"]
+    # Twenty users: four have an item as it is; under attack two have 5 of the 10, three have 1.
+    reached["histogram_before"] = [16, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+    reached["histogram_after"] = [15, 3, 0, 0, 0, 2, 0, 0, 0, 0, 0]
+    text = format_page(audit)
+    assert "can be put before 25.0 % of the users" in text and "as it is, 20.0 % have one" in text
+    assert "account for 77 % of all reach" in text  # 10 of 13
+
+
 def test_a_model_without_certificates_says_so(audited):
     audit = copy.deepcopy(audited[2])
     for entry in audit["entries"]:
@@ -252,7 +338,8 @@ def test_a_model_without_certificates_says_so(audited):
             part.pop("budget_certificate"), part.pop("any_content_certificate")
         entry["survey"] = None
     text = format_page(audit)
-    assert "No certificate for lightgcn" in text and "no attack exceeds" not in text
+    assert "No certificate for lightgcn" in text
+    assert "no attack exceeds" not in text and "<em>no</em> edit" not in text
 
 
 def test_warnings_come_before_the_numbers(audited):
@@ -261,5 +348,5 @@ def test_warnings_come_before_the_numbers(audited):
     audit["entries"][0]["content"]["content_utility"] = -0.001
     text = format_page(audit)
     assert "no better than recommending what is popular" in text
-    assert "does not profit from pictures and texts" in text
+    assert "does not profit from" in text
     assert text.index("no better than") < text.index("How good is the recommender?")

@@ -3,11 +3,13 @@ import pytest
 
 from tests.conftest import make_interactions
 from uatmc_jax.data import (
+    DEFAULT_MODALITIES,
     SPLITS,
     format_statistics,
     load_dataset,
     make_dataset,
     make_synthetic,
+    present_modalities,
     statistics,
     warm,
     write_dataset,
@@ -94,3 +96,20 @@ def test_real_baby_has_the_counts_of_its_page(real_data):
 def test_interactions_alone_need_no_features(real_data):
     dataset = load_dataset(real_data / "clothing", "clothing", ())
     assert statistics(dataset)["interactions"]["all"] == 278_677
+
+
+def test_a_folders_only_inter_is_its_own_whatever_it_is_called(tmp_path, dataset):
+    write_dataset(dataset, tmp_path / "renamed")
+    found = load_dataset(tmp_path / "renamed", "renamed")
+    assert (found.name, found.fingerprint) == ("renamed", dataset.fingerprint)
+    (tmp_path / "renamed" / "other.inter").write_text("")
+    with pytest.raises(InputError, match=r"has no renamed\.inter"):
+        load_dataset(tmp_path / "renamed", "renamed")
+
+
+def test_present_modalities_are_those_with_a_file(tmp_path, dataset):
+    assert present_modalities(tmp_path) == DEFAULT_MODALITIES
+    write_dataset(dataset, tmp_path)
+    assert present_modalities(tmp_path) == DEFAULT_MODALITIES
+    (tmp_path / "image_feat.npy").unlink()
+    assert present_modalities(tmp_path) == ("textual:text_feat.npy",)

@@ -114,7 +114,7 @@ def _case(
         "stage": pair[0],
         "which": pair[1],
         "epoch": restored.meta["epoch"],
-        "parameters": _digest_of_arrays(restored.params),
+        "parameters": checkpoint.digest(restored.params),
     }
     return Case(restored, where, dataset, data, adjacency)
 
@@ -126,6 +126,7 @@ def run_attacks(
     checkpoints: Sequence[tuple[str, str]] = (),
     only: Sequence[str] = (),
     data_root: str | None = None,
+    data: DataSettings | None = None,
     dataset: Dataset | None = None,
     surrogates: Mapping[str, tuple[str | pathlib.Path, str, str]] | None = None,
     show_progress: bool = True,
@@ -139,6 +140,7 @@ def run_attacks(
         reports, as far as they exist.
       only: names of the attacks to run; by default all in the settings.
       data_root: where the data lie, if not where the run found them.
+      data: the settings that found `dataset`, if not the run's own; names come from there.
       dataset: the data, if already open.
       surrogates: {name: (folder of its training run, stage, which)} of the models
         that the settings' attacks name as theirs; trained on the same data.
@@ -153,7 +155,7 @@ def run_attacks(
     workdir = pathlib.Path(workdir)
     attacks = chosen_attacks(settings.attacks, only)
     cases = open_cases(workdir, checkpoints, dataset, data_root)
-    dataset, chosen_data = cases[0].dataset, cases[0].restored.settings.data
+    dataset, chosen_data = cases[0].dataset, data or cases[0].restored.settings.data
     if data_root is not None:
         chosen_data = dataclasses.replace(chosen_data, root=data_root)
     check_attacks(settings, attacks, dataset)
@@ -561,13 +563,6 @@ def _software() -> tuple:
 def _file_name(case: Case, name: str, identity: dict) -> str:
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]
     return f"{case.where['stage']}-{case.where['which']}-{name}-{digest}.json"
-
-
-def _digest_of_arrays(tree) -> str:
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(tree):
-        digest.update(np.ascontiguousarray(leaf))
-    return digest.hexdigest()[:16]
 
 
 def _partial(file: pathlib.Path) -> pathlib.Path:

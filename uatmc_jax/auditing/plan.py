@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,44 +11,100 @@ import numpy as np
 
 from uatmc_jax.data import Dataset
 from uatmc_jax.errors import InputError
-from uatmc_jax.settings import AuditSettings, Settings, from_config, to_dict
-from uatmc_jax.training.stages import SCALARS
+from uatmc_jax.settings import AttackRunSettings, AuditSettings, Settings, from_config, to_dict
 
 _BATCH = (256, 2048)
+_SELECTED_AT = 20  # K of the recall that selects epochs: lists cannot be shorter
 
 
-def fit(settings: AuditSettings, dataset: Dataset) -> AuditSettings:
-    """The settings with batch sizes, users and targets that suit the data.
+def fit(
+    settings: AuditSettings, dataset: Dataset, trained: bool = False
+) -> tuple[AuditSettings, list[str]]:
+    """The settings with batch sizes, users, targets and K that suit the data.
 
     Batch sizes: the power of two from 256 to 2,048 that comes nearest to `fit_steps`
     steps an epoch. Users: a share that makes at most `fit_users`. Targets: as many as
-    the rule "quantile" leaves, if they are fewer than are to be drawn.
+    the rule "quantile" leaves, if they are fewer than are to be drawn. K: no larger
+    than half the catalogue. With one modality, entries of `harden` with L_align are
+    left out.
 
     Args:
       settings: the audit.
       dataset: the data.
+      trained: the victim is given, so stage 1 stays as it is.
+
+    Returns:
+      The settings, and what was changed, in words.
+
+    Raises:
+      InputError: too few items to rank.
     """
-    experiment, attack = settings.experiment, settings.attack
+    experiment, notes = settings.experiment, []
     if settings.fit_steps:
         exponent = round(math.log2(max(len(dataset.train) / settings.fit_steps, 1)))
         size = int(np.clip(2**exponent, *_BATCH))
-        experiment = dataclasses.replace(
-            experiment,
-            pretrain=dataclasses.replace(experiment.pretrain, batch_size=size),
-            adversarial=dataclasses.replace(experiment.adversarial, batch_size=size),
-        )
-    if settings.fit_users:
-        trained = len(np.unique(dataset.train.users))
-        share = min(1.0, settings.fit_users / trained)
-        attack = dataclasses.replace(attack, user_share=share)
+        for stage in ("adversarial",) if trained else ("pretrain", "adversarial"):
+            chosen = dataclasses.replace(getattr(experiment, stage), batch_size=size)
+            experiment = dataclasses.replace(experiment, **{stage: chosen})
+        notes.append(f"batches of {size:,}")
+    attack = _fit_users(settings, dataset, notes)
+    attack = _fit_targets(attack, dataset, notes)
+    experiment, attack = _fit_lists(experiment, attack, dataset, notes)
+    harden = dict(settings.harden)
+    if len(dataset.modalities) < 2:
+        for name in [n for n, fields in harden.items() if fields.get("defense") == "uat_mc"]:
+            del harden[name]
+            notes.append(f"{name} left out: L_align needs two modalities")
+    fitted = dataclasses.replace(settings, experiment=experiment, attack=attack, harden=harden)
+    return fitted, notes
+
+
+def _fit_users(settings: AuditSettings, dataset: Dataset, notes: list[str]) -> AttackRunSettings:
+    if not settings.fit_users:
+        return settings.attack
+    trained = len(np.unique(dataset.train.users))
+    share = min(1.0, settings.fit_users / trained)
+    notes.append("all users attacked" if share == 1 else f"{settings.fit_users:,} users attacked")
+    return dataclasses.replace(settings.attack, user_share=share)
+
+
+def _fit_targets(
+    attack: AttackRunSettings, dataset: Dataset, notes: list[str]
+) -> AttackRunSettings:
     targets = attack.targets
-    if targets.rule == "quantile" and targets.sample:
-        counts = dataset.item_counts
-        low, high = np.quantile(counts, targets.quantiles)
-        pool = int(((counts >= low) & (counts <= high)).sum())
-        sample = min(targets.sample, pool)
-        attack = dataclasses.replace(attack, targets=dataclasses.replace(targets, sample=sample))
-    return dataclasses.replace(settings, experiment=experiment, attack=attack)
+    if targets.rule != "quantile" or not targets.sample:
+        return attack
+    low, high = np.quantile(dataset.item_counts, targets.quantiles)
+    pool = int(((dataset.item_counts >= low) & (dataset.item_counts <= high)).sum())
+    if pool >= targets.sample:
+        return attack
+    notes.append(f"{pool} items attacked, all there are between these quantiles of popularity")
+    return dataclasses.replace(attack, targets=dataclasses.replace(targets, sample=pool))
+
+
+def _fit_lists(
+    experiment: Settings, attack: AttackRunSettings, dataset: Dataset, notes: list[str]
+) -> tuple[Settings, AttackRunSettings]:
+    """K in reach of a small catalogue."""
+    most = max(dataset.n_items // 2, 1)
+    ks = tuple(k for k in experiment.eval.ks if k <= dataset.n_items)
+    if _SELECTED_AT not in ks:
+        raise InputError(
+            f"data set '{dataset.name}' has {dataset.n_items} items; an audit ranks the best "
+            f"{_SELECTED_AT} of at least {_SELECTED_AT}. Give more items."
+        )
+    if ks != experiment.eval.ks:
+        ranked = dataclasses.replace(experiment.eval, ks=ks)
+        experiment = dataclasses.replace(experiment, eval=ranked)
+    if max(*attack.ks, *(one.k for one in attack.attacks.values())) > most:
+        lowered = {
+            name: dataclasses.replace(one, k=min(one.k, most))
+            for name, one in attack.attacks.items()
+        }
+        kept = tuple(sorted({min(k, most) for k in attack.ks}))
+        attack = dataclasses.replace(attack, ks=kept, attacks=lowered)
+        notes.append(f"lists of at most {most} items attacked, half the catalogue")
+    return experiment, attack
 
 
 def victim_settings(settings: AuditSettings) -> dict[str, Settings]:
@@ -61,46 +118,54 @@ def victim_settings(settings: AuditSettings) -> dict[str, Settings]:
     """
     alone = dataclasses.replace(settings.experiment.adversarial, epochs=0)
     base = dataclasses.replace(settings.experiment, adversarial=alone)
-    return {name: _with(base, "pretrain", fields) for name, fields in settings.victims.items()}
+    return {
+        name: _with(base, "pretrain", fields, f"config.victims.{name}")
+        for name, fields in settings.victims.items()
+    }
 
 
 def hardened_settings(
-    settings: AuditSettings, victim: Settings, source: pathlib.Path
+    settings: AuditSettings, victim: Settings, source: str | pathlib.Path
 ) -> dict[str, Settings]:
     """Stage 2 of every entry of `harden`, from the victim's pre-trained state.
 
     Args:
       settings: the audit.
       victim: the settings that it was trained with.
-      source: folder of its run.
+      source: folder of the run that has this state.
 
     Raises:
       InputError: a field's value that cannot be used, or no epochs.
     """
-    if settings.harden and not settings.experiment.adversarial.epochs:
-        raise InputError(
-            "config.experiment.adversarial.epochs = 0: the entries of config.harden cannot be "
-            "trained. Give it at least 1, or leave config.harden empty."
-        )
     pretrain = dataclasses.replace(victim.pretrain, init_from=str(source))
     stage = dataclasses.replace(settings.experiment.adversarial, mu=victim.pretrain.mu)
     base = dataclasses.replace(settings.experiment, pretrain=pretrain, adversarial=stage)
-    return {name: _with(base, "adversarial", fields) for name, fields in settings.harden.items()}
+    entries = {}
+    for name, fields in settings.harden.items():
+        where = f"config.harden.{name}"
+        entries[name] = _with(base, "adversarial", fields, where)
+        if not entries[name].adversarial.epochs:
+            raise InputError(
+                f"{where}.epochs = 0 (or config.experiment.adversarial.epochs): it cannot be "
+                "trained. Give it at least 1, or leave the entry out."
+            )
+    return entries
 
 
-def in_company(members: Mapping[str, Settings]) -> list[dict[str, Settings]]:
-    """Members grouped by what one `vmap` can hold: those that differ in scalars alone."""
-    groups: dict[str, dict[str, Settings]] = {}
-    for name, settings in members.items():
-        plain = to_dict(settings)
-        content = plain["adversarial"]["content"] > 0
-        for scalar in SCALARS:
-            del plain["adversarial"][scalar]
-        groups.setdefault(f"{plain} {content}", {})[name] = settings
-    return list(groups.values())
+def name_fields(error: InputError) -> InputError:
+    """An error about a part of the audit, with the field's name as the audit has it."""
+    pattern = r"\bconfig\.(ks|attacks|targets|user_share|masked|path)\b"
+    text = re.sub(pattern, r"config.attack.\1", str(error))
+    return InputError(re.sub(r"\bconfig\.(eval|data|model)\b", r"config.experiment.\1", text))
 
 
-def _with(base: Settings, section: str, fields: Mapping[str, Any]) -> Settings:
+def _with(base: Settings, section: str, fields: Mapping[str, Any], where: str) -> Settings:
     plain = to_dict(base)
     plain[section] |= fields
-    return from_config(plain)
+    try:
+        return from_config(plain)
+    except InputError as error:
+        raise InputError(
+            f"{str(name_fields(error)).replace(f'config.{section}', where)} (Presets for other "
+            "models: --config audit:mmgcn, audit:general.)"
+        ) from None

@@ -2,27 +2,29 @@
 
     WORKDIR/victims/CANDIDATE/     their training runs, attacks in the victim's
     WORKDIR/hardened/ENTRY/        training runs from the victim, each with its attacks
+    WORKDIR/hardened/source.json   which state they started from
     WORKDIR/audit.json             everything measured
     WORKDIR/report.html            the same for people
 
 All trainings and attacks are those of `uatmc_jax.train` and `uatmc_jax.attack`: the
-same call goes on where it was interrupted, and nothing is computed twice.
+same call goes on where it was interrupted, and neither is done twice.
 """
 
 import dataclasses
 import itertools
 import json
+import os
 import pathlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from uatmc_jax import checkpoint, logs
-from uatmc_jax.attacks.results import mean_with_interval
+from uatmc_jax.attacks.results import mean_with_interval, paired_difference
 from uatmc_jax.attacks.run import (
     Case,
     batch_memory_mib,
@@ -36,7 +38,7 @@ from uatmc_jax.attacks.run import (
 from uatmc_jax.attacks.targets import choose_targets, generator
 from uatmc_jax.attacks.verdict import suite_rows, threat_of, verdict
 from uatmc_jax.auditing.measures import reached_users, survey_certificates, user_recall
-from uatmc_jax.auditing.plan import fit, hardened_settings, in_company, victim_settings
+from uatmc_jax.auditing.plan import fit, hardened_settings, name_fields, victim_settings
 from uatmc_jax.build import build_model, dataset_folder, open_dataset
 from uatmc_jax.data import (
     Dataset,
@@ -46,20 +48,22 @@ from uatmc_jax.data import (
     statistics,
     warm,
 )
+from uatmc_jax.data.names import NAMES_FILE
 from uatmc_jax.environment import environment, peak_memory_mib
 from uatmc_jax.errors import InputError
-from uatmc_jax.ranking import make_plan
+from uatmc_jax.ranking import RankingPlan, make_plan
 from uatmc_jax.report.audit import format_page
 from uatmc_jax.report.commands import train_command
-from uatmc_jax.settings import AuditSettings, Settings, to_dict
-from uatmc_jax.training import train_and_evaluate, train_together
+from uatmc_jax.settings import AuditSettings, DataSettings, Settings, to_dict
+from uatmc_jax.settings.audit import VICTIM
+from uatmc_jax.training import compatible, train_and_evaluate, train_together
 from uatmc_jax.training.evaluation import popularity_metrics
 from uatmc_jax.training.run import CONFIG_FILE, check_ranking_depth
 
 AUDIT_FILE = "audit.json"
 REPORT_FILE = "report.html"
+SOURCE_FILE = "source.json"
 RECALL_K = 20
-VICTIM = "victim"
 # By how many of its training interactions a user is grouped.
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _BAND = (0.1, 0.5, 0.9)
@@ -67,43 +71,43 @@ _BAND = (0.1, 0.5, 0.9)
 _TOGETHER = 4
 
 
+class Checkpoint(NamedTuple):
+    """A trained model on disk.
+
+    Attributes:
+      folder: of its training run.
+      stage: "pretrain" or "adversarial".
+      which: "best" or "latest".
+    """
+
+    folder: pathlib.Path
+    stage: str
+    which: str
+
+
 class Entry(NamedTuple):
     """A model to be judged.
 
     Attributes:
-      name: "victim", or that of the entry in `harden`.
-      folder: of its training run.
-      stage: of its checkpoint.
-      which: of its checkpoint.
+      name: `VICTIM`, or that of the entry in `harden`.
+      at: its checkpoint.
       settings: that it was trained with.
     """
 
     name: str
-    folder: pathlib.Path
-    stage: str
-    which: str
+    at: Checkpoint
     settings: Settings
 
 
-class Given(NamedTuple):
-    """A trained model to audit, in place of one trained for the audit.
-
-    Attributes:
-      folder: of its training run.
-      stage: of the checkpoint.
-      which: of the checkpoint.
-    """
-
-    folder: pathlib.Path
-    stage: str
-    which: str
+# Told what is being done.
+Say = Callable[[str], None]
 
 
 def run_audit(
     settings: AuditSettings,
     workdir: str | pathlib.Path,
     *,
-    given: Given | None = None,
+    given: Checkpoint | None = None,
     command: str = "",
     show_progress: bool = True,
 ) -> dict:
@@ -112,8 +116,9 @@ def run_audit(
     Args:
       settings: the audit.
       workdir: created if absent; what an interrupted audit left there is gone on with.
-      given: a trained model to audit; hardening then starts from the pre-trained state
-        of its run.
+      given: a trained model to audit, in place of one trained for the audit; its attacks
+        are written to its run's folder. Hardening starts from the pre-trained state of
+        that run, or of the one that it started from.
       command: how this audit was called, for the report.
       show_progress: say on the terminal what is being done.
 
@@ -130,75 +135,94 @@ def run_audit(
     if given is not None:
         settings = _like_given(settings, given)
     dataset = open_dataset(settings.experiment.data)
-    settings = fit(settings, dataset)
+    settings, notes = fit(settings, dataset, trained=given is not None)
     suite = {n: a for n, a in settings.attack.attacks.items() if n not in settings.beside}
-    k = threat_of({name: to_dict(attack) for name, attack in suite.items()})["k"]
-    _check(settings, dataset, k, given)
+    try:
+        k = threat_of({name: to_dict(attack) for name, attack in suite.items()})["k"]
+        names = _names(dataset_folder(settings.experiment.data), settings.experiment.data)
+        _check(settings, dataset, k, given)
+    except InputError as error:
+        raise name_fields(error) from None
     workdir.mkdir(parents=True, exist_ok=True)
 
     def say(text: str) -> None:
         if show_progress:
             print(text, file=sys.stderr, flush=True)
 
+    for note in notes:
+        say(f"fitted to the data: {note}")
     victim, candidates = _victim(settings, workdir, given, dataset, say)
-    hardened = _harden(settings, workdir, given, victim, say)
-    popular = {
-        name: popularity_metrics(dataset, _plan(dataset), name, (RECALL_K,))[f"recall@{RECALL_K}"]
-        for name in ("valid", "test")
-    }
-    names = _names(dataset, settings)
+    entries = [victim, *_harden(settings, workdir, given, victim, dataset, say)]
     judged = []
-    for entry in (victim, *hardened):
+    for entry in entries:
         say(f"attacking {entry.name}")
         judged.append(_judge(entry, settings, dataset, names, k, show_progress))
-    recommended = recommend(judged, settings.accept_recall, settings.accept_content, k)
-    for entry, found in zip((victim, *hardened), judged, strict=True):
+    recommended = recommend(
+        judged, settings.accept_recall, settings.accept_content, k, settings.attack.bootstrap
+    )
+    for entry, found in zip(entries, judged, strict=True):
         if entry.name in (VICTIM, recommended):
             say(f"looking at the users of {entry.name}")
             found |= _look_closer(entry, found, settings, dataset, k)
+    plan = _training_items_masked(dataset)
+    plain = to_dict(settings)
+    if given is not None:
+        del plain["victims"]  # none was trained
     audit = {
         "command": command,
         "dataset": statistics(dataset),
-        "settings": to_dict(settings),
+        "settings": plain,
+        "fitted": notes,
         "model": settings.experiment.model.name,
         "k": k,
-        "popularity": popular,
+        "popularity": {
+            split: popularity_metrics(dataset, plan, split, (RECALL_K,))[f"recall@{RECALL_K}"]
+            for split in ("valid", "test")
+        },
         "candidates": candidates,
         "entries": judged,
         "recommended": recommended,
-        "users": len(np.unique(dataset.train.users)),
         "wall_seconds": time.monotonic() - started,
         "peak_memory_mib": peak_memory_mib(),
         **environment(),
     }
+    page = format_page(audit)
     logs.write_json(workdir / AUDIT_FILE, audit)
-    logs.write_text(workdir / REPORT_FILE, format_page(audit))
+    logs.write_text(workdir / REPORT_FILE, page)
     return audit
 
 
 def recommend(
-    judged: Sequence[dict], accept_recall: float, accept_content: float, k: int
+    judged: Sequence[dict], accept_recall: float, accept_content: float, k: int, bootstrap: int
 ) -> str | None:
     """The hardened entry that is hardest to fool among those good enough to be used.
 
-    Good enough: on the validation split at least `accept_recall` of the victim's
-    recall, and at least `accept_content` of its content utility.
+    Good enough: at least `accept_recall` of the victim's recall on the validation split,
+    and at least `accept_content` of its content utility (of the test split). It has to
+    resist better than the victim beyond chance: the bootstrap 95 % interval over the
+    targets of the difference in HR@K under attack is below 0. Where gradients may be
+    masked, the reach shown may not be the true one, so such an entry is never chosen.
 
     Args:
       judged: the victim, then the others.
       accept_recall: share of the victim's recall@20.
       accept_content: share of the victim's content utility.
       k: K of the hit rates.
+      bootstrap: resamples behind the interval.
 
     Returns:
-      Its name; None if there is none, or none resists better than the victim.
+      Its name; None if there is none.
     """
     victim, *others = judged
     least_recall = accept_recall * victim["recall"]["valid"]["value"]
     least_content = accept_content * victim["content"]["content_utility"]
 
-    def after(entry: dict) -> float:
-        return entry["verdict"]["suite"][f"hr@{k}"]["after"]["value"]
+    def reach(row: dict) -> float:
+        return row["hr_after"][str(k)]
+
+    def resists(entry: dict) -> bool:
+        gap = paired_difference(victim["rows"], entry["rows"], reach, bootstrap)
+        return gap["over_targets"][1] < 0
 
     good = [
         entry
@@ -206,58 +230,75 @@ def recommend(
         if entry["recall"]["valid"]["value"] >= least_recall
         and entry["content"]["content_utility"] >= least_content
         and entry["defense"] != "none"
-        and after(entry) < after(victim)
+        and not entry["verdict"]["masking"]
+        and resists(entry)
     ]
-    return min(good, key=after)["name"] if good else None
+    by_reach = {entry["name"]: sum(map(reach, entry["rows"])) for entry in good}
+    return min(by_reach, key=by_reach.get) if good else None
 
 
-def _like_given(settings: AuditSettings, given: Given) -> AuditSettings:
-    """The audit of a trained model takes its model, seed and, unless told others, data."""
-    trained = checkpoint.restore(*given).settings
-    chosen = settings.experiment
-    data = trained.data if chosen.data.source == "synthetic" else chosen.data
+def _like_given(settings: AuditSettings, given: Checkpoint) -> AuditSettings:
+    """The audit of a trained model takes its model, seed and data, which may have moved."""
+    trained, chosen = checkpoint.restore(*given).settings, settings.experiment
+    data = trained.data
+    if chosen.data.source != "synthetic":  # the audit's default: no data were named
+        moved = {name: getattr(chosen.data, name) for name in ("source", "name", "root")}
+        data = dataclasses.replace(trained.data, **moved)
     experiment = dataclasses.replace(
         chosen, model=trained.model, pretrain=trained.pretrain, seed=trained.seed, data=data
     )
     return dataclasses.replace(settings, experiment=experiment)
 
 
-def _check(settings: AuditSettings, dataset: Dataset, k: int, given: Given | None) -> None:
+def _check(settings: AuditSettings, dataset: Dataset, k: int, given: Checkpoint | None) -> None:
     """Whatever would stop the audit later, now."""
     check_ranking_depth(settings.experiment.eval, dataset)
     check_attacks(settings.attack, settings.attack.attacks, dataset)
     if k not in settings.attack.ks:
-        raise InputError(
-            f"config.attack.ks = {settings.attack.ks}: the suite aims at K = {k}. Add it."
-        )
+        raise InputError(f"config.ks = {settings.attack.ks}: the suite aims at K = {k}. Add it.")
     for name, attack in settings.attack.attacks.items():
         if attack.surrogate:
             raise InputError(
-                f"config.attack.attacks.{name}.surrogate: an audit has no surrogates. Leave it "
-                "empty; uatmc_jax.attack transfers attacks."
+                f"config.attacks.{name}.surrogate: an audit has no surrogates. Leave it empty; "
+                "uatmc_jax.attack transfers attacks."
             )
     _targets(settings, dataset)
     model = build_model(
         settings.experiment.model, dataset.n_users, dataset.n_items, dataset.raw_dims
     )
-    nowhere = pathlib.Path("victim")
     check_alignment(settings.attack.attacks, model, dataset)
-    candidates = victim_settings(settings)
-    hardened = hardened_settings(settings, next(iter(candidates.values())), nowhere)
-    for name, one in hardened.items():
-        if one.adversarial.defense == "exact" and not model.linear:
+    if given is None:
+        trained, source = next(iter(victim_settings(settings).values())), "victim"
+    else:
+        trained = checkpoint.restore(*given, dataset).settings
+        if not os.access(given.folder, os.W_OK):
+            raise InputError(f"{given.folder}: cannot be written; the attacks go there. Copy it.")
+        source = _source(given) if settings.harden else given.folder
+    for name, one in hardened_settings(settings, trained, source).items():
+        chosen = one.adversarial
+        if chosen.defense == "exact" and not (model.linear and model.encode_rows is not None):
             raise InputError(
                 f"config.harden.{name}.defense = 'exact' needs scores that are affine in an item's "
-                f"content, which model {model.name}'s are not. Take --config "
-                "configs/audit.py:general, or another defence."
+                f"content, which model {model.name} does not declare. Take --config audit:general "
+                "(or audit:mmgcn), or another defence."
             )
-        if one.adversarial.train_output and model.output is None:
+        if chosen.train_output and model.output is None:
             raise InputError(
                 f"config.harden.{name}.train_output: model {model.name} names no last layer of "
                 "its projectors (output). Leave it False."
             )
-    if given is not None:
-        checkpoint.restore(*given, dataset)
+
+
+def _source(given: Checkpoint) -> pathlib.Path:
+    """The run whose pre-trained state the given model comes from."""
+    started = checkpoint.restore(*given).settings.pretrain.init_from
+    for folder in (given.folder, *([pathlib.Path(started)] if started else [])):
+        if checkpoint.saved_epoch(folder, "pretrain", "best") is not None:
+            return folder
+    raise InputError(
+        f"{given.folder}: neither it nor the run it started from ({started or 'none'}) has the "
+        "pre-trained state that hardening starts from. Give --noharden to audit the model alone."
+    )
 
 
 def _targets(settings: AuditSettings, dataset: Dataset) -> np.ndarray:
@@ -270,63 +311,84 @@ def _targets(settings: AuditSettings, dataset: Dataset) -> np.ndarray:
 def _victim(
     settings: AuditSettings,
     workdir: pathlib.Path,
-    given: Given | None,
+    given: Checkpoint | None,
     dataset: Dataset,
-    say,
+    say: Say,
 ) -> tuple[Entry, dict[str, dict]]:
     """The model to audit, and the validation recall of all candidates."""
     if given is not None:
-        restored = checkpoint.restore(*given, dataset)
-        return Entry(VICTIM, *given, restored.settings), {}
-    candidates = {}
-    for name, one in victim_settings(settings).items():
+        return Entry(VICTIM, given, checkpoint.restore(*given, dataset).settings), {}
+    members, candidates = victim_settings(settings), {}
+    for name, one in members.items():
         say(f"training the recommender, candidate {name}")
         folder = workdir / "victims" / name
         resume = (folder / CONFIG_FILE).exists()
-        summary = train_and_evaluate(one, folder, resume=resume)
+        stage = train_and_evaluate(one, folder, resume=resume)["stages"]["pretrain"]
         candidates[name] = {
             "fields": dict(settings.victims[name]),
-            "valid": summary["stages"]["pretrain"]["valid"][f"recall@{RECALL_K}"],
-            "epochs": summary["stages"]["pretrain"]["epochs"],
-            "seconds": summary["stages"]["pretrain"]["seconds"],
+            "valid": stage["valid"][f"recall@{RECALL_K}"],
+            "epochs": stage["epochs"],
+            "seconds": stage["seconds"],
             "command": train_command(one, folder),
         }
     best = max(candidates, key=lambda name: candidates[name]["valid"])
     for name, tried in candidates.items():
         tried["chosen"] = name == best
-    folder, trained = workdir / "victims" / best, victim_settings(settings)[best]
-    return Entry(VICTIM, folder, "pretrain", "best", trained), candidates
+    at = Checkpoint(workdir / "victims" / best, "pretrain", "best")
+    return Entry(VICTIM, at, members[best]), candidates
 
 
 def _harden(
-    settings: AuditSettings, workdir: pathlib.Path, given: Given | None, victim: Entry, say
+    settings: AuditSettings,
+    workdir: pathlib.Path,
+    given: Checkpoint | None,
+    victim: Entry,
+    dataset: Dataset,
+    say: Say,
 ) -> list[Entry]:
-    source = victim.folder if given is None else given.folder
-    members = hardened_settings(settings, victim.settings, source)
+    if not settings.harden:
+        return []
+    source = victim.at.folder if given is None else _source(given)
     folder = workdir / "hardened"
-    for group in in_company(members):
+    _same_source(folder / SOURCE_FILE, source, dataset)
+    members = hardened_settings(settings, victim.settings, source)
+    for group in compatible(members):
         say(f"hardening: {', '.join(group)}")
         train_together(group, folder, together=_TOGETHER)
     return [
-        Entry(name, folder / name, "adversarial", "latest", one) for name, one in members.items()
+        Entry(name, Checkpoint(folder / name, "adversarial", "latest"), one)
+        for name, one in members.items()
     ]
 
 
-def _plan(dataset: Dataset):
+def _same_source(file: pathlib.Path, source: pathlib.Path, dataset: Dataset) -> None:
+    """Requires that what was hardened here before started from the very same state."""
+    params = checkpoint.restore(source, "pretrain", "best", dataset).params
+    found = {"parameters": checkpoint.digest(params)}
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        logs.write_json(file, found | {"folder": str(source)})
+        return
+    before = json.loads(file.read_text(encoding="utf-8"))
+    if before["parameters"] != found["parameters"]:
+        raise InputError(
+            f"{file.parent}: hardened from another state (parameters {before['parameters']} of "
+            f"{before['folder']}) than {source} has ({found['parameters']}). Use another --workdir."
+        )
+
+
+def _training_items_masked(dataset: Dataset) -> RankingPlan:
     return make_plan(dataset.train, dataset.n_users, dataset.n_items)
 
 
-def _names(dataset: Dataset, settings: AuditSettings) -> dict[int, str]:
+def _names(folder: pathlib.Path, data: DataSettings) -> dict[int, str]:
     """{item id: title, or else the shop's name}, as far as the data set has them."""
-    data = settings.experiment.data
     if data.source != "mmrec":
         return {}
-    folder = dataset_folder(data)
-    try:
+    named = {}
+    if (folder / NAMES_FILE).is_file():
         named = {item: name for name, item in load_item_names(folder).items()}
-    except InputError:
-        named = {}  # names adorn the report; it can do without
-    return named | {item: t for item, t in load_item_titles(folder).items() if t}
+    return named | load_item_titles(folder)
 
 
 def _judge(
@@ -338,11 +400,12 @@ def _judge(
     show_progress: bool,
 ) -> dict:
     """Attacks, certificates, content use and recall of one model."""
-    pair = [(entry.stage, entry.which)]
+    folder, pair = entry.at.folder, [entry.at[1:]]
     results, contents = run_attacks(
         settings.attack,
-        entry.folder,
+        folder,
         checkpoints=pair,
+        data=settings.experiment.data,
         dataset=dataset,
         show_progress=show_progress,
     )
@@ -351,17 +414,17 @@ def _judge(
     for row in rows:
         row["name"] = names.get(row["item"])
         row["interactions"] = int(dataset.item_counts[row["item"]])
-    (case,) = open_cases(entry.folder, pair, dataset)
+    (case,) = open_cases(folder, pair, dataset)
     stepped = next(r for r in results if r["attack"] == settings.steps_of)
     by_step = np.array([row["utility_by_step"] for row in stepped["rows"]])
-    defended = entry.settings.adversarial if entry.stage == "adversarial" else None
+    defended = entry.settings.adversarial if entry.at.stage == "adversarial" else None
     return {
         "name": entry.name,
-        "folder": str(entry.folder),
+        "folder": str(folder),
         "checkpoint": case.where,
         "defense": None if defended is None else defended.defense,
         "adversarial": None if defended is None else to_dict(defended),
-        "train_command": train_command(entry.settings, entry.folder) if defended else None,
+        "train_command": train_command(entry.settings, folder) if defended else None,
         "recall": _recall(case, settings.attack.bootstrap),
         "content": contents[0],
         "certificate": suite[0]["certificate"],
@@ -388,7 +451,8 @@ def _recall(case: Case, bootstrap: int) -> dict[str, dict]:
     splits = ("valid", "test")
     held_out = [make_csr(warm(dataset.split(s), dataset), dataset.n_users) for s in splits]
     model, params = case.restored.model, case.restored.params
-    found = user_recall(model, params, case.data, _plan(dataset), held_out, RECALL_K)
+    plan = _training_items_masked(dataset)
+    found = user_recall(model, params, case.data, plan, held_out, RECALL_K)
     entries = {}
     for split, values in zip(splits, found, strict=True):
         mean = mean_with_interval(values, bootstrap)
@@ -404,10 +468,10 @@ def _look_closer(
     entry: Entry, found: dict, settings: AuditSettings, dataset: Dataset, k: int
 ) -> dict[str, Any]:
     """Which users are reached, and what is certified of items of any popularity."""
-    (case,) = open_cases(entry.folder, [(entry.stage, entry.which)], dataset)
+    (case,) = open_cases(entry.at.folder, [entry.at[1:]], dataset)
     model, seed = case.restored.model, settings.attack.seeds[0]
-    wins = found["verdict"]["wins"]
-    strongest = max(wins, key=wins.get)
+    members, threat = found["verdict"]["members"], found["verdict"]["threat_model"]
+    strongest = max(members, key=lambda name: members[name]["after"]["value"])
     chosen = settings.attack.attacks[strongest]
     attack, strength = static_attack(chosen, dataset.modalities)
     victim = victim_of(case, settings.attack, {strongest: chosen}, seed)
@@ -428,7 +492,7 @@ def _look_closer(
     rng = np.random.default_rng([seed, 1])
     size = min(settings.survey, dataset.n_items)
     drawn = np.sort(rng.choice(dataset.n_items, size, replace=False)).astype(np.int32)
-    survey = survey_certificates(model, attack, chosen.eps, victim, drawn, k) if size else None
+    survey = survey_certificates(model, attack, threat["eps"], victim, drawn, k) if size else None
     return {
         "users_reached": {
             "attack": strongest,
@@ -440,7 +504,7 @@ def _look_closer(
         "survey": None
         if survey is None
         else {
-            "items": len(survey.items),
+            "items": survey.items.tolist(),
             "shown": survey.shown.tolist(),
             "bound": survey.bound.tolist(),
         },
@@ -466,20 +530,3 @@ def _by_activity(
                 }
             )
     return rows
-
-
-def read_audit(workdir: str | pathlib.Path) -> dict:
-    """What a finished audit measured.
-
-    Raises:
-      InputError: there is none, or it cannot be read.
-    """
-    file = pathlib.Path(workdir) / AUDIT_FILE
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"{file}: no such file. Run python -m uatmc_jax.audit --workdir {workdir} first."
-        ) from None
-    except ValueError as error:
-        raise InputError(f"{file}: not JSON ({error}). Run the audit again.") from None

@@ -6,6 +6,7 @@ from uatmc_jax.data.dataset import (
     Dataset,
     load_dataset,
     make_dataset,
+    present_modalities,
     warm,
     write_dataset,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "make_synthetic",
     "nth_absent",
     "parse_modalities",
+    "present_modalities",
     "read_inter",
     "split_interactions",
     "statistics",

@@ -132,7 +132,7 @@ def make_dataset(
 def load_dataset(
     folder: str | pathlib.Path, name: str, modalities: tuple[str, ...] | None = None
 ) -> Dataset:
-    """Reads `folder/name.inter` and one `.npy` per modality.
+    """Reads `folder/name.inter`, or else the folder's only `.inter`, and one `.npy` per modality.
 
     Args:
       folder: the data set's folder.
@@ -146,11 +146,23 @@ def load_dataset(
     folder = pathlib.Path(folder)
     entries = DEFAULT_MODALITIES if modalities is None else modalities
     files = parse_modalities(tuple(entries))
-    inter = folder / f"{name}.inter"
+    inter = _find_inter(folder, name)
     _require(folder, [inter, *(folder / file for file in files.values())])
     rows = read_inter(inter)
     features = {m: load_features(folder / file) for m, file in files.items()}
     return make_dataset(name, rows, features, str(inter))
+
+
+def _find_inter(folder: pathlib.Path, name: str) -> pathlib.Path:
+    named, there = folder / f"{name}.inter", list(folder.glob("*.inter"))
+    return there[0] if len(there) == 1 else named
+
+
+def present_modalities(folder: str | pathlib.Path) -> tuple[str, ...]:
+    """Those of `DEFAULT_MODALITIES` whose file the folder has; all if it has none of them."""
+    files = parse_modalities(DEFAULT_MODALITIES)
+    there = (f"{m}:{file}" for m, file in files.items() if (pathlib.Path(folder) / file).is_file())
+    return tuple(there) or DEFAULT_MODALITIES
 
 
 def _require(folder: pathlib.Path, files: list[pathlib.Path]) -> None:

@@ -8,6 +8,8 @@ from uatmc_jax.settings.attack import AttackRunSettings
 from uatmc_jax.settings.experiment import AdversarialSettings, PretrainSettings, Settings
 from uatmc_jax.settings.reading import at_least, require
 
+VICTIM = "victim"  # what an audit calls the model audited, among those of `harden`
+
 
 @dataclasses.dataclass(frozen=True)
 class AuditSettings:
@@ -16,19 +18,20 @@ class AuditSettings:
     Attributes:
       experiment: the victim's training, and stage 2's defaults.
       victims: {candidate: {field of config.pretrain: value}}; the one with the best
-        validation recall@20 is the victim. Stage 2 takes its mu.
+        validation recall@20 is the victim.
       attack: the suite that judges every model, and the attacks named in `beside`.
       beside: attacks under a threat model of their own, shown beside the suite.
       steps_of: the attack whose utility is shown step by step.
-      harden: {entry: {field of config.adversarial: value}}; may be empty.
+      harden: {entry: {field of config.adversarial: value}}; may be empty. What is not
+        named is the experiment's, and mu the victim's in stage 1.
       fit_steps: batch sizes are set so that an epoch has about this many steps; 0
         leaves them.
       fit_users: at most this many users are attacked (a random share); 0 leaves
-        `attack.user_share`.
+        `attack.user_share`. With fewer items than K or targets wanted, both are lowered.
       survey: random items of any popularity whose certificates are computed.
       accept_recall: a hardened model is recommended only with at least this share of
-        the victim's recall@20 ...
-      accept_content: ... and of its content utility.
+        the victim's recall@20 on the validation split ...
+      accept_content: ... and of its content utility, which is measured on the test split.
       listed: items in the report's tables.
     """
 
@@ -61,5 +64,6 @@ class AuditSettings:
             for name, fields in getattr(self, section).items():
                 right = isinstance(fields, Mapping) and set(fields) <= known
                 require(right, f"{section}.{name}", fields, f"fields of {kind.__name__}")
-                plain = name.replace("_", "").isalnum()
-                require(plain, section, name, "names of letters, digits and _")
+                plain = name.replace("_", "").isalnum() and name != VICTIM
+                wanted = f"names of letters, digits and _, other than {VICTIM!r}"
+                require(plain, section, name, wanted)

@@ -113,6 +113,26 @@ def train_together(
     }
 
 
+def compatible(members: Mapping[str, Settings]) -> list[dict[str, Settings]]:
+    """The members in groups that `train_together` takes, in their order.
+
+    Args:
+      members: {name: settings}, with the same `pretrain.init_from`.
+
+    Returns:
+      Groups of those that differ in the adversarial scalars alone.
+    """
+    groups: dict[str, dict[str, Settings]] = {}
+    for name, settings in members.items():
+        plain = to_dict(settings)
+        del plain["seed"]
+        plain["keep_content"] = settings.adversarial.content > 0
+        for scalar in SCALARS:
+            del plain["adversarial"][scalar]
+        groups.setdefault(json.dumps(plain, sort_keys=True), {})[name] = settings
+    return list(groups.values())
+
+
 def _check(members: Mapping[str, Settings], workdir: pathlib.Path, together: int) -> None:
     if not members or together < 1:
         raise InputError("train_together: give at least one member, and together >= 1.")

@@ -92,9 +92,10 @@ def users_reached(histograms: Mapping[str, Sequence[int]], targets: int, k: int)
         ):
             counts = np.asarray(counts)
             share = counts[::-1].cumsum()[::-1] / counts.sum()
-            axes.step(np.arange(len(share)), 100 * share, where="post", color=colour, label=label)
+            at_least = np.arange(1, len(share))  # everyone has at least none
+            axes.step(at_least, 100 * share[1:], where="post", color=colour, label=label)
         axes.set(xlabel=f"at least so many of the {targets} items in a user's top {k}")
-        axes.set(ylabel="share of the users", xlim=(0.5, None), ylim=(0, None))
+        axes.set(ylabel="share of the users", ylim=(0, None))
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:g}"))
         axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:g} %"))

@@ -2,13 +2,15 @@
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jinja2
+import numpy as np
 
 from uatmc_jax.report.audit import figures
 from uatmc_jax.report.text import gain, percent
 
+_CONTENT = {"visual": "picture", "textual": "text"}
 # Shares are float32.
 _ROUNDING = 1e-3
 _RULES = {
@@ -35,6 +37,7 @@ def format_page(audit: Mapping) -> str:
         key=lambda entry: -entry["verdict"]["suite"][hit_rate]["after"]["value"],
     )
     entries = [victim, *hardened]
+    things = [_CONTENT.get(m, m) for m in audit["dataset"]["features"]]
     suite = victim["verdict"]["suite"][hit_rate]
     users = victim["attacked_users"]
     chosen = next((e for e in entries if e["name"] == audit["recommended"]), None)
@@ -67,13 +70,17 @@ def format_page(audit: Mapping) -> str:
         users=users,
         targets=len(victim["rows"]),
         rule=_RULES[targets["rule"]].format(**targets),
-        ball=_edit(victim["verdict"]["threat_model"]),
+        content=" and ".join(things),
+        size=_size(victim["verdict"]["threat_model"]),
+        ball=_edit(victim["verdict"]["threat_model"], things),
         beside_ball={
-            name: _edit(found["threat_model"]) for name, found in victim["beside"].items()
+            name: _edit(found["threat_model"], things) for name, found in victim["beside"].items()
         },
+        undefended=[_label(e) for e in hardened if e["defense"] == "none"],
         members=victim["verdict"]["members"],
         listed=rows[: audit["settings"]["listed"]],
         reached=victim["users_reached"],
+        reach=_reach(victim["users_reached"]),
         warnings=_warnings(audit, victim),
         figures={
             "items": figures.items_reached(victim["rows"], users, k),
@@ -138,18 +145,21 @@ def _training(entry: Mapping) -> str:
     return f"{chosen['defense']}, {chosen['norm']}, {weights}{learned}"
 
 
-def _edit(threat: Mapping) -> str:
+def _edit(threat: Mapping, things: Sequence[str]) -> str:
     """What an attacker may change, in words."""
+    changed = [_CONTENT.get(m, m) for m in threat["modalities"]] or things
+    each = " and ".join(changed)
     what = (
-        "what the model computes from each picture and text (the projected features)"
+        f"what the model computes from an item's {each} (the projected features)"
         if threat["level"] == "projected"
-        else "the features of each picture and text before the model projects them"
+        else f"the features of an item's {each} before the model projects them"
     )
-    if threat["modalities"]:
-        what += f", {' and '.join(threat['modalities'])} only"
-    share = f"{100 * threat['eps']:g} % of their length"
+    return f"{what} by up to {_size(threat)}"
+
+
+def _size(threat: Mapping) -> str:
     where = "in each coordinate" if threat["norm"] == "linf" else "in all"
-    return f"{what} by up to {share} {where}"
+    return f"{100 * threat['eps']:g} % of their length {where}"
 
 
 def _found_share(suite: Mapping) -> str:
@@ -158,13 +168,23 @@ def _found_share(suite: Mapping) -> str:
 
 
 def _histograms(shown: Mapping[str, Mapping]) -> dict[str, list[int]]:
-    victim = shown["victim"]["users_reached"]
-    lines = {"as it is": victim["histogram_before"], "under attack": victim["histogram_after"]}
-    for name, entry in shown.items():
-        if name != "victim":
-            reached = entry["users_reached"]
-            lines[f"under attack, {_label(entry)}"] = reached["histogram_after"]
+    lines = {"as it is": shown["victim"]["users_reached"]["histogram_before"]}
+    for entry in shown.values():
+        reached = entry["users_reached"]
+        lines[f"{_label(entry)}, {reached['attack']}"] = reached["histogram_after"]
     return lines
+
+
+def _reach(reached: Mapping) -> dict[str, float]:
+    """Shares: of the users reached before and after, and of all reach that the top tenth has."""
+    before, after = (np.array(reached[f"histogram_{when}"]) for when in ("before", "after"))
+    each = np.sort(np.repeat(np.arange(len(after)), after))[::-1]
+    tenth = -(-len(each) // 10)
+    return {
+        "before": 1 - before[0] / before.sum(),
+        "after": 1 - after[0] / after.sum(),
+        "top_tenth": each[:tenth].sum() / max(each.sum(), 1),
+    }
 
 
 def _certified(shown: Mapping[str, Mapping]) -> str:

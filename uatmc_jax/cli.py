@@ -85,6 +85,10 @@ def _parse_flags(argv: list[str]) -> list[str]:
     except ImportError as error:
         remedy = "Install what it imports; the packaged configs are in uatmc_jax.configs"
         sys.exit(_fail(f"--config: {error}. {remedy}."))
+    except KeyError as error:  # ml_collections', for --config.SECTION.FIELD
+        name, *hint = str(error.args[0]).splitlines()
+        said = " ".join([f"--config: {name.strip(chr(39))}: no such field or section.", *hint])
+        sys.exit(_fail(said))
     # A config file is the user's code: whatever it raises is about the config.
     except Exception as error:
         sys.exit(_fail(f"--config: {_one_line(str(error.args[0] if error.args else error))}"))

@@ -118,7 +118,7 @@ def _default(workdir: str) -> str:
 
 
 def _show(imported: Imported, workdir: str) -> None:
-    print(f"{imported.settings.model.name} on {imported.meta['dataset']['name']}")
+    print(f"{imported.settings.model.name} on {imported.meta['dataset']['name']}, as pretrain/best")
     for field, (before, after) in imported.changed.items():
         print(f"  config.{field} = {after!r}, to fit the weights; the config has {before!r}")
     print(f"written to {workdir}", file=sys.stderr)

@@ -18,7 +18,8 @@ import pytest
 from configs import audit as audit_config
 from tests.auditing.cases import K, small_audit, small_folder
 from uatmc_jax import checkpoint
-from uatmc_jax.auditing.run import REPORT_FILE, Checkpoint, recommend, run_audit
+from uatmc_jax.auditing.judgement import recommend, warn
+from uatmc_jax.auditing.run import REPORT_FILE, Checkpoint, run_audit
 from uatmc_jax.errors import InputError
 from uatmc_jax.report.audit import format_page
 from uatmc_jax.settings import AuditSettings, from_values
@@ -158,17 +159,25 @@ def test_a_model_without_the_state_it_came_from_says_how_to_audit_it_alone(audit
     assert not (tmp_path / "run").exists()
 
 
-def entry(name, recall, content, after, defense="exact", masking=(), noise=0.0):
-    rows = [
-        {"seed": 0, "item": n, "hr_after": {"50": after + noise * (-1) ** n}} for n in range(40)
-    ]
+def test_a_missing_checkpoint_names_those_there_are(audited):
+    _, workdir, _ = audited
+    with pytest.raises(InputError, match=r"The run has adversarial/latest\."):
+        checkpoint.restore(workdir / "hardened" / "exact_05", "adversarial", "best")
+    with pytest.raises(InputError, match="one of the runs below it: .*exact_05.*victims"):
+        checkpoint.restore(workdir, "pretrain", "best")
+    with pytest.raises(InputError, match="Train first"):
+        checkpoint.restore(workdir / "nowhere", "pretrain", "best")
+
+
+def entry(name, recall, content, after, defense="exact", masking=(), high=-0.01):
     return {
         "name": name,
         "defense": defense,
         "recall": {"valid": {"value": recall}},
         "content": {"content_utility": content},
         "verdict": {"masking": list(masking)},
-        "rows": rows,
+        "rows": [{"hr_after": {"50": after}} for _ in range(4)],
+        "against_victim": {"over_targets": [-1.0, high]},
     }
 
 
@@ -180,15 +189,26 @@ def entry(name, recall, content, after, defense="exact", masking=(), noise=0.0):
         ([entry("a", 0.099, 0.05, 0.1), entry("blind", 0.099, 0.01, 0.01)], "a"),
         ([entry("control", 0.12, 0.09, 0.01, defense="none")], None),
         ([entry("worse", 0.11, 0.09, 0.3)], None),
-        ([entry("as good", 0.11, 0.09, 0.2)], None),
-        ([entry("by chance", 0.11, 0.09, 0.19, noise=0.1)], None),
+        ([entry("hardly better", 0.11, 0.09, 0.19)], None),
+        ([entry("by chance", 0.11, 0.09, 0.1, high=0.001)], None),
         ([entry("a", 0.1, 0.06, 0.1), entry("masked", 0.1, 0.06, 0.01, masking=["x"])], "a"),
         ([], None),
     ],
 )
 def test_recommended_is_the_hardest_to_fool_of_those_good_enough(others, expected):
     victim = entry("victim", 0.1, 0.06, 0.2, defense=None)
-    assert recommend([victim, *others], 0.95, 0.5, 50, 500) == expected
+    settings = from_values(AuditSettings, audit_config.get_config())
+    assert recommend([victim, *others], settings, 50) == expected
+
+
+def test_against_the_victim_is_the_paired_difference_of_the_rows(audited):
+    victim, *others = audited[2]["entries"]
+    for other in others:
+        pairs = zip(victim["rows"], other["rows"], strict=True)
+        gaps = [b["hr_after"][str(K)] - a["hr_after"][str(K)] for a, b in pairs]
+        assert other["against_victim"]["value"] == pytest.approx(np.mean(gaps))
+        low, high = other["against_victim"]["over_targets"]
+        assert low <= np.mean(gaps) <= high
 
 
 @pytest.mark.parametrize(
@@ -322,12 +342,24 @@ def test_its_numbers_are_those_measured(audited):
 def test_the_share_of_users_reached_is_said_in_words(audited):
     audit = copy.deepcopy(audited[2])
     reached = audit["entries"][0]["users_reached"]
-    # Twenty users: four have an item as it is; under attack two have 5 of the 10, three have 1.
+    # Twenty users: four have an item as it is; two gain 5 of the 10, three gain 1.
     reached["histogram_before"] = [16, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-    reached["histogram_after"] = [15, 3, 0, 0, 0, 2, 0, 0, 0, 0, 0]
+    reached["histogram_gained"] = [15, 3, 0, 0, 0, 2, 0, 0, 0, 0, 0]
     text = format_page(audit)
-    assert "can be put before 25.0 % of the users" in text and "as it is, 20.0 % have one" in text
-    assert "account for 77 % of all reach" in text  # 10 of 13
+    assert "20.0 % of the users have at least one" in text
+    assert "25.0 % can be made to see at least one" in text
+    assert "account for 77 % of all that is gained" in text  # 10 of 13
+
+
+def test_an_attack_that_does_not_help_is_not_called_the_strongest(audited):
+    audit = copy.deepcopy(audited[2])
+    row = max(audit["entries"][0]["rows"], key=lambda row: row["hr_after"][str(K)])
+    assert format_page(audit).count("none helped") == sum(
+        r["hr_after"][str(K)] <= r["hr_before"][str(K)] for r in audit["entries"][0]["rows"]
+    )
+    before = format_page(audit).count("none helped")
+    row["hr_before"][str(K)] = row["hr_after"][str(K)]
+    assert format_page(audit).count("none helped") == before + 1
 
 
 def test_a_model_without_certificates_says_so(audited):
@@ -344,9 +376,28 @@ def test_a_model_without_certificates_says_so(audited):
 
 def test_warnings_come_before_the_numbers(audited):
     audit = copy.deepcopy(audited[2])
+    victim, chosen, _ = audit["entries"]
+    assert [w[:7] for w in audit["warnings"][:2]] == ["A trial", "Lists o"]
+    audit["settings"]["trial"] = False
+    audit["dataset"]["items"] = 1000
     audit["popularity"]["test"] = 0.9
-    audit["entries"][0]["content"]["content_utility"] = -0.001
+    victim["content"]["content_utility"] = -0.001
+    victim["checkpoint"]["stage"] = "adversarial"
+    audit["recommended"] = chosen["name"]
+    chosen |= {name: victim[name] for name in ("users_reached", "survey")}
+    hit_rate = chosen["beside"]["raw_pgd"]["summary"][f"hr@{K}"]["after"]
+    hit_rate["value"] = 0.99
+    chosen["verdict"]["masking"] = [{"why": "one beats many", "weaker": "random"}]
+    found = warn(audit)
+    for part in (
+        "no better than recommending what is popular",
+        "does not profit from",
+        "not from the model audited, which is hardened itself",
+        "exact_05: one beats many (random)",
+        "Under raw_pgd, another threat, exact_05 is the easier one to fool",
+    ):
+        assert sum(part in warning for warning in found) == 1
+    assert len(found) == 5
+    audit["warnings"] = found
     text = format_page(audit)
-    assert "no better than recommending what is popular" in text
-    assert "does not profit from" in text
     assert text.index("no better than") < text.index("How good is the recommender?")

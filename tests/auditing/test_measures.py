@@ -25,11 +25,11 @@ def test_users_are_counted_as_sorting_all_scores_counts_them(name, masked):
     found = reached_users(c.model, *chosen, c.victim, ITEMS, K, key, **shared)
     outcome = join(list(attack_targets(c.model, *chosen, c.victim, ITEMS, (K,), key, **shared)))
     column = KS.index(K)
-    before = sum(c.hits(t, [x[t] for x in c.victim.z])[:, column].astype(int) for t in ITEMS)
-    after = sum(
-        c.hits(t, [x[n] for x in outcome.z])[:, column].astype(int) for n, t in enumerate(ITEMS)
-    )
+    clean = np.array([c.hits(t, [x[t] for x in c.victim.z])[:, column] for t in ITEMS])
+    moved = np.array([c.hits(t, [x[n] for x in outcome.z])[:, column] for n, t in enumerate(ITEMS)])
+    before, after = clean.sum(axis=0), moved.sum(axis=0)
     assert np.array_equal(found.before, before) and np.array_equal(found.after, after)
+    assert np.array_equal(found.gained, (moved & ~clean).sum(axis=0))
     assert after.sum() > before.sum()  # else the attack, and this test, would say nothing
     # The same attack on the same users: what is counted here is what the rows say.
     assert found.after.sum() == round(float(outcome.hr_after.sum()) * len(c.users))

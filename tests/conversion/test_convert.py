@@ -44,7 +44,7 @@ def test_from_torch_to_a_file_and_back(checkpoint_file, config_file, data_root, 
     given = ["mmrec", checkpoint_file, "--config", config_file, "--data_root", data_root]
     assert run(*given, "--workdir", tmp_path / "first") == 0
     said = capsys.readouterr()
-    assert said.out.startswith("mmgcn on synthetic\n")
+    assert said.out.startswith("mmgcn on synthetic, as pretrain/best\n")
     assert "config.model.dim = 6, to fit the weights; the config has 8" in said.out
     assert f"written to {tmp_path / 'first'}" in said.err
     file = tmp_path / "model.safetensors"

@@ -252,3 +252,13 @@ def test_help_fits_a_screen_and_shows_an_example(monkeypatch, capsys, command):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) <= 40 and max(map(len, lines)) <= 90
     assert "example:" in lines
+
+
+def test_a_wrong_column_is_told_before_a_model_is_loaded(tmp_path, capsys, monkeypatch):
+    def load(*_):
+        raise AssertionError("a model was loaded first")
+
+    monkeypatch.setattr("uatmc_jax.preparation.encoders.text_encoder", load)
+    wrong = ("--text-encoder", "any", "--text-columns", "nothing")
+    assert run(tmp_path, "csv", *wrong, items=catalogue()) == 2
+    assert "nothing" in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -69,10 +69,12 @@ class Reached(NamedTuple):
     Attributes:
       before: (n,) clean.
       after: (n,) each target under attack, one at a time.
+      gained: (n,) of those, the ones that are not there when clean.
     """
 
     before: np.ndarray
     after: np.ndarray
+    gained: np.ndarray
 
 
 def reached_users(
@@ -106,7 +108,7 @@ def reached_users(
       InputError: values that are not finite.
     """
     shared = {"adjacency": adjacency, "path": path, "memory_mib": memory_mib}
-    counts = np.zeros((2, len(victim.users)), np.int64)
+    counts = np.zeros((3, len(victim.users)), np.int64)
     for _, outcome in attack_targets(model, attack, strength, victim, items, (k,), key, **shared):
 
         def run(path: Path, targets: Target, places: np.ndarray, z: Modal = outcome.z) -> jax.Array:
@@ -123,7 +125,8 @@ def reached_users(
             lambda hits: [hits],
         )
         for _, _, hits in parts:
-            counts += hits.sum(axis=0).astype(np.int64)
+            before, after = np.moveaxis(hits > 0, 1, 0)
+            counts += np.stack([before, after, after & ~before]).sum(axis=1)
     return Reached(*counts)
 
 

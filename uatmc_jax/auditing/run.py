@@ -17,7 +17,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -37,6 +37,7 @@ from uatmc_jax.attacks.run import (
 )
 from uatmc_jax.attacks.targets import choose_targets, generator
 from uatmc_jax.attacks.verdict import suite_rows, threat_of, verdict
+from uatmc_jax.auditing.judgement import recommend, warn
 from uatmc_jax.auditing.measures import reached_users, survey_certificates, user_recall
 from uatmc_jax.auditing.plan import fit, hardened_settings, name_fields, victim_settings
 from uatmc_jax.build import build_model, dataset_folder, open_dataset
@@ -157,9 +158,14 @@ def run_audit(
     for entry in entries:
         say(f"attacking {entry.name}")
         judged.append(_judge(entry, settings, dataset, names, k, show_progress))
-    recommended = recommend(
-        judged, settings.accept_recall, settings.accept_content, k, settings.attack.bootstrap
-    )
+    for found in judged[1:]:
+        found["against_victim"] = paired_difference(
+            judged[0]["rows"],
+            found["rows"],
+            lambda row: row["hr_after"][str(k)],
+            settings.attack.bootstrap,
+        )
+    recommended = recommend(judged, settings, k)
     for entry, found in zip(entries, judged, strict=True):
         if entry.name in (VICTIM, recommended):
             say(f"looking at the users of {entry.name}")
@@ -182,59 +188,18 @@ def run_audit(
         "candidates": candidates,
         "entries": judged,
         "recommended": recommended,
+        "hardened_from": str(_source(given) if given else victim.at.folder)
+        if settings.harden
+        else None,
         "wall_seconds": time.monotonic() - started,
         "peak_memory_mib": peak_memory_mib(),
         **environment(),
     }
+    audit["warnings"] = warn(audit)
     page = format_page(audit)
     logs.write_json(workdir / AUDIT_FILE, audit)
     logs.write_text(workdir / REPORT_FILE, page)
     return audit
-
-
-def recommend(
-    judged: Sequence[dict], accept_recall: float, accept_content: float, k: int, bootstrap: int
-) -> str | None:
-    """The hardened entry that is hardest to fool among those good enough to be used.
-
-    Good enough: at least `accept_recall` of the victim's recall on the validation split,
-    and at least `accept_content` of its content utility (of the test split). It has to
-    resist better than the victim beyond chance: the bootstrap 95 % interval over the
-    targets of the difference in HR@K under attack is below 0. Where gradients may be
-    masked, the reach shown may not be the true one, so such an entry is never chosen.
-
-    Args:
-      judged: the victim, then the others.
-      accept_recall: share of the victim's recall@20.
-      accept_content: share of the victim's content utility.
-      k: K of the hit rates.
-      bootstrap: resamples behind the interval.
-
-    Returns:
-      Its name; None if there is none.
-    """
-    victim, *others = judged
-    least_recall = accept_recall * victim["recall"]["valid"]["value"]
-    least_content = accept_content * victim["content"]["content_utility"]
-
-    def reach(row: dict) -> float:
-        return row["hr_after"][str(k)]
-
-    def resists(entry: dict) -> bool:
-        gap = paired_difference(victim["rows"], entry["rows"], reach, bootstrap)
-        return gap["over_targets"][1] < 0
-
-    good = [
-        entry
-        for entry in others
-        if entry["recall"]["valid"]["value"] >= least_recall
-        and entry["content"]["content_utility"] >= least_content
-        and entry["defense"] != "none"
-        and not entry["verdict"]["masking"]
-        and resists(entry)
-    ]
-    by_reach = {entry["name"]: sum(map(reach, entry["rows"])) for entry in good}
-    return min(by_reach, key=by_reach.get) if good else None
 
 
 def _like_given(settings: AuditSettings, given: Checkpoint) -> AuditSettings:
@@ -499,6 +464,7 @@ def _look_closer(
             "targets": len(items),
             "histogram_before": np.bincount(reached.before, minlength=len(items) + 1).tolist(),
             "histogram_after": np.bincount(reached.after, minlength=len(items) + 1).tolist(),
+            "histogram_gained": np.bincount(reached.gained, minlength=len(items) + 1).tolist(),
             "by_activity": _by_activity(trained, reached.before, reached.after, len(items)),
         },
         "survey": None

@@ -145,6 +145,8 @@ def _quieten() -> None:
 def _load(flag: str, model: str, load: Callable, *args: Any, **options: Any) -> Any:
     if _looks_like_path(model) and not os.path.isdir(model):
         raise InputError(f"{flag} {model}: no such folder. Give a model's folder, or its name.")
+    if sys.stderr.isatty():
+        print(f"loading {model}", file=sys.stderr, flush=True)
     try:
         return load(*args, **options)
     # Loading parses files of other people's making, or asks a server: any error is about the model.

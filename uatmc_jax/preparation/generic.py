@@ -12,6 +12,19 @@ from uatmc_jax.preparation.tables import read_table
 _LABELS = {"0": 0, "1": 1, "2": 2, "train": 0, "valid": 1, "test": 2}
 
 
+def check_columns(settings: GenericSettings) -> None:
+    """Reads each table's first row, so that a wrong column is known at once.
+
+    Raises:
+      InputError: see `read_table`.
+    """
+    for read, path in ((read_events, settings.interactions), (read_items, settings.items)):
+        if path is not None:
+            rows = read(settings, Tally(path.name))
+            next(rows, None)
+            rows.close()
+
+
 def read_events(settings: GenericSettings, tally: Tally) -> Iterator[Event]:
     """Yields the interactions of a table, in its order.
 

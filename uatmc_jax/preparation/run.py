@@ -36,6 +36,8 @@ def prepare(settings: Settings) -> dict:
     check(settings)
     work, tables = begin(settings)
     try:
+        if tables is None and isinstance(settings, GenericSettings):
+            generic.check_columns(settings)
         # Loaded before the long reading: a wrong name should not cost an hour.
         text, image = _encoders(settings)
         if tables is None:

@@ -32,7 +32,9 @@ class AuditSettings:
       accept_recall: a hardened model is recommended only with at least this share of
         the victim's recall@20 on the validation split ...
       accept_content: ... and of its content utility, which is measured on the test split.
+      accept_reach: ... and with at most this share of the victim's HR under attack.
       listed: items in the report's tables.
+      trial: the report is to say that the models are too small to mean anything.
     """
 
     experiment: Settings
@@ -46,10 +48,14 @@ class AuditSettings:
     survey: int
     accept_recall: float
     accept_content: float
+    accept_reach: float
     listed: int
+    trial: bool
 
     def __post_init__(self):
-        for field in ("fit_steps", "fit_users", "survey", "accept_recall", "accept_content"):
+        for field in ("fit_steps", "fit_users", "survey"):
+            at_least(field, getattr(self, field), 0)
+        for field in ("accept_recall", "accept_content", "accept_reach"):
             at_least(field, getattr(self, field), 0)
         at_least("listed", self.listed, 1)
         attacks = tuple(self.attack.attacks)

@@ -46,6 +46,8 @@ _STYLE = {
     "legend.fontsize": 8,
 }
 _SIZE = (5.2, 3.1)
+# Largest over usual small value, from which an axis is logarithmic.
+_WIDE = 30
 
 
 def items_reached(rows: Sequence[Mapping], users: int, k: int) -> str:
@@ -138,7 +140,7 @@ def front(points: Mapping[str, tuple[float, float, float]], audited: str, k: int
             colour = SOFT if label == audited else ONE
             size = 20 + 180 * max(content, 0.0) / largest
             axes.scatter(100 * reached, recall, s=size, color=colour, alpha=0.75, linewidth=0)
-        axes.set_xscale("symlog", linthresh=0.1)
+        _wide_scale(axes, "x", [100 * reached for reached, _, _ in points.values()])
         axes.margins(x=0.1, y=0.15)
         _name_points(axes, {f"{n} ({p[2]:.3f})": (100 * p[0], p[1]) for n, p in points.items()})
         axes.set(xlabel=f"average share of users reached under attack (top {k})")
@@ -161,7 +163,7 @@ def certified(entries: Mapping[str, Sequence[float]], shown: Sequence[float]) ->
             ordered = 100 * np.sort(values)
             share = 100 * np.arange(1, len(ordered) + 1) / len(ordered)
             axes.step(ordered, share, where="post", color=colour, label=label)
-        axes.set_xscale("symlog", linthresh=0.01)
+        _wide_scale(axes, "x", 100 * np.concatenate(list(map(np.asarray, lines.values()))))
         axes.set(xlabel="share of the users, at most", ylabel="items of any popularity")
         axes.set_ylim(0, 100)
         for axis, text in ((axes.xaxis, "{:g} %"), (axes.yaxis, "{:g} %")):
@@ -197,9 +199,20 @@ def _name_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
 
 def _counts(axes: Axes, values: np.ndarray) -> None:
     """Counts of users on an axis that shows few and many."""
-    axes.set_yscale("symlog", linthresh=10)
+    _wide_scale(axes, "y", values)
     axes.set_ylim(0, None)
     axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:,.0f}"))
+
+
+def _wide_scale(axes: Axes, which: str, values: Sequence[float]) -> None:
+    """Makes the "x" or "y" axis logarithmic above the small values if they span much."""
+    positive = np.asarray(values, float)
+    positive = positive[positive > 0]
+    if not len(positive):
+        return
+    usual = float(np.quantile(positive, 0.1, method="lower"))
+    if positive.max() > _WIDE * usual:
+        getattr(axes, f"set_{which}scale")("symlog", linthresh=usual)
 
 
 def _svg(figure: Figure, name: str) -> str:

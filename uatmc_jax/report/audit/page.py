@@ -13,12 +13,6 @@ from uatmc_jax.report.text import gain, percent
 _CONTENT = {"visual": "picture", "textual": "text"}
 # Shares are float32.
 _ROUNDING = 1e-3
-_RULES = {
-    "count": "items with exactly {count} interactions",
-    "quantile": "drawn from those between the quantiles {quantiles[0]:g} and {quantiles[1]:g} "
-    "of popularity",
-    "ids": "items named",
-}
 
 
 def format_page(audit: Mapping) -> str:
@@ -69,9 +63,12 @@ def format_page(audit: Mapping) -> str:
         found_share=_found_share(suite) if bound else "",
         users=users,
         targets=len(victim["rows"]),
-        rule=_RULES[targets["rule"]].format(**targets),
+        rule=_rule(targets),
         content=" and ".join(things),
         size=_size(victim["verdict"]["threat_model"]),
+        whole_size=_whole_size(
+            victim["verdict"]["threat_model"], audit["settings"]["experiment"]["model"]
+        ),
         ball=_edit(victim["verdict"]["threat_model"], things),
         beside_ball={
             name: _edit(found["threat_model"], things) for name, found in victim["beside"].items()
@@ -81,7 +78,7 @@ def format_page(audit: Mapping) -> str:
         listed=rows[: audit["settings"]["listed"]],
         reached=victim["users_reached"],
         reach=_reach(victim["users_reached"]),
-        warnings=_warnings(audit, victim),
+        differ=functools.partial(_difference, users),
         figures={
             "items": figures.items_reached(victim["rows"], users, k),
             "users": figures.users_reached(_histograms(shown), len(rows), k),
@@ -118,6 +115,18 @@ def format_page(audit: Mapping) -> str:
     )
 
 
+def _rule(targets: Mapping) -> str:
+    """Which items were attacked, in words."""
+    low, high = targets["quantiles"]
+    if targets["rule"] == "count":
+        return f"drawn from those with exactly {targets['count']} interactions"
+    if targets["rule"] == "ids":
+        return "those named"
+    if (low, high) == (0, 0.5):
+        return "drawn from the less popular half"
+    return f"drawn from those between the quantiles {low:g} and {high:g} of popularity"
+
+
 def _count(users: int, share: float) -> str:
     """A share as a number of users; the average over items need not be whole.
 
@@ -130,7 +139,7 @@ def _count(users: int, share: float) -> str:
 
 
 def _label(entry: Mapping) -> str:
-    return "audited" if entry["name"] == "victim" else entry["name"].replace("_", " ")
+    return "audited" if entry["name"] == "victim" else entry["name"]
 
 
 def _training(entry: Mapping) -> str:
@@ -159,12 +168,23 @@ def _edit(threat: Mapping, things: Sequence[str]) -> str:
 
 def _size(threat: Mapping) -> str:
     where = "in each coordinate" if threat["norm"] == "linf" else "in all"
-    return f"{100 * threat['eps']:g} % of their length {where}"
+    return f"{100 * threat['eps']:g} % of the features' length {where}"
+
+
+def _whole_size(threat: Mapping, model: Mapping) -> str:
+    """How long an edit of every coordinate can be, where the number of coordinates is known."""
+    known = model["name"] in ("vbpr", "mmgcn") and threat["level"] == "projected"
+    if threat["norm"] != "linf" or not known:
+        return ""
+    whole = threat["eps"] * model["dim"] ** 0.5
+    return f" (of {model['dim']} coordinates; an edit of all of them is {whole:.0%} as long)"
 
 
 def _found_share(suite: Mapping) -> str:
-    bound = suite["budget_certificate"]["value"]
-    return f"{suite['after']['value'] / bound:.0%}" if bound else "all"
+    """Of what users an attack could gain at most, the share that the attacks gained."""
+    before, after = suite["before"]["value"], suite["after"]["value"]
+    room = suite["budget_certificate"]["value"] - before
+    return f"{max(after - before, 0.0) / room:.0%}" if room > 0 else "all"
 
 
 def _histograms(shown: Mapping[str, Mapping]) -> dict[str, list[int]]:
@@ -176,15 +196,21 @@ def _histograms(shown: Mapping[str, Mapping]) -> dict[str, list[int]]:
 
 
 def _reach(reached: Mapping) -> dict[str, float]:
-    """Shares: of the users reached before and after, and of all reach that the top tenth has."""
-    before, after = (np.array(reached[f"histogram_{when}"]) for when in ("before", "after"))
-    each = np.sort(np.repeat(np.arange(len(after)), after))[::-1]
+    """Shares of the users, and of all that is gained the share that the top tenth has."""
+    before, gained = (np.array(reached[f"histogram_{of}"]) for of in ("before", "gained"))
+    each = np.sort(np.repeat(np.arange(len(gained)), gained))[::-1]
     tenth = -(-len(each) // 10)
     return {
         "before": 1 - before[0] / before.sum(),
-        "after": 1 - after[0] / after.sum(),
+        "gained": 1 - gained[0] / gained.sum(),
         "top_tenth": each[:tenth].sum() / max(each.sum(), 1),
     }
+
+
+def _difference(users: int, entry: Mapping) -> str:
+    """Users reached more (or fewer) than in the model audited, with the interval."""
+    ends = (f"{end * users:+,.1f}" for end in entry["over_targets"])
+    return f"{entry['value'] * users:+,.1f} [{', '.join(ends)}]"
 
 
 def _certified(shown: Mapping[str, Mapping]) -> str:
@@ -193,26 +219,3 @@ def _certified(shown: Mapping[str, Mapping]) -> str:
         return ""
     lines = {f"certified, {label}": survey["bound"] for label, survey in surveys.items()}
     return figures.certified(lines, shown["victim"]["survey"]["shown"])
-
-
-def _warnings(audit: Mapping, victim: Mapping) -> list[str]:
-    """What a reader must know before the rest means anything."""
-    found = []
-    if victim["recall"]["test"]["value"] <= audit["popularity"]["test"]:
-        found.append(
-            "The recommender is no better than recommending what is popular. Nobody would use it, "
-            "so how far it can be fooled says little. Try other weights (config.victims), more "
-            "epochs, or look at the data."
-        )
-    if victim["content"]["content_utility"] <= 0:
-        found.append(
-            "The recommender does not profit from pictures and texts. Whatever resists here may do "
-            "so because it does not read them."
-        )
-    for entry in audit["entries"]:
-        for flag in entry["verdict"]["masking"]:
-            found.append(
-                f"{_label(entry)}: {flag['why']} ({flag['weaker']}). Its gradients may be masked, "
-                "and its true reach larger than shown."
-            )
-    return found

@@ -163,7 +163,7 @@ def test_a_missing_checkpoint_names_those_there_are(audited):
     _, workdir, _ = audited
     with pytest.raises(InputError, match=r"The run has adversarial/latest\."):
         checkpoint.restore(workdir / "hardened" / "exact_05", "adversarial", "best")
-    with pytest.raises(InputError, match="one of the runs below it: .*exact_05.*victims"):
+    with pytest.raises(InputError, match=r"one of the runs below it: .*exact_05.*victims"):
         checkpoint.restore(workdir, "pretrain", "best")
     with pytest.raises(InputError, match="Train first"):
         checkpoint.restore(workdir / "nowhere", "pretrain", "best")

@@ -29,7 +29,7 @@ from uatmc_jax.attacks.certificate import Certificate, certify
 from uatmc_jax.attacks.craft import Attack, Strength
 from uatmc_jax.attacks.evaluate import Outcome, attack_targets, list_depth
 from uatmc_jax.attacks.results import summarize
-from uatmc_jax.attacks.targets import choose_targets, choose_users, generator
+from uatmc_jax.attacks.targets import choose_targets, choose_users, generator, starts_key
 from uatmc_jax.attacks.transfer import check_shared_z, transfer_targets
 from uatmc_jax.attacks.victim import Victim, make_victim
 from uatmc_jax.build import dataset_folder, open_dataset
@@ -403,8 +403,7 @@ def _attack_rows(
     """Rows of one attack under one seed, batch by batch."""
     model, dataset = case.restored.model, case.dataset
     attack, strength = static_attack(chosen, dataset.modalities)
-    key = jax.random.key(int(generator(seed, "starts").integers(2**31)))
-    given = (items, settings.ks, key)
+    given = (items, settings.ks, starts_key(seed))
     shared = {
         "adjacency": case.adjacency,
         "path": settings.path,

@@ -2,18 +2,24 @@
 
 from collections.abc import Callable, Sequence
 
+import jax
 import numpy as np
 
 from uatmc_jax.data import Dataset
 from uatmc_jax.errors import InputError
 from uatmc_jax.settings.attack import TargetSettings
 
-_PURPOSES = ("targets", "users", "starts", "content")
+_PURPOSES = ("targets", "users", "starts", "content", "survey")
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
     """The seed's stream of random numbers for one purpose; independent of the others."""
     return np.random.default_rng([seed, _PURPOSES.index(purpose)])
+
+
+def starts_key(seed: int) -> jax.Array:
+    """The key of the seed's random starts, as `attack_targets` takes it."""
+    return jax.random.key(int(generator(seed, "starts").integers(2**31)))
 
 
 def choose_targets(

@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from uatmc_jax import checkpoint, logs
@@ -35,7 +34,7 @@ from uatmc_jax.attacks.run import (
     static_attack,
     victim_of,
 )
-from uatmc_jax.attacks.targets import choose_targets, generator
+from uatmc_jax.attacks.targets import choose_targets, generator, starts_key
 from uatmc_jax.attacks.verdict import suite_rows, threat_of, verdict
 from uatmc_jax.auditing.judgement import recommend, warn
 from uatmc_jax.auditing.measures import reached_users, survey_certificates, user_recall
@@ -448,15 +447,15 @@ def _look_closer(
         victim,
         items,
         k,
-        jax.random.key(int(generator(seed, "starts").integers(2**31))),
+        starts_key(seed),
         adjacency=case.adjacency,
         path=settings.attack.path,
         memory_mib=batch_memory_mib(settings.attack),
     )
     trained = np.bincount(dataset.train.users, minlength=dataset.n_users)[np.asarray(victim.users)]
-    rng = np.random.default_rng([seed, 1])
     size = min(settings.survey, dataset.n_items)
-    drawn = np.sort(rng.choice(dataset.n_items, size, replace=False)).astype(np.int32)
+    drawn = generator(seed, "survey").choice(dataset.n_items, size, replace=False)
+    drawn = np.sort(drawn).astype(np.int32)
     survey = survey_certificates(model, attack, threat["eps"], victim, drawn, k) if size else None
     return {
         "users_reached": {

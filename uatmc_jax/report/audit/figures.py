@@ -166,8 +166,8 @@ def certified(entries: Mapping[str, Sequence[float]], shown: Sequence[float]) ->
         _wide_scale(axes, "x", 100 * np.concatenate(list(map(np.asarray, lines.values()))))
         axes.set(xlabel="share of the users, at most", ylabel="items of any popularity")
         axes.set_ylim(0, 100)
-        for axis, text in ((axes.xaxis, "{:g} %"), (axes.yaxis, "{:g} %")):
-            axis.set_major_formatter(ticker.FuncFormatter(lambda v, _, t=text: t.format(v)))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:g} %"))
         _legend(axes)
         return _svg(figure, "certified")
 

@@ -24,6 +24,15 @@ jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
+def pytest_ignore_collect(collection_path):
+    """Leaves helpers to the tests that import them: one may need what is not installed.
+
+    --doctest-modules would import every module here, also those that only skipped tests use.
+    """
+    helper = collection_path.suffix == ".py" and not collection_path.name.startswith("test_")
+    return True if helper else None
+
+
 @pytest.fixture(scope="session")
 def dataset():
     """A small synthetic data set."""

@@ -18,13 +18,13 @@ Three presets, chosen after the colon:
              each attack without and with the alignment term (whose weight the
              paper does not give: 1).
   suite      the published evaluation by the fixed suite of attacks, published
-             ones and stronger (uatmc_jax/attacks/suite.py). --verdict says which
+             ones and stronger (uatmc_jax/benchmark/suite.py). --verdict says which
              got furthest, and whether the model masks its gradients.
 """
 
 from ml_collections import ConfigDict
 
-from uatmc_jax.attacks.suite import suite_settings
+from uatmc_jax.benchmark.suite import suite_settings
 from uatmc_jax.settings import to_dict
 
 PRESETS = ("published", "paper", "suite")

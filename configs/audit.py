@@ -23,7 +23,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from uatmc_jax.attacks.suite import suite_settings
+from uatmc_jax.benchmark.suite import suite_settings
 from uatmc_jax.configs import attack, base
 from uatmc_jax.settings import to_dict
 
@@ -59,7 +59,7 @@ def get_config(preset: str = "vbpr") -> ConfigDict:
     published = suite_settings()["pgd"]
     raw = dataclasses.replace(published, level="feature", norm="l2")
     config.attack.attacks.raw_pgd = ConfigDict(to_dict(raw))
-    config.beside = ("raw_pgd",)
+    config.other_threats = ("raw_pgd",)
     config.steps_of = "pgd"
 
     within = {"lam": 1.0, "eps": 0.05}
@@ -71,7 +71,7 @@ def get_config(preset: str = "vbpr") -> ConfigDict:
     if preset in ("vbpr", "quick"):
         for percent, lam in ((2, 0.2), (5, 0.2), (10, 0.2), (20, 0.1)):
             config.harden[f"exact_{percent:02}"] = ConfigDict(
-                {"defense": "exact", "train_output": True, "lam": lam, "eps": percent / 100}
+                {"defense": "exact", "train_projector_head": True, "lam": lam, "eps": percent / 100}
             )
     else:
         config.harden.linearized = ConfigDict({"defense": "linearized", "lam": 0.2, "eps": 0.1})

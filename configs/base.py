@@ -67,7 +67,7 @@ def get_config(preset: str = "published") -> ConfigDict:
     config.adversarial.modalities = ()  # all
     config.adversarial.content = 0.0
     config.adversarial.ramp_epochs = 0
-    config.adversarial.train_output = False
+    config.adversarial.train_projector_head = False
     config.adversarial.optimizer = _adam(1e-3)
 
     config.eval = ConfigDict()

@@ -76,16 +76,16 @@ def _vbpr() -> dict[str, dict]:
     entries["exact_whole_content"] = _linf("exact", 0.2, 0.1, content=0.05)
     entries["exact_wide_content"] = _linf("exact", 0.2, 0.2, content=0.2)
     # z learned anew, without a defence and with one.
-    entries["learned_z"] = {"defense": "none", "train_output": True}
-    entries["uat_whole_learned_z"] = _linf("uat", 0.2, 0.1, train_output=True)
-    entries["exact_whole_learned_z"] = _linf("exact", 0.2, 0.1, train_output=True)
-    entries["exact_wide_learned_z"] = _linf("exact", 0.2, 0.2, train_output=True)
+    entries["learned_z"] = {"defense": "none", "train_projector_head": True}
+    entries["uat_whole_learned_z"] = _linf("uat", 0.2, 0.1, train_projector_head=True)
+    entries["exact_whole_learned_z"] = _linf("exact", 0.2, 0.1, train_projector_head=True)
+    entries["exact_wide_learned_z"] = _linf("exact", 0.2, 0.2, train_projector_head=True)
     # Between the two; chosen after these were measured.
-    entries["exact_near_learned_z"] = _linf("exact", 0.2, 0.125, train_output=True)
-    entries["exact_between_learned_z"] = _linf("exact", 0.2, 0.15, train_output=True)
-    entries["exact_light_learned_z"] = _linf("exact", 0.1, 0.2, train_output=True)
+    entries["exact_near_learned_z"] = _linf("exact", 0.2, 0.125, train_projector_head=True)
+    entries["exact_between_learned_z"] = _linf("exact", 0.2, 0.15, train_projector_head=True)
+    entries["exact_light_learned_z"] = _linf("exact", 0.1, 0.2, train_projector_head=True)
     entries["exact_wide_learned_z_content"] = _linf(
-        "exact", 0.2, 0.2, train_output=True, content=0.1
+        "exact", 0.2, 0.2, train_projector_head=True, content=0.1
     )
     return entries
 
@@ -96,10 +96,10 @@ def _mmgcn() -> dict[str, dict]:
         "uat_linf": _linf("uat", 0.2, 0.1),
         "uat_linf_strong": _linf("uat", 1.0, 0.1),
         "uat_linf_wide": _linf("uat", 0.2, 0.2),
-        "uat_linf_strong_learned_z": _linf("uat", 1.0, 0.1, train_output=True),
+        "uat_linf_strong_learned_z": _linf("uat", 1.0, 0.1, train_projector_head=True),
         "linearized": _linf("linearized", 0.2, 0.1),
         "linearized_content": _linf("linearized", 0.2, 0.1, content=0.2),
-        "linearized_learned_z": _linf("linearized", 0.2, 0.1, train_output=True),
+        "linearized_learned_z": _linf("linearized", 0.2, 0.1, train_projector_head=True),
     }
 
 

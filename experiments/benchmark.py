@@ -31,11 +31,11 @@ from ml_collections import config_flags
 from configs import attack as attack_config
 from uatmc_jax import checkpoint
 from uatmc_jax.attacks import attack_targets, join, list_depth, make_victim
-from uatmc_jax.attacks.run import batch_memory_mib, static_attack
-from uatmc_jax.attacks.targets import choose_targets, choose_users
+from uatmc_jax.benchmark.run import batch_memory_mib, static_attack
+from uatmc_jax.benchmark.targets import choose_targets, choose_users
 from uatmc_jax.build import build_model, open_dataset
 from uatmc_jax.cli import start
-from uatmc_jax.device_data import put_on_device
+from uatmc_jax.data.device import put_on_device
 from uatmc_jax.environment import peak_memory_mib
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Graph, Modal, Params, make_adjacency, make_graph, sum_neighbours
@@ -112,7 +112,7 @@ def measure(settings: Settings, stages: list[str], epochs: int) -> dict:
     }
 
 
-def measure_together(settings: Settings, sizes: list[int], epochs: int) -> dict:
+def measure_vmapped(settings: Settings, sizes: list[int], epochs: int) -> dict:
     """Times stage 2 of several trainings under one `vmap`, from fresh parameters.
 
     Args:
@@ -266,7 +266,7 @@ def main(argv: list[str]) -> None:
         found = measure(settings, _STAGES.value, _EPOCHS.value)
         if _TOGETHER.value:
             sizes = [int(size) for size in _TOGETHER.value]
-            found["together_ms_per_step_and_training"] = measure_together(
+            found["together_ms_per_step_and_training"] = measure_vmapped(
                 settings, sizes, _EPOCHS.value
             )
     print(json.dumps(found, indent=2))

@@ -1,6 +1,6 @@
 """The scoreboard's trainings, attacks and rows; `scoreboard` is its command line.
 
-Every model is attacked on z by the fixed suite (uatmc_jax/attacks/suite.py), transfers
+Every model is attacked on z by the fixed suite (uatmc_jax/benchmark/suite.py), transfers
 from the undefended model and from one trained on under another seed among them. A model
 that has learned a z of its own shares it with no surrogate, so for it these are left out.
 
@@ -32,9 +32,9 @@ from experiments.study import (
     training_units,
 )
 from uatmc_jax import logs
-from uatmc_jax.attacks.run import run_attacks
-from uatmc_jax.attacks.suite import suite_settings
-from uatmc_jax.attacks.verdict import verdict
+from uatmc_jax.benchmark.run import run_attacks
+from uatmc_jax.benchmark.suite import suite_settings
+from uatmc_jax.benchmark.verdict import verdict
 from uatmc_jax.data import Dataset
 from uatmc_jax.errors import InputError
 from uatmc_jax.settings import AttackRunSettings, Settings, from_config, from_values, to_dict
@@ -134,7 +134,7 @@ def units_of(study: Study) -> list[Unit]:
     for variant in trained:
         if variant == RESEEDED:
             continue
-        own_z = study.variants.get(variant, {}).get("train_output", False)
+        own_z = study.variants.get(variant, {}).get("train_projector_head", False)
         settings = evaluation(study.plan, own_z)
         units.append(
             measuring_unit(

@@ -309,7 +309,7 @@ def _settings(defense: Mapping[str, Any]) -> str:
         parts.append(f"{' and '.join(defense['modalities'])} only")
     if defense.get("content"):
         parts.append(f"content {defense['content']:g}")
-    if defense.get("train_output"):
+    if defense.get("train_projector_head"):
         parts.append("z learned anew")
     if defense.get("ramp_epochs"):
         parts.append(f"ramp {defense['ramp_epochs']}")

@@ -20,7 +20,7 @@ import jax
 
 from configs import attack as attack_config
 from uatmc_jax import __version__, logs
-from uatmc_jax.attacks.run import Case, open_cases, run_attacks
+from uatmc_jax.benchmark.run import Case, open_cases, run_attacks
 from uatmc_jax.data import Dataset
 from uatmc_jax.environment import environment
 from uatmc_jax.settings import (
@@ -30,7 +30,7 @@ from uatmc_jax.settings import (
     to_dict,
 )
 from uatmc_jax.settings.reading import at_least, require
-from uatmc_jax.training import compatible, train_and_evaluate, train_together
+from uatmc_jax.training import compatible, train_and_evaluate, train_vmapped
 from uatmc_jax.training.epoch import steps_per_epoch
 from uatmc_jax.training.run import without_free_fields
 
@@ -239,7 +239,7 @@ def _train_members(study: Study, members: list[str], tell: Callable[[float], Non
         done += count
         tell(min(1.0, done / total))
 
-    train_together(
+    train_vmapped(
         {run_folder(study, v).name: training_settings(study, v) for v in members},
         study.folder / "runs",
         together=study.plan.together,
@@ -338,7 +338,7 @@ def attack_variant(
             "summary": result["summary"],
             "certificate": result["certificate"],
             "content": use,
-            "linear": result["linear"],
+            "affine_in_content": result["affine_in_content"],
             "attack_seconds": result["seconds"],
             **{k: result[k] for k in ("code", "versions", "device")},
         }

@@ -5,7 +5,7 @@ are pytrees of (n, dim) arrays; every row has its own ball of radius r around
 zero, given as a matching pytree of (n, 1) arrays. Four small answers make an
 ascent: where to start, the direction, the step, the projection.
 
-`ascend` and `climb` go in steps of one length, `apgd` chooses its own, and
+`ascend` and `pgd` go in steps of one length, `apgd` chooses its own, and
 `random_search` knows values only.
 """
 
@@ -118,7 +118,7 @@ def move(
     )
 
 
-def climb(
+def pgd(
     objective: Callable[[PyTree], tuple[jax.Array, PyTree]],
     start: PyTree,
     radius: PyTree,
@@ -241,11 +241,11 @@ def apgd(
     step ends at FGSM's point.
 
     Args:
-      objective: as in `climb`.
-      start: as in `climb`.
-      radius: as in `climb`.
+      objective: as in `pgd`.
+      start: as in `pgd`.
+      radius: as in `pgd`.
       steps: n; n + 1 looks at the objective.
-      norm: as in `climb`.
+      norm: as in `pgd`.
 
     Returns:
       The best of the start and all iterates, its value, and (steps + 1,) the
@@ -331,11 +331,11 @@ def random_search(
 
     Args:
       value_of: delta -> value; never differentiated.
-      start: as in `climb`.
-      radius: as in `climb`.
+      start: as in `pgd`.
+      radius: as in `pgd`.
       key: of the proposals.
       steps: number of proposals n; n + 1 looks.
-      norm: as in `climb`.
+      norm: as in `pgd`.
 
     Returns:
       The perturbation, its value, and (steps + 1,) the value reached after each

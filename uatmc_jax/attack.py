@@ -13,9 +13,9 @@ import sys
 from absl import flags
 from ml_collections import config_flags
 
-from uatmc_jax.attacks.run import FOLDER, run_attacks
-from uatmc_jax.attacks.suite import transfers
-from uatmc_jax.attacks.verdict import run_verdicts
+from uatmc_jax.benchmark.run import FOLDER, run_attacks
+from uatmc_jax.benchmark.suite import transfers
+from uatmc_jax.benchmark.verdict import run_verdicts
 from uatmc_jax.cli import start
 from uatmc_jax.errors import InputError
 from uatmc_jax.report import format_attacks

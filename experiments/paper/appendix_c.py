@@ -10,13 +10,13 @@ from experiments.paper.artefact import FAILS, HOLDS, Artefact, Claim, nothing_to
 from experiments.study import Rows, Study, Unit, attack_settings, changed
 from uatmc_jax.analysis.mismatch import contributions, make_shares, user_gradients
 from uatmc_jax.attacks import list_depth, make_victim
-from uatmc_jax.attacks.dense import DENSE
-from uatmc_jax.attacks.evaluate import path_of
-from uatmc_jax.attacks.path import Path, Target
-from uatmc_jax.attacks.run import static_attack
+from uatmc_jax.attacks.batching import path_of
+from uatmc_jax.attacks.scoring.dense import DENSE
+from uatmc_jax.attacks.scoring.protocol import Path, Target
+from uatmc_jax.benchmark.run import static_attack
 from uatmc_jax.build import build_model
 from uatmc_jax.data import Dataset, make_synthetic
-from uatmc_jax.device_data import put_on_device
+from uatmc_jax.data.device import put_on_device
 from uatmc_jax.models import Model
 from uatmc_jax.report.text import table
 from uatmc_jax.settings import to_dict

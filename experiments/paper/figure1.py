@@ -22,8 +22,8 @@ from experiments.study import (
 )
 from uatmc_jax.analysis.mismatch import top_users
 from uatmc_jax.attacks import attack_targets, join
-from uatmc_jax.attacks.results import compare, summarize
-from uatmc_jax.attacks.run import batch_memory_mib, static_attack
+from uatmc_jax.benchmark.run import batch_memory_mib, static_attack
+from uatmc_jax.benchmark.summary import compare, summarize
 from uatmc_jax.report.text import change, gain, percent, table
 from uatmc_jax.settings import AttackRunSettings, to_dict
 

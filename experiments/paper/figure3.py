@@ -10,7 +10,7 @@ from experiments.paper.artefact import UNTESTED, Artefact, Claim, verdict
 from experiments.paper.mismatch import UTILITIES, analysed, mismatch_of, scenes
 from experiments.study import UNDEFENDED, Rows, Study, Unit, attack_seconds, measuring_unit
 from uatmc_jax.analysis.mismatch import jaccard, top_users
-from uatmc_jax.attacks.results import mean_with_interval
+from uatmc_jax.benchmark.summary import mean_with_interval
 from uatmc_jax.report.text import table
 from uatmc_jax.settings import to_dict
 

@@ -18,8 +18,8 @@ from experiments.study import (
     measuring_unit,
 )
 from uatmc_jax.analysis.trajectory import follow
-from uatmc_jax.attacks.results import mean_with_interval
-from uatmc_jax.attacks.run import batch_memory_mib, static_attack
+from uatmc_jax.benchmark.run import batch_memory_mib, static_attack
+from uatmc_jax.benchmark.summary import mean_with_interval
 from uatmc_jax.build import dataset_folder
 from uatmc_jax.data import load_item_names
 from uatmc_jax.errors import InputError

@@ -21,7 +21,7 @@ from experiments.study import (
     attack_variant,
     measuring_unit,
 )
-from uatmc_jax.attacks.results import compare
+from uatmc_jax.benchmark.summary import compare
 from uatmc_jax.report.text import gain, percent, table
 from uatmc_jax.settings import to_dict
 

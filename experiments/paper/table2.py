@@ -25,7 +25,7 @@ from experiments.study import (
     attack_variant,
     measuring_unit,
 )
-from uatmc_jax.attacks.results import compare
+from uatmc_jax.benchmark.summary import compare
 from uatmc_jax.report.text import change, gain, percent, table
 from uatmc_jax.settings import AttackRunSettings, to_dict
 
@@ -238,7 +238,7 @@ def _claims(rows: Rows) -> list[Claim]:
                 f"HR@50 after, PGD against FGSM: {change(found)}",
             )
         )
-    linear = measured[UNDEFENDED, "pgd"]["linear"]
+    linear = measured[UNDEFENDED, "pgd"]["affine_in_content"]
     for ending, g in (("", "hinge"), ("_elu", "elu")):
         found = {
             b: pair((UNDEFENDED, f"{b}{ending}"), (UNDEFENDED, f"{b}{ending}_aligned"), "after")

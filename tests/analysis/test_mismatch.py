@@ -17,8 +17,8 @@ from uatmc_jax.analysis.mismatch import (
     top_users,
     user_gradients,
 )
-from uatmc_jax.attacks.direct import DIRECT
-from uatmc_jax.attacks.path import Target
+from uatmc_jax.attacks.scoring.direct import DIRECT
+from uatmc_jax.attacks.scoring.protocol import Target
 
 ITEMS = np.array([3, 17, 8, 40, 25], np.int32)
 ELU = attack(utility="elu")
@@ -34,7 +34,7 @@ def shares_in_float64(c, item, z):
     """(n,) phi_u by sorting all scores."""
     scores = c.scores(item, z)
     threshold = -np.sort(-scores, axis=1)[:, K - 1]
-    seen_by = c.may_see(item)
+    seen_by = c.recommendable(item)
     x = np.where(seen_by, scores[:, item] - threshold, 0.0)
     return seen_by * np.where(x > 0, x, np.expm1(x)) / seen_by.sum()
 

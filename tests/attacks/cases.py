@@ -9,7 +9,7 @@ import numpy as np
 from tests import oracles
 from uatmc_jax.attacks import Attack, Strength, list_depth, make_victim
 from uatmc_jax.data import make_synthetic
-from uatmc_jax.device_data import put_on_device
+from uatmc_jax.data.device import put_on_device
 from uatmc_jax.models import make_adjacency, make_mmgcn, make_vbpr
 
 KS = (1, 5, 10)
@@ -79,7 +79,7 @@ class Case:
                 scores[row, DATASET.train.items[DATASET.train.users == owner]] = -np.inf
         return scores
 
-    def may_see(self, target):
+    def recommendable(self, target):
         """(n,) bool."""
         owners = DATASET.train.users[DATASET.train.items == target]
         return ~np.isin(self.users, owners) if self.masked else np.ones(len(self.users), bool)
@@ -89,7 +89,7 @@ class Case:
         scores = self.scores(target, z_t)
         ahead = (scores >= scores[:, [target]]).sum(axis=1) - 1
         hit = ahead[:, None] < np.array(KS)
-        return hit & self.may_see(target)[:, None]
+        return hit & self.recommendable(target)[:, None]
 
     def ranks(self, target, z_t):
         """(n,) from 1."""
@@ -101,7 +101,7 @@ class Case:
         scores = self.scores(target, z_t)
         threshold = -np.sort(-scores, axis=1)[:, K - 1]
         x = scores[:, target] - threshold
-        seen_by = self.may_see(target)
+        seen_by = self.recommendable(target)
         w = seen_by * (1.0 if weights is None else weights)
         x = np.where(seen_by, x, 0.0)
         gains = np.maximum(x + margin, 0) if kind == "hinge" else np.where(x > 0, x, np.expm1(x))

@@ -18,7 +18,7 @@ import pytest
 from configs import audit as audit_config
 from tests.auditing.cases import K, small_audit, small_folder
 from uatmc_jax import checkpoint
-from uatmc_jax.auditing.judgement import recommend, warn
+from uatmc_jax.auditing.recommendation import recommend, warn
 from uatmc_jax.auditing.run import REPORT_FILE, Checkpoint, run_audit
 from uatmc_jax.errors import InputError
 from uatmc_jax.report.audit import format_page
@@ -54,7 +54,7 @@ def test_everything_is_measured_and_written(audited):
         low, high = entry["recall"]["test"]["over_users"]
         assert low <= entry["recall"]["test"]["value"] <= high
         assert set(entry["verdict"]["members"]) == {"fgsm", "pgd"}
-        assert "raw_pgd" in entry["beside"] and len(entry["rows"]) == 10
+        assert "raw_pgd" in entry["other_threats"] and len(entry["rows"]) == 10
     rows = audit["entries"][0]["rows"]
     for row in rows:
         item = row["item"]
@@ -92,9 +92,9 @@ def test_the_same_call_computes_nothing_again(audited, monkeypatch):
     def no_more(*_, **__):
         raise AssertionError("an attack or a training was made again")
 
-    monkeypatch.setattr("uatmc_jax.attacks.run.attack_targets", no_more)
+    monkeypatch.setattr("uatmc_jax.benchmark.run.attack_targets", no_more)
     monkeypatch.setattr("uatmc_jax.training.run.run_stage", no_more)
-    monkeypatch.setattr("uatmc_jax.training.together._train_chunk", no_more)
+    monkeypatch.setattr("uatmc_jax.training.vmapped._train_chunk", no_more)
     again = run_audit(small_audit(folder), workdir, show_progress=False)
     for name in ("entries", "candidates", "recommended"):
         assert json.dumps(again[name]) == json.dumps(audit[name])
@@ -385,7 +385,7 @@ def test_warnings_come_before_the_numbers(audited):
     victim["checkpoint"]["stage"] = "adversarial"
     audit["recommended"] = chosen["name"]
     chosen |= {name: victim[name] for name in ("users_reached", "survey")}
-    hit_rate = chosen["beside"]["raw_pgd"]["summary"][f"hr@{K}"]["after"]
+    hit_rate = chosen["other_threats"]["raw_pgd"]["summary"][f"hr@{K}"]["after"]
     hit_rate["value"] = 0.99
     chosen["verdict"]["masking"] = [{"why": "one beats many", "weaker": "random"}]
     found = warn(audit)

@@ -8,8 +8,9 @@ from tests.attacks.cases import DATASET, KS, K, attack, case, strength
 from uatmc_jax.attacks import attack_targets, certify, join
 from uatmc_jax.auditing.measures import reached_users, survey_certificates, user_recall
 from uatmc_jax.data import make_csr, warm
-from uatmc_jax.device_data import project_all
-from uatmc_jax.ranking import evaluate, make_plan
+from uatmc_jax.evaluation.metrics import evaluate
+from uatmc_jax.evaluation.ranking import make_plan
+from uatmc_jax.models.projection import project_all
 
 ITEMS = np.array([0, 7, 19, 33, 48], np.int32)
 

@@ -117,7 +117,7 @@ def test_errors_name_the_fields_as_the_audit_has_them():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"beside": ("nope",)}, "config.beside"),
+        ({"other_threats": ("nope",)}, "config.other_threats"),
         ({"steps_of": "nope"}, "config.steps_of"),
         ({"listed": 0}, "config.listed"),
         ({"fit_users": -1}, "config.fit_users"),

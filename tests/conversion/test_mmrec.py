@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from uatmc_jax import checkpoint
-from uatmc_jax.attacks.run import run_attacks
+from uatmc_jax.benchmark.run import run_attacks
 from uatmc_jax.build import open_dataset
 from uatmc_jax.conversion import import_mmrec, read_state
 from uatmc_jax.errors import InputError

@@ -7,7 +7,7 @@ import pytest
 
 from tests import oracles
 from tests.models.test_oracle import CASES, TRIPLES, assert_trees_close, case
-from uatmc_jax.defenses import Defense, Frozen, Trained, Weights, adversarial_objective
+from uatmc_jax.defenses import Coefficients, Defense, Frozen, Trained, adversarial_objective
 from uatmc_jax.defenses.perturbed import _dropped, _noisy
 from uatmc_jax.defenses.step import make_step
 from uatmc_jax.errors import InputError
@@ -16,7 +16,7 @@ objective = jax.jit(adversarial_objective, static_argnums=(0, 1))
 
 
 def scalars(lam=2.0, eps=0.3, mu=0.4, content=0.0):
-    return Weights(*(jnp.float32(x) for x in (lam, 3.0, eps, 1.0, mu, content)))
+    return Coefficients(*(jnp.float32(x) for x in (lam, 3.0, eps, 1.0, mu, content)))
 
 
 def step_of(c, defense, seed=0, **changes):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.models.test_oracle import CASES, N_ITEMS, case
-from uatmc_jax.defenses import Defense, Frozen, Trained, Weights, adversarial_objective
+from uatmc_jax.defenses import Coefficients, Defense, Frozen, Trained, adversarial_objective
 from uatmc_jax.defenses.step import distinct_items, occurs
 from uatmc_jax.models import Batch
 
@@ -39,7 +39,7 @@ def loss(c, kind="uat_mc", norm="l2", steps=1, random_start=False, level="projec
         Defense(kind, norm, steps, random_start, level),
         Trained(c.params.encoder),
         frozen,
-        Weights(**{name: jnp.float32(x) for name, x in scalars.items()}),
+        Coefficients(**{name: jnp.float32(x) for name, x in scalars.items()}),
         c.batch,
         jax.random.key(seed),
     )
@@ -108,7 +108,7 @@ def test_modalities_are_not_swapped():
     """The published training feeds [z^t ; z^v]; here order matters and is kept."""
     c = case(*CASES[1])
     swapped = Frozen(c.z[::-1], c.graph)
-    weights = Weights(*(jnp.float32(x) for x in (2.0, 3.0, 0.0, 1.0, 0.0, 0.0)))
+    weights = Coefficients(*(jnp.float32(x) for x in (2.0, 3.0, 0.0, 1.0, 0.0, 0.0)))
     arguments = c.model, Defense("uat", "l2", 1, False, "projected"), Trained(c.params.encoder)
     right = adversarial_objective(*arguments, Frozen(c.z, c.graph), weights, c.batch, None)[1]
     wrong = adversarial_objective(*arguments, swapped, weights, c.batch, None)[1]
@@ -122,7 +122,7 @@ def test_padding_triples_change_nothing():
     batch = c.batch
     moved = batch.replace(positives=batch.positives.at[-1].set(N_ITEMS - 1),
                           negatives=batch.negatives.at[-1].set(3))  # fmt: skip
-    weights = Weights(*(jnp.float32(x) for x in (2.0, 3.0, 0.3, 1.0, 0.4, 0.0)))
+    weights = Coefficients(*(jnp.float32(x) for x in (2.0, 3.0, 0.3, 1.0, 0.4, 0.0)))
     value = adversarial_objective(
         c.model,
         Defense("uat_mc", "l2", 1, False, "projected"),

@@ -10,9 +10,10 @@ from tests.models.test_oracle import CASES, TRIPLES, assert_trees_close, case
 from tests.training.test_run import SMALL
 from uatmc_jax.build import build_model
 from uatmc_jax.data import make_synthetic
-from uatmc_jax.defenses import Defense, Frozen, Trained, Weights, adversarial_objective
-from uatmc_jax.device_data import project_all, put_on_device
+from uatmc_jax.data.device import put_on_device
+from uatmc_jax.defenses import Coefficients, Defense, Frozen, Trained, adversarial_objective
 from uatmc_jax.errors import InputError
+from uatmc_jax.models.projection import project_all
 from uatmc_jax.settings import from_config
 from uatmc_jax.training.stages import adversarial_parts, init_params, scalars
 
@@ -21,7 +22,7 @@ EPS, LAM, MU, CONTENT = 0.3, 2.0, 0.4, 0.7
 
 def learned(c):
     """The trained parameters and what is frozen, the last layer being trained."""
-    layer = c.model.output
+    layer = c.model.head
     # The stale z must be read by nobody.
     stale = tuple(jnp.full_like(z, jnp.nan) for z in c.z)
     hidden = layer.read(c.params.projectors, c.features)
@@ -30,14 +31,14 @@ def learned(c):
 
 
 def loss(c, defense, trained, frozen, eps=EPS):
-    weights = Weights(*(jnp.float32(x) for x in (LAM, 3.0, eps, 1.0, MU, CONTENT)))
+    weights = Coefficients(*(jnp.float32(x) for x in (LAM, 3.0, eps, 1.0, MU, CONTENT)))
     key = jax.random.key(0)
     return adversarial_objective(c.model, defense, trained, frozen, weights, c.batch, key)[0]
 
 
 def project64(c, output):
     """z in float64 from the last layer's parameters."""
-    projectors = c.model.output.join(c.params.projectors, output)
+    projectors = c.model.head.join(c.params.projectors, output)
     return oracles.project(
         oracles.to_float64(projectors), oracles.to_float64(c.features), c.raw_dims
     )
@@ -46,7 +47,7 @@ def project64(c, output):
 @pytest.mark.parametrize("arguments", CASES)
 def test_the_layer_taken_out_and_put_back_is_the_projector(arguments):
     c = case(*arguments)
-    layer, projectors = c.model.output, c.params.projectors
+    layer, projectors = c.model.head, c.params.projectors
     output = layer.split(projectors)
     same = jax.tree.map(np.array_equal, layer.join(projectors, output), projectors)
     assert jax.tree.all(same)
@@ -133,7 +134,7 @@ def test_an_untouched_layer_is_the_frozen_one(kind):
 
 
 def test_a_stage_changes_the_layer_and_the_rest_of_the_projectors_not(config):
-    config.adversarial.update(defense="exact", train_output=True)
+    config.adversarial.update(defense="exact", train_projector_head=True)
     settings = from_config(config)
     dataset = make_synthetic(3, **SMALL)
     data = put_on_device(dataset)
@@ -160,12 +161,12 @@ def test_a_stage_changes_the_layer_and_the_rest_of_the_projectors_not(config):
 
 
 def test_a_model_that_names_no_last_layer_and_perturbed_features_are_refused(config):
-    config.adversarial.update(train_output=True)
+    config.adversarial.update(train_projector_head=True)
     settings = from_config(config)
     dataset = make_synthetic(3, **SMALL)
     model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
-    with pytest.raises(InputError, match=r"train_output.*vbpr does not name"):
+    with pytest.raises(InputError, match=r"train_projector_head.*vbpr does not name"):
         adversarial_parts(settings, model._replace(output=None), None, None)
     config.adversarial.level = "feature"
-    with pytest.raises(InputError, match=r"config\.adversarial\.level.*train_output"):
+    with pytest.raises(InputError, match=r"config\.adversarial\.level.*train_projector_head"):
         from_config(config)

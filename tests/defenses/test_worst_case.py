@@ -9,7 +9,7 @@ import pytest
 
 from tests import oracles
 from tests.models.test_oracle import CASES, N_ITEMS, TRIPLES, assert_trees_close, case
-from uatmc_jax.defenses import Defense, Frozen, Trained, Weights, adversarial_objective
+from uatmc_jax.defenses import Coefficients, Defense, Frozen, Trained, adversarial_objective
 from uatmc_jax.defenses.step import embed, make_step, select_rows
 from uatmc_jax.defenses.worst_case import worst_margins
 from uatmc_jax.errors import InputError
@@ -19,7 +19,7 @@ LINEAR = [CASES[0], CASES[1]]
 
 
 def weights(eps=EPS, lam=LAM, mu=MU, content=CONTENT, step_size=1.0):
-    return Weights(*(jnp.float32(x) for x in (lam, 0.0, eps, step_size, mu, content)))
+    return Coefficients(*(jnp.float32(x) for x in (lam, 0.0, eps, step_size, mu, content)))
 
 
 def closed_form(c, defense, eps=EPS):

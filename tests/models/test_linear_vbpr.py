@@ -10,12 +10,12 @@ import pytest
 from tests import oracles
 from uatmc_jax import checkpoint
 from uatmc_jax.attacks import Attack, Strength, attack_targets, join, list_depth, make_victim
-from uatmc_jax.attacks.direct import DIRECT
-from uatmc_jax.attacks.evaluate import path_of
-from uatmc_jax.attacks.run import check_alignment, run_attacks
+from uatmc_jax.attacks.batching import path_of
+from uatmc_jax.attacks.scoring.direct import DIRECT
+from uatmc_jax.benchmark.run import check_alignment, run_attacks
 from uatmc_jax.build import build_model
 from uatmc_jax.data import write_dataset
-from uatmc_jax.device_data import put_on_device
+from uatmc_jax.data.device import put_on_device
 from uatmc_jax.errors import InputError
 from uatmc_jax.losses import gradient_alignment, modal_info_nce
 from uatmc_jax.models import encode_changed, make_graph, make_linear_vbpr, select
@@ -64,7 +64,7 @@ def test_scores_are_those_of_the_formula(model, params, dataset):
 
 def test_no_unit_rows_no_claims(model, dataset):
     assert max(np.linalg.norm(x, axis=1).max() for x in dataset.features) > 1
-    assert not model.linear and model.output is None and model.field is None
+    assert not model.affine_in_content and model.head is None and model.field is None
 
 
 @pytest.mark.parametrize("norm,level", [("linf", "projected"), ("l2", "feature")])
@@ -130,7 +130,7 @@ def test_trained_hardened_and_attacked_from_a_config(config, dataset, tmp_path):
         only=["fgsm"],
         show_progress=False,
     )
-    assert (results[0]["model"], results[0]["linear"]) == ("linear_vbpr", False)
+    assert (results[0]["model"], results[0]["affine_in_content"]) == ("linear_vbpr", False)
     assert results[0]["certificate"].startswith("no certificate")
     assert len(results[0]["rows"]) == 2 and len(contents) == 1
 

@@ -10,10 +10,10 @@ import pytest
 from tests import oracles
 from tests.conftest import make_interactions
 from uatmc_jax.data import make_csr
-from uatmc_jax.defenses import Defense, Frozen, Trained, Weights, adversarial_objective
-from uatmc_jax.device_data import DeviceData
+from uatmc_jax.data.device import DeviceData
+from uatmc_jax.defenses import Coefficients, Defense, Frozen, Trained, adversarial_objective
 from uatmc_jax.models import Batch, encode_changed, make_graph, make_mmgcn, make_vbpr, select
-from uatmc_jax.training.objectives import PretrainWeights, pretrain_objective
+from uatmc_jax.training.objectives import PretrainCoefficients, pretrain_objective
 
 N_USERS, N_ITEMS, DIM = 5, 6, 3
 PAIRS = make_interactions([(0, 0), (0, 1), (1, 1), (1, 2), (2, 0), (2, 3), (3, 4), (3, 1), (4, 2)])
@@ -127,7 +127,7 @@ def test_forward(arguments):
 @pytest.mark.parametrize("arguments", CASES)
 def test_pretraining_loss_and_gradients_of_all_parameters(arguments):
     c = case(*arguments)
-    weights = PretrainWeights(0.3, 0.7)
+    weights = PretrainCoefficients(0.3, 0.7)
     key = jax.random.key(0)
 
     def loss(params):
@@ -195,7 +195,7 @@ def test_adversarial_objective_and_its_gradients(arguments, kind):
         return value
 
     defense = Defense(kind, "l2", 1, False, "projected")
-    weights = Weights(*(jnp.float32(x) for x in (lam, beta, eps, 1.0, mu, 0.0)))
+    weights = Coefficients(*(jnp.float32(x) for x in (lam, beta, eps, 1.0, mu, 0.0)))
 
     def loss(encoder):
         frozen = Frozen(c.z, c.graph)
@@ -214,7 +214,7 @@ def test_frozen_preference_is_left_out_of_the_gradient():
         N_USERS, N_ITEMS, c.raw_dims, {"visual": (5, 4), "textual": (4,)}, DIM, 0.07,
         latent_dims={"visual": 4}, n_layers=3, fuse="concat", train_preference=False,
     )  # fmt: skip
-    weights = PretrainWeights(0.3, 0.7)
+    weights = PretrainCoefficients(0.3, 0.7)
 
     def gradients(model):
         def loss(p):
@@ -245,7 +245,7 @@ def test_an_item_without_features_does_not_blow_up_the_gradient():
     """Zero features and zero biases project to zero, where normalising has no derivative."""
     c = case("vbpr", 2, None)
     params = c.model.init(jax.random.key(0))
-    weights = PretrainWeights(0.3, 0.7)
+    weights = PretrainCoefficients(0.3, 0.7)
 
     def largest(features):
         data = c.data.replace(features=features)
@@ -290,7 +290,7 @@ def test_row_path_of_pretraining_equals_the_whole_catalogue(nce_items):
         jax.random.normal(jax.random.key(d), (n_items, d)) for d in c.raw_dims.values()
     )
     data = DeviceData(c.data.pairs, c.data.seen, make_graph(PAIRS, N_USERS, n_items), features)
-    weights, key = PretrainWeights(0.3, 0.7), jax.random.key(9)
+    weights, key = PretrainCoefficients(0.3, 0.7), jax.random.key(9)
     dense = model._replace(select=None, encode_rows=None)
     values = [
         jax.value_and_grad(

@@ -51,7 +51,7 @@ BASE = from_config(base.get_config())
             BASE, data={"modalities": ("textual:text_feat.npy",)}, adversarial={"defense": "uat"}
         ),
         changed(BASE, adversarial={"modalities": ("visual",), "defense": "exact", "epochs": 3}),
-        changed(BASE, adversarial={"train_output": True, "eps": 0.015, "norm": "linf"}),
+        changed(BASE, adversarial={"train_projector_head": True, "eps": 0.015, "norm": "linf"}),
         changed(BASE, model={"name": "my_models:make"}, pretrain={"nce_items": 0}),
     ],
 )

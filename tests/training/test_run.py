@@ -128,7 +128,7 @@ def interrupt_and_resume(settings, workdir, monkeypatch, stop_after):
 
 def test_a_learned_last_layer_resumes_to_the_same_bits(finished, config, tmp_path, monkeypatch):
     config.pretrain.init_from = str(finished[0])
-    config.adversarial.update(defense="exact", train_output=True, epochs=2)
+    config.adversarial.update(defense="exact", train_projector_head=True, epochs=2)
     settings = from_config(config)
     train_and_evaluate(settings, tmp_path / "whole")
     interrupt_and_resume(settings, tmp_path / "cut", monkeypatch, stop_after=1)

@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax.attacks.craft import Attack, Strength
-from uatmc_jax.attacks.evaluate import in_batches, join, path_of
-from uatmc_jax.attacks.path import Path, Target
+from uatmc_jax.attacks.batching import in_batches, join, path_of
+from uatmc_jax.attacks.perturb import Attack, Strength
+from uatmc_jax.attacks.scoring.protocol import Path, Target
 from uatmc_jax.attacks.utility import user_shares
-from uatmc_jax.attacks.victim import EXACT, Victim, may_see, rows_of
+from uatmc_jax.attacks.victim import EXACT, Victim, recommendable, rows_of
 from uatmc_jax.losses import gradient_alignment
 from uatmc_jax.models import Adjacency, Modal, Model
 from uatmc_jax.numerics import safe_norm
@@ -106,7 +106,7 @@ def make_shares(
       target: whose content delta moves.
     """
     site = path.prepare(model, victim, target, attack.k, (attack.k,))
-    weights = may_see(victim, target.item).astype(jnp.float32)
+    weights = recommendable(victim, target.item).astype(jnp.float32)
     clean = rows_of(victim.z, target.item)
 
     def shares(delta: Modal) -> jax.Array:

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from uatmc_jax import ascent
-from uatmc_jax.attacks.craft import Attack, Strength, make_objective, make_utility, source_rows
-from uatmc_jax.attacks.evaluate import hit_rates, in_batches, join, path_of
-from uatmc_jax.attacks.path import Path, Target
-from uatmc_jax.attacks.victim import EXACT, Victim, may_see
+from uatmc_jax.attacks.batching import hit_rates, in_batches, join, path_of
+from uatmc_jax.attacks.perturb import Attack, Strength, make_objective, make_utility, source_rows
+from uatmc_jax.attacks.scoring.protocol import Path, Target
+from uatmc_jax.attacks.victim import EXACT, Victim, recommendable
 from uatmc_jax.losses import gradient_alignment
 from uatmc_jax.models import Adjacency, Modal, Model
 
@@ -84,7 +84,7 @@ def _batch(
     def one(target: Target) -> Trajectory:
         item = target.item
         site = path.prepare(model, victim, target, attack.k, ks)
-        weights = may_see(victim, item).astype(jnp.float32)
+        weights = recommendable(victim, item).astype(jnp.float32)
         given = (victim, strength, site, item, weights)
         objective = make_objective(model, path, attack, *given)
         utility = make_utility(model, path, attack, victim, strength, site, weights)

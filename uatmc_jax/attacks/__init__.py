@@ -5,9 +5,9 @@ Reading order: `utility` and `victim` -> `path` and its three answers (`direct`,
 `targets`, `results` and `run` -> `suite` and `verdict`.
 """
 
-from uatmc_jax.attacks.certificate import Certificate, certify
-from uatmc_jax.attacks.craft import Attack, Strength
-from uatmc_jax.attacks.evaluate import Outcome, attack_targets, join, list_depth
+from uatmc_jax.attacks.batching import Outcome, attack_targets, join, list_depth
+from uatmc_jax.attacks.certificates import Certificate, certify
+from uatmc_jax.attacks.perturb import Attack, Strength
 from uatmc_jax.attacks.victim import Victim, make_victim
 
 __all__ = [

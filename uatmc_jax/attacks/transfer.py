@@ -15,8 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax.attacks.craft import Attack, Strength, make_utility, perturbed_content
-from uatmc_jax.attacks.evaluate import (
+from uatmc_jax.attacks.batching import (
     Outcome,
     attack_targets,
     hit_rates,
@@ -25,8 +24,9 @@ from uatmc_jax.attacks.evaluate import (
     mean_ranks,
     path_of,
 )
-from uatmc_jax.attacks.path import Path, Target
-from uatmc_jax.attacks.victim import EXACT, Victim, may_see, rows_of
+from uatmc_jax.attacks.perturb import Attack, Strength, make_utility, perturbed_content
+from uatmc_jax.attacks.scoring.protocol import Path, Target
+from uatmc_jax.attacks.victim import EXACT, Victim, recommendable, rows_of
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Adjacency, Modal, Model
 
@@ -179,7 +179,7 @@ def _measure_batch(
     def one(target: Target, delta: Modal) -> tuple[Modal, jax.Array, jax.Array]:
         item = target.item
         site = path.prepare(model, victim, target, attack.k, ks)
-        weights = may_see(victim, item).astype(jnp.float32)
+        weights = recommendable(victim, item).astype(jnp.float32)
         utility = make_utility(model, path, attack, victim, strength, site, weights)
         z = perturbed_content(model, attack, victim, item, delta)
         both = jax.tree.map(lambda *x: jnp.stack(x), rows_of(victim.z, item), z)

@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from uatmc_jax.data import CSR, Interactions, contains, make_csr
-from uatmc_jax.device_data import DeviceData, project_all
+from uatmc_jax.data.device import DeviceData
 from uatmc_jax.errors import InputError
+from uatmc_jax.evaluation.ranking import RankingPlan, make_plan, top_k
 from uatmc_jax.models import Graph, Modal, Model, Params
+from uatmc_jax.models.projection import project_all
 from uatmc_jax.models.protocol import PyTree
-from uatmc_jax.ranking import RankingPlan, make_plan, top_k
 
 # A GPU's shortened products would decide near hits differently on each path.
 EXACT = "highest"
@@ -139,7 +140,7 @@ def _by_position(pairs: Interactions, users: np.ndarray) -> Interactions:
     return Interactions(positions[order].astype(np.int32), kept.items[order])
 
 
-def may_see(victim: Victim, target: jax.Array) -> jax.Array:
+def recommendable(victim: Victim, target: jax.Array) -> jax.Array:
     """(n,) bool: to whom the target can be recommended at all.
 
     Args:

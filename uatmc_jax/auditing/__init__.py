@@ -1,6 +1,6 @@
 """Audits: a recommender trained, attacked, certified, hardened and attacked again.
 
-Reading order: `plan` -> `measures` -> `judgement` -> `run`.
+Reading order: `plan` -> `measures` -> `recommendation` -> `run`.
 """
 
 from uatmc_jax.auditing.run import run_audit

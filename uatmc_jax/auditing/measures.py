@@ -8,15 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax.attacks.certificate import certify
-from uatmc_jax.attacks.craft import Attack, Strength
-from uatmc_jax.attacks.evaluate import attack_targets, in_batches, path_of
-from uatmc_jax.attacks.path import Path, Target
-from uatmc_jax.attacks.victim import EXACT, Victim, may_see, rows_of
+from uatmc_jax.attacks.batching import attack_targets, in_batches, path_of
+from uatmc_jax.attacks.certificates import certify
+from uatmc_jax.attacks.perturb import Attack, Strength
+from uatmc_jax.attacks.scoring.protocol import Path, Target
+from uatmc_jax.attacks.victim import EXACT, Victim, recommendable, rows_of
 from uatmc_jax.data import CSR, degrees
-from uatmc_jax.device_data import DeviceData, project_all
+from uatmc_jax.data.device import DeviceData
+from uatmc_jax.evaluation.metrics import user_metrics
+from uatmc_jax.evaluation.ranking import RankingPlan, top_k
 from uatmc_jax.models import Adjacency, Modal, Model, Params
-from uatmc_jax.ranking import RankingPlan, top_k, user_metrics
+from uatmc_jax.models.projection import project_all
 
 
 def user_recall(
@@ -138,7 +140,7 @@ def _hits(model: Model, path: Path, k: int, victim: Victim, targets: Target, z: 
         site = path.prepare(model, victim, target, k, (k,))
         both = jax.tree.map(lambda *x: jnp.stack(x), rows_of(victim.z, target.item), z)
         hits = jax.lax.map(lambda z: path.hits(model, victim, site, z)[:, 0], both)
-        return jnp.where(may_see(victim, target.item), hits.astype(jnp.float32), 0.0)
+        return jnp.where(recommendable(victim, target.item), hits.astype(jnp.float32), 0.0)
 
     with jax.default_matmul_precision(EXACT):
         return jax.vmap(one)(targets, z)

@@ -23,8 +23,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from uatmc_jax import checkpoint, logs
-from uatmc_jax.attacks.results import mean_with_interval, paired_difference
-from uatmc_jax.attacks.run import (
+from uatmc_jax.auditing.measures import reached_users, survey_certificates, user_recall
+from uatmc_jax.auditing.plan import fit, hardened_settings, name_fields, victim_settings
+from uatmc_jax.auditing.recommendation import recommend, warn
+from uatmc_jax.benchmark.run import (
     Case,
     batch_memory_mib,
     check_alignment,
@@ -34,11 +36,9 @@ from uatmc_jax.attacks.run import (
     static_attack,
     victim_of,
 )
-from uatmc_jax.attacks.targets import choose_targets, generator, starts_key
-from uatmc_jax.attacks.verdict import suite_rows, threat_of, verdict
-from uatmc_jax.auditing.judgement import recommend, warn
-from uatmc_jax.auditing.measures import reached_users, survey_certificates, user_recall
-from uatmc_jax.auditing.plan import fit, hardened_settings, name_fields, victim_settings
+from uatmc_jax.benchmark.summary import mean_with_interval, paired_difference
+from uatmc_jax.benchmark.targets import choose_targets, generator, starts_key
+from uatmc_jax.benchmark.verdict import suite_rows, threat_of, verdict
 from uatmc_jax.build import build_model, dataset_folder, open_dataset
 from uatmc_jax.data import (
     Dataset,
@@ -51,13 +51,13 @@ from uatmc_jax.data import (
 from uatmc_jax.data.names import NAMES_FILE
 from uatmc_jax.environment import environment, peak_memory_mib
 from uatmc_jax.errors import InputError
-from uatmc_jax.ranking import RankingPlan, make_plan
+from uatmc_jax.evaluation.metrics import popularity_metrics
+from uatmc_jax.evaluation.ranking import RankingPlan, make_plan
 from uatmc_jax.report.audit import format_page
 from uatmc_jax.report.commands import train_command
 from uatmc_jax.settings import AuditSettings, DataSettings, Settings, to_dict
 from uatmc_jax.settings.audit import VICTIM
-from uatmc_jax.training import compatible, train_and_evaluate, train_together
-from uatmc_jax.training.evaluation import popularity_metrics
+from uatmc_jax.training import compatible, train_and_evaluate, train_vmapped
 from uatmc_jax.training.run import CONFIG_FILE, check_ranking_depth
 
 AUDIT_FILE = "audit.json"
@@ -136,7 +136,7 @@ def run_audit(
         settings = _like_given(settings, given)
     dataset = open_dataset(settings.experiment.data)
     settings, notes = fit(settings, dataset, trained=given is not None)
-    suite = {n: a for n, a in settings.attack.attacks.items() if n not in settings.beside}
+    suite = {n: a for n, a in settings.attack.attacks.items() if n not in settings.other_threats}
     try:
         k = threat_of({name: to_dict(attack) for name, attack in suite.items()})["k"]
         names = _names(dataset_folder(settings.experiment.data), settings.experiment.data)
@@ -240,16 +240,18 @@ def _check(settings: AuditSettings, dataset: Dataset, k: int, given: Checkpoint 
         source = _source(given) if settings.harden else given.folder
     for name, one in hardened_settings(settings, trained, source).items():
         chosen = one.adversarial
-        if chosen.defense == "exact" and not (model.linear and model.encode_rows is not None):
+        if chosen.defense == "exact" and not (
+            model.affine_in_content and model.encode_rows is not None
+        ):
             raise InputError(
                 f"config.harden.{name}.defense = 'exact' needs scores that are affine in an item's "
                 f"content, which model {model.name} does not declare. Take --config audit:general "
                 "(or audit:mmgcn), or another defence."
             )
-        if chosen.train_output and model.output is None:
+        if chosen.train_projector_head and model.head is None:
             raise InputError(
-                f"config.harden.{name}.train_output: model {model.name} names no last layer of "
-                "its projectors (output). Leave it False."
+                f"config.harden.{name}.train_projector_head: model {model.name} names no last layer of "
+                "its projectors (head). Leave it False."
             )
 
 
@@ -318,7 +320,7 @@ def _harden(
     members = hardened_settings(settings, victim.settings, source)
     for group in compatible(members):
         say(f"hardening: {', '.join(group)}")
-        train_together(group, folder, together=_TOGETHER)
+        train_vmapped(group, folder, together=_TOGETHER)
     return [
         Entry(name, Checkpoint(folder / name, "adversarial", "latest"), one)
         for name, one in members.items()
@@ -373,7 +375,7 @@ def _judge(
         dataset=dataset,
         show_progress=show_progress,
     )
-    suite = [r for r in results if r["attack"] not in settings.beside]
+    suite = [r for r in results if r["attack"] not in settings.other_threats]
     rows = suite_rows(suite, settings.attack.ks)
     for row in rows:
         row["name"] = names.get(row["item"])
@@ -392,13 +394,13 @@ def _judge(
         "recall": _recall(case, settings.attack.bootstrap),
         "content": contents[0],
         "certificate": suite[0]["certificate"],
-        "linear": suite[0]["linear"],
+        "affine_in_content": suite[0]["affine_in_content"],
         "attacked_users": suite[0]["users"],
         "verdict": verdict(suite, k, settings.attack.bootstrap),
-        "beside": {
+        "other_threats": {
             r["attack"]: {"threat_model": r["threat_model"], "summary": r["summary"]}
             for r in results
-            if r["attack"] in settings.beside
+            if r["attack"] in settings.other_threats
         },
         "rows": rows,
         "steps": {

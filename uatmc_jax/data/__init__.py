@@ -10,7 +10,9 @@ from uatmc_jax.data.dataset import (
     warm,
     write_dataset,
 )
+from uatmc_jax.data.device import DeviceData, put_on_device
 from uatmc_jax.data.features import load_features, parse_modalities
+from uatmc_jax.data.graph import Adjacency, Graph, make_adjacency, make_graph
 from uatmc_jax.data.interactions import SPLITS, Interactions, read_inter, split_interactions
 from uatmc_jax.data.names import load_item_names, load_item_titles
 from uatmc_jax.data.statistics import format_statistics, statistics
@@ -20,7 +22,10 @@ __all__ = [
     "CSR",
     "DEFAULT_MODALITIES",
     "SPLITS",
+    "Adjacency",
     "Dataset",
+    "DeviceData",
+    "Graph",
     "Interactions",
     "contains",
     "degrees",
@@ -29,12 +34,15 @@ __all__ = [
     "load_features",
     "load_item_names",
     "load_item_titles",
+    "make_adjacency",
     "make_csr",
     "make_dataset",
+    "make_graph",
     "make_synthetic",
     "nth_absent",
     "parse_modalities",
     "present_modalities",
+    "put_on_device",
     "read_inter",
     "split_interactions",
     "statistics",

@@ -6,15 +6,15 @@ perturbations: exact, linearized), `penalties` (spectral, mirror), `objective` (
 """
 
 from uatmc_jax.defenses.objective import DEFENSES, ON_FEATURES, adversarial_objective
-from uatmc_jax.defenses.step import LEVELS, Defense, Frozen, Trained, Weights
+from uatmc_jax.defenses.step import LEVELS, Coefficients, Defense, Frozen, Trained
 
 __all__ = [
     "DEFENSES",
     "LEVELS",
     "ON_FEATURES",
+    "Coefficients",
     "Defense",
     "Frozen",
     "Trained",
-    "Weights",
     "adversarial_objective",
 ]

@@ -26,11 +26,11 @@ from uatmc_jax.defenses.penalties import mirror_term, spectral_term
 from uatmc_jax.defenses.perturbed import adversarial_term
 from uatmc_jax.defenses.step import (
     PERTURBED,
+    Coefficients,
     Defense,
     Frozen,
     Step,
     Trained,
-    Weights,
     embed,
     make_step,
     margins,
@@ -53,7 +53,7 @@ def adversarial_objective(
     defense: Defense,
     trained: Trained,
     frozen: Frozen,
-    weights: Weights,
+    weights: Coefficients,
     batch: Batch,
     key: jax.Array,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -108,10 +108,10 @@ def adversarial_objective(
 
 
 def _check(model: Model, defense: Defense) -> None:
-    if defense.kind == "exact" and not (model.linear and model.encode_rows is not None):
+    if defense.kind == "exact" and not (model.affine_in_content and model.encode_rows is not None):
         raise InputError(
             f"defence 'exact' needs scores affine in an item's content, which model {model.name} "
-            "does not declare (linear = True, with encode_rows). Use 'linearized'."
+            "does not declare (affine_in_content = True, with encode_rows). Use 'linearized'."
         )
     if defense.kind == "spectral" and model.content_kernels is None:
         raise InputError(

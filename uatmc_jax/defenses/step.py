@@ -39,7 +39,7 @@ class Defense(NamedTuple):
 
 
 @flax.struct.dataclass
-class Weights:
+class Coefficients:
     """Scalars of the objective; arrays, so that trainings can differ in them under `vmap`.
 
     Attributes:
@@ -116,7 +116,7 @@ class Step(NamedTuple):
     model: Model
     defense: Defense
     frozen: Frozen
-    weights: Weights
+    weights: Coefficients
     batch: Batch
     key: jax.Array
     items: jax.Array
@@ -130,7 +130,7 @@ def make_step(
     defense: Defense,
     output: PyTree,
     frozen: Frozen,
-    weights: Weights,
+    weights: Coefficients,
     batch: Batch,
     key: jax.Array,
 ) -> Step:
@@ -148,9 +148,9 @@ def make_step(
     if output is None:
         z = tuple(take(x, items) for x in frozen.z)
     elif model.encode_rows is not None:
-        z = model.output.apply(output, tuple(take(x, items) for x in frozen.hidden))
+        z = model.head.apply(output, tuple(take(x, items) for x in frozen.hidden))
     else:  # such a model reads every item's content
-        frozen = frozen.replace(z=model.output.apply(output, frozen.hidden))
+        frozen = frozen.replace(z=model.head.apply(output, frozen.hidden))
         z = tuple(take(x, items) for x in frozen.z)
     return Step(model, defense, frozen, weights, batch, key, items, positive, negative, z)
 

@@ -47,7 +47,7 @@ def worst_margins(step: Step, selected: PyTree, clean: Embeddings) -> jax.Array:
     """(B,) the smallest y_up - y_un over all perturbations in the balls.
 
     Args:
-      step: the batch, of a model with `linear` and `encode_rows`.
+      step: the batch, of a model with `affine_in_content` and `encode_rows`.
       selected: the batch's part of the trained parameters.
       clean: the batch's embeddings as they are.
     """

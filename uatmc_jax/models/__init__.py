@@ -1,16 +1,24 @@
 """Recommenders as pure functions behind one protocol."""
 
-from uatmc_jax.models.field import Adjacency, Field, FieldPass, make_adjacency, pad_field, shells_of
-from uatmc_jax.models.graph import Graph, make_graph, mean_neighbours, sum_neighbours
+from uatmc_jax.data.graph import (
+    Adjacency,
+    Graph,
+    make_adjacency,
+    make_graph,
+    mean_neighbours,
+    sum_neighbours,
+)
+from uatmc_jax.models.field import Field, FieldPass, pad_field, shells_of
 from uatmc_jax.models.linear_vbpr import make_linear_vbpr
 from uatmc_jax.models.mmgcn import make_mmgcn
+from uatmc_jax.models.projection import by_blocks, project_all
 from uatmc_jax.models.protocol import (
     Batch,
     Embeddings,
     Modal,
     Model,
-    OutputLayer,
     Params,
+    ProjectorHead,
     encode_changed,
     select,
 )
@@ -25,8 +33,9 @@ __all__ = [
     "Graph",
     "Modal",
     "Model",
-    "OutputLayer",
     "Params",
+    "ProjectorHead",
+    "by_blocks",
     "encode_changed",
     "make_adjacency",
     "make_graph",
@@ -35,6 +44,7 @@ __all__ = [
     "make_vbpr",
     "mean_neighbours",
     "pad_field",
+    "project_all",
     "select",
     "shells_of",
     "sum_neighbours",

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax.data import Interactions
+from uatmc_jax.data.graph import Adjacency
 
 PyTree = Any
 
@@ -48,24 +48,6 @@ class FieldPass(NamedTuple):
     trace: Callable[..., PyTree]
     gather: Callable[..., PyTree]
     encode: Callable[..., tuple[jax.Array, ...]]
-
-
-class Adjacency(NamedTuple):
-    """Neighbours of every node, on the host: `neighbours[indptr[v]:indptr[v+1]]`."""
-
-    indptr: np.ndarray
-    neighbours: np.ndarray
-    n_users: int
-
-
-def make_adjacency(pairs: Interactions, n_users: int, n_items: int) -> Adjacency:
-    """Both directions of the training interactions, items numbered from |U| on."""
-    items = pairs.items.astype(np.int64) + n_users
-    sources = np.concatenate([pairs.users, items])
-    order = np.argsort(sources, kind="stable")
-    indptr = np.zeros(n_users + n_items + 1, np.int64)
-    np.cumsum(np.bincount(sources, minlength=n_users + n_items), out=indptr[1:])
-    return Adjacency(indptr, np.concatenate([items, pairs.users])[order], n_users)
 
 
 def shells_of(

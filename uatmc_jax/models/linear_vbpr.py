@@ -3,7 +3,7 @@
 h_u in R^{2d} free,   h_i = [e_i ; W [x_i^1 ; ... ; x_i^M] + b],   y_ui = <h_u, h_i>
 
 x^m are the raw features: z = x, of a width of its own per modality. The scores are affine
-in z, but z may be of any length, so the model does not claim `linear`, and what rests on
+in z, but z may be of any length, so the model does not claim `affine_in_content`, and what rests on
 unit rows (certificates, the exact defence) is not to be had.
 """
 
@@ -46,6 +46,6 @@ def make_linear_vbpr(
         name="linear_vbpr",
         init=init,
         project=lambda _, features: tuple(features),
-        linear=False,
-        output=None,
+        affine_in_content=False,
+        head=None,
     )

@@ -16,9 +16,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from uatmc_jax.data.graph import Graph, mean_neighbours
 from uatmc_jax.models.field import Field, FieldPass, moved_sums
-from uatmc_jax.models.graph import Graph, mean_neighbours
-from uatmc_jax.models.projectors import init_projectors, make_output_layer, project
+from uatmc_jax.models.projectors import init_projectors, make_projector_head, project
 from uatmc_jax.models.protocol import Batch, Embeddings, Modal, Model, Params
 from uatmc_jax.numerics import normalize_rows, take
 
@@ -257,5 +257,5 @@ def make_mmgcn(
         field=FieldPass(n_layers, trace, gather, encode_field),
         regularize=regularize,
         content_kernels=content_kernels,
-        output=make_output_layer(hidden, dim),
+        head=make_projector_head(hidden, dim),
     )

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from uatmc_jax.models.protocol import Modal, OutputLayer, PyTree
+from uatmc_jax.models.protocol import Modal, ProjectorHead, PyTree
 from uatmc_jax.numerics import normalize_rows
 
 LAYER_NORM_EPSILON = 1e-5
@@ -67,7 +67,7 @@ def project(
     )
 
 
-def make_output_layer(hidden: dict[str, tuple[int, ...]], dim: int) -> OutputLayer:
+def make_projector_head(hidden: dict[str, tuple[int, ...]], dim: int) -> ProjectorHead:
     """The projectors' last Dense and what comes before it; arguments as of `project`."""
 
     def layer(widths: tuple[int, ...]) -> str:
@@ -94,4 +94,4 @@ def make_output_layer(hidden: dict[str, tuple[int, ...]], dim: int) -> OutputLay
             for name, x in zip(hidden, rows, strict=True)
         )
 
-    return OutputLayer(split, join, read, apply)
+    return ProjectorHead(split, join, read, apply)

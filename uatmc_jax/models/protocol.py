@@ -14,8 +14,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from uatmc_jax.data.graph import Graph
 from uatmc_jax.models.field import FieldPass
-from uatmc_jax.models.graph import Graph
 from uatmc_jax.numerics import take
 
 Modal = tuple[jax.Array, ...]
@@ -67,7 +67,7 @@ class Embeddings(NamedTuple):
     item: jax.Array
 
 
-class OutputLayer(NamedTuple):
+class ProjectorHead(NamedTuple):
     """The projectors' last layer, apart from what comes before it.
 
     Attributes:
@@ -109,7 +109,7 @@ class Model(NamedTuple):
         embeddings, each (B, D)) -> scalar L_reg.
       content_kernels: Params.encoder -> the matrices that content is multiplied by on
         its way to the scores. For the defence "spectral"; None otherwise.
-      output: the projectors' last layer, for defences that learn it anew; or None.
+      head: the projectors' last layer, for defences that learn it anew; or None.
     """
 
     name: str
@@ -118,11 +118,11 @@ class Model(NamedTuple):
     encode: Callable[[PyTree, Modal, Graph], Embeddings]
     select: Callable[[PyTree, jax.Array, jax.Array], PyTree] | None = None
     encode_rows: Callable[[PyTree, Modal], Embeddings] | None = None
-    linear: bool = False
+    affine_in_content: bool = False
     field: FieldPass | None = None
     regularize: Callable[..., jax.Array] = lambda *_: jnp.zeros(())
     content_kernels: Callable[[PyTree], tuple[jax.Array, ...]] | None = None
-    output: OutputLayer | None = None
+    head: ProjectorHead | None = None
 
 
 def select(model: Model, encoder: PyTree, users: jax.Array, items: jax.Array) -> PyTree:

@@ -7,8 +7,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from uatmc_jax.models.graph import Graph
-from uatmc_jax.models.projectors import init_projectors, make_output_layer, project
+from uatmc_jax.data.graph import Graph
+from uatmc_jax.models.projectors import init_projectors, make_projector_head, project
 from uatmc_jax.models.protocol import Batch, Embeddings, Modal, Model, Params
 from uatmc_jax.numerics import safe_norm, take
 
@@ -69,10 +69,10 @@ def make_vbpr(
         encode=_encode,
         select=_select,
         encode_rows=_encode,
-        linear=True,
+        affine_in_content=True,
         regularize=_regularize,
         content_kernels=lambda encoder: (encoder.kernel,),
-        output=make_output_layer(hidden, dim),
+        head=make_projector_head(hidden, dim),
     )
 
 

@@ -38,7 +38,7 @@ def format_attacks(results: Sequence[dict], contents: Sequence[dict]) -> str:
     intervals = "Behind a gain: its bootstrap 95 % interval over targets"
     intervals += ", in braces over seeds." if len(run["seeds"]) > 1 else "."
     lines += ["", intervals, *_certificate_notes(results)]
-    if first["linear"] and any(_inert(result["threat_model"]) for result in results):
+    if first["affine_in_content"] and any(_inert(result["threat_model"]) for result in results):
         lines.append(
             f"Under hinge the alignment term does nothing on {first['model']}: its gradients are "
             "piecewise constant."
@@ -105,7 +105,7 @@ def _where(result: dict) -> str:
 
 
 def _certificate_notes(results: Sequence[dict]) -> list[str]:
-    if not results[0]["linear"]:
+    if not results[0]["affine_in_content"]:
         return [f"{results[0]['certificate'].capitalize()}."]
     notes = []
     if any(result["certificate"] == "budget" for result in results):

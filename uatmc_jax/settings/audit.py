@@ -19,8 +19,8 @@ class AuditSettings:
       experiment: the victim's training, and stage 2's defaults.
       victims: {candidate: {field of config.pretrain: value}}; the one with the best
         validation recall@20 is the victim.
-      attack: the suite that judges every model, and the attacks named in `beside`.
-      beside: attacks under a threat model of their own, shown beside the suite.
+      attack: the suite that judges every model, and the attacks named in `other_threats`.
+      other_threats: attacks under a threat model of their own, shown beside the suite.
       steps_of: the attack whose utility is shown step by step.
       harden: {entry: {field of config.adversarial: value}}; may be empty. What is not
         named is the experiment's, and mu the victim's in stage 1.
@@ -40,7 +40,7 @@ class AuditSettings:
     experiment: Settings
     victims: Mapping[str, Any]
     attack: AttackRunSettings
-    beside: tuple[str, ...]
+    other_threats: tuple[str, ...]
     steps_of: str
     harden: Mapping[str, Any]
     fit_steps: int
@@ -60,7 +60,12 @@ class AuditSettings:
         at_least("listed", self.listed, 1)
         attacks = tuple(self.attack.attacks)
         wanted = f"some of config.attack.attacks: {', '.join(attacks)}"
-        require(set(self.beside) < set(attacks), "beside", self.beside, wanted + ", but not all")
+        require(
+            set(self.other_threats) < set(attacks),
+            "other_threats",
+            self.other_threats,
+            wanted + ", but not all",
+        )
         require(self.steps_of in attacks, "steps_of", self.steps_of, "one " + wanted[5:])
         one_seed = len(self.attack.seeds) == 1
         require(one_seed, "attack.seeds", self.attack.seeds, "one seed: its users are listed")

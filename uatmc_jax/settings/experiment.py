@@ -154,7 +154,7 @@ class PretrainSettings:
 class AdversarialSettings:
     """Stage 2: L_BPR + lambda L_adv + mu L_reg + content L_content.
 
-    The projectors are frozen, but for their last layer with `train_output`.
+    The projectors are frozen, but for their last layer with `train_projector_head`.
 
     Attributes:
       defense: "none", "uat", "uat_mc", "noise", "dropout", "exact", "linearized",
@@ -176,7 +176,7 @@ class AdversarialSettings:
       content: weight of L_content, which keeps the model reading the features.
       modalities: names of those perturbed; empty for all.
       ramp_epochs: lambda and eps rise linearly over this many epochs; 0 for none.
-      train_output: train the projectors' last layer too, so that z itself is learned
+      train_projector_head: train the projectors' last layer too, so that z itself is learned
         anew (beyond the paper); with level = "projected".
     """
 
@@ -197,7 +197,7 @@ class AdversarialSettings:
     content: float = 0.0
     modalities: tuple[str, ...] = ()
     ramp_epochs: int = 0
-    train_output: bool = False
+    train_projector_head: bool = False
 
     def __post_init__(self):
         one_of("adversarial.defense", self.defense, DEFENSES)
@@ -208,8 +208,8 @@ class AdversarialSettings:
         right = self.level == "projected" or self.defense in ON_FEATURES
         wanted = f"'projected' with defense = '{self.defense}', which perturbs z or nothing"
         require(right, "adversarial.level", self.level, wanted)
-        right = self.level == "projected" or not self.train_output
-        wanted = "'projected' with train_output, or train_output = False"
+        right = self.level == "projected" or not self.train_projector_head
+        wanted = "'projected' with train_projector_head, or train_projector_head = False"
         require(right, "adversarial.level", self.level, wanted)
         right = self.defense != "dropout" or self.eps < 1
         require(right, "adversarial.eps", self.eps, "a share below 1 with defense = 'dropout'")

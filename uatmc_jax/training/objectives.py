@@ -5,13 +5,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from uatmc_jax.device_data import DeviceData, project_all
+from uatmc_jax.data.device import DeviceData
 from uatmc_jax.losses import bpr_loss, modal_info_nce
 from uatmc_jax.models import Batch, Model, Params, select
+from uatmc_jax.models.projection import project_all
 from uatmc_jax.numerics import take
 
 
-class PretrainWeights(NamedTuple):
+class PretrainCoefficients(NamedTuple):
     """Scalars of L_pre, as arrays: mu of L_reg and alpha of L_NCE."""
 
     mu: jax.Array
@@ -22,7 +23,7 @@ def pretrain_objective(
     model: Model,
     params: Params,
     data: DeviceData,
-    weights: PretrainWeights,
+    weights: PretrainCoefficients,
     nce_items: int,
     batch: Batch,
     key: jax.Array,

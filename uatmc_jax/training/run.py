@@ -17,14 +17,14 @@ import jax.numpy as jnp
 from uatmc_jax import checkpoint, logs
 from uatmc_jax.build import build_model, open_dataset
 from uatmc_jax.data import CSR, Dataset, make_csr, warm
-from uatmc_jax.device_data import DeviceData, put_on_device
+from uatmc_jax.data.device import DeviceData, put_on_device
 from uatmc_jax.environment import environment, peak_memory_mib
 from uatmc_jax.errors import InputError
+from uatmc_jax.evaluation.metrics import Measure, make_measure, popularity_metrics
+from uatmc_jax.evaluation.ranking import make_plan
 from uatmc_jax.models import Modal, Model, Params
-from uatmc_jax.ranking import make_plan
 from uatmc_jax.settings import EvalSettings, Settings, from_config, to_dict
 from uatmc_jax.training.epoch import TrainState
-from uatmc_jax.training.evaluation import Measure, make_measure, popularity_metrics
 from uatmc_jax.training.stage import Progress, Stage, run_stage
 from uatmc_jax.training.stages import adversarial_stage, init_params, pretrain_stage
 

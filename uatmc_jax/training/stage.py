@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax.device_data import DeviceData
+from uatmc_jax.data.device import DeviceData
 from uatmc_jax.errors import DivergedError, Interrupted
 from uatmc_jax.models import Params
 from uatmc_jax.training.epoch import TrainState

@@ -7,10 +7,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from uatmc_jax.defenses import Defense, Frozen, Trained, Weights, adversarial_objective
-from uatmc_jax.device_data import DeviceData, by_blocks, project_all
+from uatmc_jax.data.device import DeviceData
+from uatmc_jax.defenses import Coefficients, Defense, Frozen, Trained, adversarial_objective
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Modal, Model, OutputLayer, Params
+from uatmc_jax.models import Modal, Model, Params, ProjectorHead
+from uatmc_jax.models.projection import by_blocks, project_all
 from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.settings import Settings
 from uatmc_jax.training.epoch import (
@@ -22,7 +23,7 @@ from uatmc_jax.training.epoch import (
     make_optimizer,
     steps_per_epoch,
 )
-from uatmc_jax.training.objectives import PretrainWeights, pretrain_objective
+from uatmc_jax.training.objectives import PretrainCoefficients, pretrain_objective
 from uatmc_jax.training.stage import Stage
 
 # (parameters, z or None to project the features) -> validation metrics
@@ -65,7 +66,7 @@ def pretrain_stage(
     optimizer = make_optimizer(
         chosen.optimizer, steps_per_epoch(data.pairs[0].size, chosen.batch_size), chosen.epochs
     )
-    weights = PretrainWeights(jnp.float32(chosen.mu), jnp.float32(chosen.alpha))
+    weights = PretrainCoefficients(jnp.float32(chosen.mu), jnp.float32(chosen.alpha))
 
     def objective(params, fixed, batch, key):
         data, weights = fixed
@@ -119,7 +120,7 @@ class AdversarialParts(NamedTuple):
     """Stage 2 without its scalars and its seed.
 
     Attributes:
-      epoch: not compiled; its fixed values are (Frozen, Weights).
+      epoch: not compiled; its fixed values are (Frozen, Coefficients).
       frozen: what it reads and does not train.
       first_state: seed -> the state it starts from.
       assemble: trained parameters -> the whole model's Params.
@@ -144,11 +145,11 @@ def adversarial_parts(
       InputError: the projectors' last layer is to be trained and the model names none.
     """
     chosen = settings.adversarial
-    layer = model.output if chosen.train_output else None
-    if chosen.train_output and layer is None:
+    layer = model.head if chosen.train_projector_head else None
+    if chosen.train_projector_head and layer is None:
         raise InputError(
-            "config.adversarial.train_output needs the projectors' last layer, which model "
-            f"{model.name} does not name (output). Leave it False."
+            "config.adversarial.train_projector_head needs the projectors' last layer, which model "
+            f"{model.name} does not name (head). Leave it False."
         )
     optimizer = make_optimizer(
         chosen.optimizer, steps_per_epoch(data.pairs[0].size, chosen.batch_size), chosen.epochs
@@ -184,7 +185,7 @@ def adversarial_parts(
 
     full = make_epoch(objective, optimizer, chosen.batch_size)
 
-    def epoch(state: TrainState, fixed: tuple[Frozen, Weights], data: DeviceData):
+    def epoch(state: TrainState, fixed: tuple[Frozen, Coefficients], data: DeviceData):
         frozen, weights = fixed
         if chosen.ramp_epochs:
             share = jnp.minimum((state.epoch + 1) / chosen.ramp_epochs, 1.0)
@@ -194,7 +195,7 @@ def adversarial_parts(
     return AdversarialParts(epoch, frozen, first_state, assemble, disassemble, content)
 
 
-def _read_all(layer: OutputLayer, params: Params, data: DeviceData) -> Modal:
+def _read_all(layer: ProjectorHead, params: Params, data: DeviceData) -> Modal:
     """What the projectors' last layer reads of every item."""
 
     @jax.jit
@@ -219,13 +220,13 @@ def static_defense(settings: Settings) -> Defense:
     )
 
 
-# The fields of config.adversarial that are traced, in the order of `Weights`.
+# The fields of config.adversarial that are traced, in the order of `Coefficients`.
 SCALARS = ("lam", "beta", "eps", "step_size", "mu", "content")
 
 
-def scalars(settings: Settings) -> Weights:
+def scalars(settings: Settings) -> Coefficients:
     """Stage 2's scalars as arrays."""
-    return Weights(*(jnp.float32(getattr(settings.adversarial, name)) for name in SCALARS))
+    return Coefficients(*(jnp.float32(getattr(settings.adversarial, name)) for name in SCALARS))
 
 
 def _copy(tree):

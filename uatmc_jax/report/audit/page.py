@@ -70,8 +70,9 @@ def format_page(audit: Mapping) -> str:
             victim["verdict"]["threat_model"], audit["settings"]["experiment"]["model"]
         ),
         ball=_edit(victim["verdict"]["threat_model"], things),
-        beside_ball={
-            name: _edit(found["threat_model"], things) for name, found in victim["beside"].items()
+        other_balls={
+            name: _edit(found["threat_model"], things)
+            for name, found in victim["other_threats"].items()
         },
         undefended=[_label(e) for e in hardened if e["defense"] == "none"],
         members=victim["verdict"]["members"],
@@ -149,7 +150,7 @@ def _training(entry: Mapping) -> str:
         return "pre-trained"
     if chosen["defense"] == "none":
         return "no defence"
-    learned = ", z learned" if chosen["train_output"] else ""
+    learned = ", z learned" if chosen["train_projector_head"] else ""
     weights = f"λ {chosen['lam']:g}, eps {chosen['eps']:g}"
     return f"{chosen['defense']}, {chosen['norm']}, {weights}{learned}"
 

@@ -1,0 +1,363 @@
+"""What every attack must hold to: its ball, its order of strength, its seed, its batches."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests import oracles
+from tests.attacks.cases import DATASET, DIM, KS, K, attack, case, strength
+from uatmc_jax.attacks import attack_targets, certify, join
+from uatmc_jax.attacks.perturb import craft
+from uatmc_jax.attacks.scoring.direct import DIRECT
+from uatmc_jax.attacks.scoring.protocol import Target
+
+ITEMS = np.array([3, 17, 8, 40, 25], np.int32)
+MODELS = ("vbpr", "mmgcn")
+# The same on MMGCN compiles for half a minute each.
+MMGCN_SLOW = ("vbpr", pytest.param("mmgcn", marks=pytest.mark.slow))
+# Compiling takes most of the time: as far as they can, tests on MMGCN share these two.
+PLAIN = attack(steps=2)
+RESTARTED = attack(steps=1, restarts=3, utility="elu")
+
+
+def run(c, chosen, power, items=ITEMS, seed=0, **options):
+    """The joined outcome of attacking `items`."""
+    parts = attack_targets(
+        c.model, chosen, power, c.victim, items, KS, jax.random.key(seed),
+        adjacency=c.adjacency, **options,
+    )  # fmt: skip
+    return join(list(parts))
+
+
+def rows(c, level):
+    """The clean rows that an attack at this level moves."""
+    return c.victim.z if level == "projected" else c.victim.features
+
+
+BALLS = [
+    ("projected", "l2", (0, 1), "best", 1),
+    ("projected", "linf", (0,), "last", 0),
+    ("feature", "l2", (1,), "last", 0),
+    ("feature", "linf", (0, 1), "best", 1),
+]
+
+
+@pytest.mark.parametrize("level,norm,modalities,keep,restarts", BALLS)
+@settings(max_examples=8, deadline=None)
+@given(st.floats(0.0, 2.0), st.floats(0.05, 3.0))
+def test_every_perturbation_stays_in_its_ball(level, norm, modalities, keep, restarts, eps, step):
+    c = case("vbpr")
+    chosen = attack(norm=norm, level=level, modalities=modalities, keep=keep, restarts=restarts,
+                    steps=3)  # fmt: skip
+    outcome = run(c, chosen, strength(eps, step))
+    order = np.inf if norm == "linf" else 2
+    for m, delta in zip(modalities, outcome.delta, strict=True):
+        clean = np.asarray(rows(c, level)[m])[ITEMS]
+        radius = eps * np.linalg.norm(clean, axis=1)
+        size = np.linalg.norm(delta, ord=order, axis=1)
+        assert np.all(size <= radius * (1 + 1e-5) + 1e-7)
+        if level == "projected":
+            np.testing.assert_allclose(outcome.z[m], clean + delta, rtol=1e-5, atol=1e-6)
+    for m in set(range(2)) - set(modalities):
+        np.testing.assert_array_equal(outcome.z[m], np.asarray(c.victim.z[m])[ITEMS])
+    if level == "feature":
+        for m in modalities:
+            np.testing.assert_allclose(np.linalg.norm(outcome.z[m], axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("level,utility", [("projected", "hinge"), ("feature", "elu")])
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 20), st.floats(0.01, 1.0), st.floats(0.02, 2.0))
+def test_best_kept_pgd_is_never_below_fgsm_nor_the_start(level, utility, seed, eps, step):
+    c = case("vbpr", seed=seed % 3)
+    items = np.random.default_rng(seed).choice(DATASET.n_items, 5, replace=False).astype(np.int32)
+    shared = {"utility": utility, "level": level}
+    fgsm = run(c, attack(steps=1, **shared), strength(eps, 1.0), items)
+    pgd = run(c, attack(steps=6, keep="best", **shared), strength(eps, step), items)
+    slack = 1e-5 * (1 + np.abs(pgd.utility_after))
+    assert np.all(pgd.utility_after >= fgsm.utility_after - slack)
+    assert np.all(pgd.utility_after >= pgd.values.max(axis=1) - slack)
+    more = run(c, attack(steps=6, keep="best", restarts=2, **shared), strength(eps, step), items)
+    assert np.all(more.utility_after >= pgd.utility_after - slack)
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(0, 5), st.floats(0.01, 1.0))
+def test_apgd_is_never_below_fgsm_nor_the_start(seed, eps):
+    """Its first step ends at FGSM's point; hits are those of the content it returns."""
+    c = case("vbpr", seed=seed % 3)
+    fgsm = run(c, attack(steps=1, utility="elu"), strength(eps, 1.0))
+    apgd = run(c, attack(steps=6, utility="elu", search="apgd", restarts=1), strength(eps))
+    slack = 1e-5 * (1 + np.abs(apgd.utility_after))
+    assert np.all(apgd.utility_after >= np.maximum(fgsm.utility_after, apgd.utility_before) - slack)
+    for n, item in enumerate(ITEMS):
+        hits = c.hits(item, [x[n] for x in apgd.z]).mean(axis=0)
+        np.testing.assert_allclose(apgd.hr_after[n], hits, atol=1e-6)
+
+
+def test_the_random_attack_differentiates_nothing():
+    c = case("vbpr")
+
+    @jax.custom_jvp
+    def forbidden(x):
+        return x
+
+    @forbidden.defjvp
+    def _(primals, tangents):
+        raise AssertionError("differentiated")
+
+    rows = c.model.encode_rows
+    model = c.model._replace(encode_rows=lambda e, z: rows(e, tuple(map(forbidden, z))))
+    site = DIRECT.prepare(model, c.victim, Target(jnp.int32(3)), K, KS)
+
+    def trace(chosen):
+        given = (model, DIRECT, chosen, c.victim, strength(), site, jnp.int32(3))
+        weights = jnp.ones(len(c.users))
+        return jax.eval_shape(lambda key: craft(*given, weights, key), jax.random.key(0))
+
+    for level in ("projected", "feature"):
+        found = trace(attack(search="random", restarts=1, steps=9, level=level))
+        assert found.values.shape == (10,)
+    with pytest.raises(AssertionError, match="differentiated"):
+        trace(attack(search="apgd"))
+
+
+@pytest.mark.parametrize(
+    "name,utility,steps",
+    [("vbpr", "elu", 3), pytest.param("mmgcn", "hinge", 2, marks=pytest.mark.slow)],
+)
+def test_fgsm_and_pgd_equal_the_formula(name, utility, steps):
+    """delta <- clip(delta + step * sign(grad Phi), -r, r) with gradients by finite differences."""
+    c, item, eps, step = case(name), int(ITEMS[0]), 0.3, 0.4
+    outcome = run(c, attack(utility=utility, steps=steps), strength(eps, step), ranks=True)
+    z = [np.asarray(x, np.float64)[[item]] for x in c.victim.z]
+    radius = [eps * np.linalg.norm(x) for x in z]
+    delta = [np.zeros_like(x) for x in z]
+
+    def phi(d):
+        return c.utility(item, [a + b for a, b in zip(z, d, strict=True)], utility, 1.0)
+
+    for n in range(steps):
+        np.testing.assert_allclose(outcome.values[0, n], phi(delta), rtol=1e-4, atol=1e-5)
+        gradient = oracles.numeric_gradient(phi, delta, 1e-6)
+        delta = [
+            np.clip(d + step * r * np.sign(g), -r, r)
+            for d, g, r in zip(delta, gradient, radius, strict=True)
+        ]
+    for got, wanted in zip(outcome.delta, delta, strict=True):
+        np.testing.assert_allclose(got[:1], wanted, atol=1e-5)
+    np.testing.assert_allclose(outcome.utility_after[0], phi(delta), rtol=1e-4, atol=1e-5)
+    after = [a + d for a, d in zip(z, delta, strict=True)]
+    np.testing.assert_allclose(outcome.hr_after[0], c.hits(item, after).mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(outcome.hr_before[0], c.hits(item, z).mean(axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("name,masked", [("vbpr", False), ("vbpr", True), ("mmgcn", False)])
+def test_hit_rates_and_ranks_equal_counting(name, masked):
+    c = case(name, masked=masked)
+    outcome = run(c, PLAIN, strength(0.5, 1.0), ranks=True)
+    for n, item in enumerate(ITEMS):
+        clean = [np.asarray(x)[item] for x in c.victim.z]
+        attacked = [x[n] for x in outcome.z]
+        seen_by = c.recommendable(item)
+        for z, rates, rank in (
+            (clean, outcome.hr_before[n], outcome.rank_before[n]),
+            (attacked, outcome.hr_after[n], outcome.rank_after[n]),
+        ):
+            np.testing.assert_allclose(rates, c.hits(item, z).mean(axis=0), atol=1e-6)
+            np.testing.assert_allclose(rank, c.ranks(item, z)[seen_by].mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name,level", [("vbpr", "projected"), ("vbpr", "feature"), ("mmgcn", "projected")]
+)
+def test_no_budget_changes_nothing(name, level):
+    outcome = run(case(name), PLAIN._replace(level=level), strength(eps=0.0), ranks=True)
+    np.testing.assert_array_equal(outcome.hr_after, outcome.hr_before)
+    np.testing.assert_array_equal(outcome.rank_after, outcome.rank_before)
+    assert not any(d.any() for d in outcome.delta)
+    np.testing.assert_allclose(outcome.values, outcome.utility_before[:, None].repeat(3, 1),
+                               rtol=1e-5)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MMGCN_SLOW)
+def test_a_seed_repeats_bit_for_bit_and_another_differs(name):
+    # With hardly a step, what is kept is a start, and most of three random ones beat zero.
+    first, again, other = (
+        run(case(name), RESTARTED, strength(0.3, 1e-9), seed=s) for s in (1, 1, 2)
+    )
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    assert not any(np.array_equal(a, b) for a, b in zip(first.delta, other.delta, strict=True))
+
+
+@pytest.mark.parametrize("name", MMGCN_SLOW)
+def test_results_do_not_depend_on_the_batch_size(name):
+    c = case(name)
+    whole = run(c, RESTARTED, strength(0.3))
+    single = run(c, RESTARTED, strength(0.3), memory_mib=1e-3)
+    np.testing.assert_array_equal(whole.items, ITEMS)
+    np.testing.assert_array_equal(single.items, ITEMS)
+    np.testing.assert_array_equal(whole.hr_after, single.hr_after)
+    np.testing.assert_allclose(whole.utility_after, single.utility_after, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_dense_path_gives_the_same_attack(name):
+    c = case(name)
+    exact = run(c, PLAIN, strength(0.2), ranks=True)
+    dense = run(c, PLAIN, strength(0.2), ranks=True, path="dense")
+    assert set(dense.paths) == {"dense"} and "dense" not in exact.paths
+    np.testing.assert_allclose(exact.utility_after, dense.utility_after, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(exact.hr_after, dense.hr_after)
+    np.testing.assert_allclose(exact.rank_after, dense.rank_after, rtol=1e-5)
+
+
+def test_a_model_with_encode_alone_takes_the_dense_path():
+    c = case("vbpr")
+    own = c.model._replace(select=None, encode_rows=None, affine_in_content=False, name="mine")
+    (part,) = attack_targets(own, attack(steps=1), strength(), c.victim, ITEMS[:2], KS,
+                             jax.random.key(0))  # fmt: skip
+    assert set(part[1].paths) == {"dense"}
+    expected = run(c, attack(steps=1), strength(), ITEMS[:2])
+    np.testing.assert_array_equal(part[1].hr_after, expected.hr_after)
+
+
+@pytest.mark.slow
+def test_what_the_receptive_path_leaves_open_the_dense_path_answers():
+    c, enough = case("mmgcn", spare=0), case("mmgcn")
+    items = np.array([12, 40, 4, 27, 20], np.int32)
+    outcome, expected = (run(x, PLAIN, strength(20.0, 1.0), items, ranks=True) for x in (c, enough))
+    assert {"dense", "receptive field"} == set(outcome.paths)
+    np.testing.assert_array_equal(outcome.items, items)
+    np.testing.assert_allclose(outcome.utility_after, expected.utility_after, rtol=1e-4)
+    np.testing.assert_allclose(outcome.hr_after, expected.hr_after, atol=1e-6)
+
+
+def test_alignment_is_inert_under_hinge_on_a_linear_model_and_not_under_elu():
+    """With hinge the gradients of VBPR are piecewise constant, so their cosine has none."""
+    c = case("vbpr")
+    for utility, same in (("hinge", True), ("elu", False)):
+        without, aligned = (
+            run(c, attack(utility=utility, aligned=on, norm="l2"), strength(0.3, 0.3, beta=50.0))
+            for on in (False, True)
+        )
+        equal = all(np.array_equal(a, b) for a, b in zip(without.delta, aligned.delta, strict=True))
+        assert equal == same
+
+
+@pytest.mark.slow
+def test_alignment_acts_under_hinge_on_a_model_that_is_not_linear():
+    c = case("mmgcn")
+    without, aligned = (
+        run(c, PLAIN._replace(aligned=on), strength(0.3, 0.3, beta=50.0), ranks=True)
+        for on in (False, True)
+    )
+    assert not np.array_equal(without.delta[0], aligned.delta[0])
+
+
+def test_weights_choose_whom_the_attack_is_for():
+    """Phi is the mean over the chosen users alone; hits are still counted over all."""
+    c, item = case("vbpr"), 17
+    weights = np.zeros((1, len(c.users)))
+    weights[0, :4] = 1
+    outcome = run(c, attack(utility="elu"), strength(), np.array([item]), weights=weights)
+    after = [x[0] for x in outcome.z]
+    expected = c.utility(item, after, "elu", 0.0, weights[0])
+    np.testing.assert_allclose(outcome.utility_after[0], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(outcome.hr_after[0], c.hits(item, after).mean(axis=0), atol=1e-6)
+
+
+CERTIFIED = [
+    (False, "projected", "linf", (0, 1)),
+    (True, "projected", "l2", (1,)),
+    (False, "feature", "l2", (0,)),
+    (True, "feature", "linf", (0, 1)),
+]
+
+
+@pytest.mark.parametrize("masked,level,norm,modalities", CERTIFIED)
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2), st.floats(0.0, 1.5))
+def test_no_attack_exceeds_its_certificate(masked, level, norm, modalities, seed, eps):
+    c = case("vbpr", seed=seed, masked=masked)
+    chosen = attack(norm=norm, level=level, modalities=modalities, keep="best", steps=5)
+    outcome = run(c, chosen, strength(eps, 0.4))
+    certificate = certify(c.model, chosen, eps, c.victim, ITEMS, KS)
+    if level == "projected":
+        assert np.all(outcome.hr_after <= certificate.budget + 1e-6)
+        assert np.all(outcome.hr_before <= certificate.budget + 1e-6)
+    else:
+        assert certificate.budget is None
+        assert np.all(outcome.hr_after <= certificate.any_content + 1e-6)
+    assert np.all(outcome.hr_before <= certificate.any_content + 1e-6)
+
+
+def test_certificates_equal_each_users_own_best_attack():
+    """Brute force in float64: the best delta (or unit vector) for each user alone."""
+    c, item, eps = case("vbpr"), 17, 0.2
+    encoder = oracles.to_float64(c.params.encoder)
+    z = [np.asarray(x, np.float64)[item] for x in c.victim.z]
+    content = encoder.user[c.users][:, DIM:]
+    pulls = [content @ encoder.kernel[m * DIM : (m + 1) * DIM].T for m in range(2)]
+    scores = c.scores(item, z)
+    clean = scores[:, item].copy()
+    others = -np.sort(-np.delete(scores, item, axis=1), axis=1)
+    dual = {"linf": 1, "l2": 2}
+    for norm in ("linf", "l2"):
+        chosen = attack(norm=norm)
+        certificate = certify(c.model, chosen, eps, c.victim, np.array([item]), KS)
+        # Attacks on one modality alone do not keep a seller from replacing both.
+        one = certify(c.model, attack(norm=norm, modalities=(1,)), eps, c.victim,
+                      np.array([item]), KS)  # fmt: skip
+        np.testing.assert_array_equal(one.any_content, certificate.any_content)
+        assert np.all(one.budget <= certificate.budget)
+        bound = clean + sum(
+            eps * np.linalg.norm(x) * np.linalg.norm(w, ord=dual[norm], axis=1)
+            for x, w in zip(z, pulls, strict=True)
+        )
+        anything = clean + sum(
+            np.linalg.norm(w, axis=1) - w @ x for x, w in zip(z, pulls, strict=True)
+        )
+        for n, k in enumerate(KS):
+            np.testing.assert_allclose(
+                certificate.budget[0, n], (bound > others[:, k - 1]).mean(), atol=1e-6
+            )
+            np.testing.assert_allclose(
+                certificate.any_content[0, n], (anything > others[:, k - 1]).mean(), atol=1e-6
+            )
+        # The bound is reached: this user's own best delta attains it.
+        user = 0
+        best = [
+            eps * np.linalg.norm(x)
+            * (np.sign(w[user]) if norm == "linf" else w[user] / np.linalg.norm(w[user]))
+            for x, w in zip(z, pulls, strict=True)
+        ]  # fmt: skip
+        moved = c.scores(item, [x + d for x, d in zip(z, best, strict=True)])[user, item]
+        np.testing.assert_allclose(moved, bound[user], rtol=1e-9)
+
+
+def test_only_linear_models_are_certified():
+    assert certify(case("mmgcn").model, attack(), 0.1, case("mmgcn").victim, ITEMS, KS) is None
+
+
+def test_vbpr_is_as_linear_as_it_says():
+    c = case("vbpr")
+    rng = np.random.default_rng(0)
+    a, b = ([rng.normal(size=(1, DIM)) for _ in range(2)] for _ in range(2))
+    half = [(x + y) / 2 for x, y in zip(a, b, strict=True)]
+    scores = [c.scores(5, z)[:, 5] for z in (a, half, b)]
+    np.testing.assert_allclose(scores[1], (scores[0] + scores[2]) / 2, rtol=1e-9)
+
+
+def test_a_grid_over_strengths_compiles_once():
+    from uatmc_jax.attacks.batching import _attack_batch
+
+    c = case("vbpr")
+    run(c, attack(steps=4), strength(0.1))
+    before = _attack_batch._cache_size()
+    for eps in (0.025, 0.05, 0.075):
+        run(c, attack(steps=4), strength(eps, step_size=0.2, margin=3.0))
+    assert _attack_batch._cache_size() == before

@@ -1,0 +1,140 @@
+"""The exact paths against the dense one and against sorting everything in float64."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.attacks.cases import DATASET, DIM, KS, K, case
+from uatmc_jax.attacks import batching
+from uatmc_jax.attacks.batching import path_of, plan_batches, stack_targets
+from uatmc_jax.attacks.scoring.dense import DENSE
+from uatmc_jax.attacks.scoring.direct import DIRECT
+from uatmc_jax.attacks.scoring.protocol import Target
+from uatmc_jax.attacks.scoring.receptive import RECEPTIVE
+from uatmc_jax.attacks.utility import promotion_utility
+from uatmc_jax.attacks.victim import recommendable
+from uatmc_jax.models import shells_of
+
+# Model, training items masked, best items kept beyond K (None: enough for all here).
+CASES = [
+    ("vbpr", False, None),
+    ("vbpr", True, None),
+    pytest.param("mmgcn", False, None, marks=pytest.mark.slow),
+    ("mmgcn", True, None),
+    pytest.param("mmgcn", False, 0, marks=pytest.mark.slow),
+]
+items = st.integers(0, DATASET.n_items - 1)
+seeds = st.integers(0, 10_000)
+
+
+def target_of(c, item):
+    """The target as `attack_targets` prepares it."""
+    path = path_of(c.model, "auto")
+    (batch,) = plan_batches(c.model, c.victim, c.adjacency, np.array([item]), path, 64.0)
+    targets = stack_targets(batch, c.adjacency)
+    return batch.path, jax.tree.map(lambda x: jnp.asarray(x[0]), targets)
+
+
+def content(c, item, seed, size):
+    """The target's content moved at random."""
+    rng = np.random.default_rng(seed)
+    return tuple(
+        x[item : item + 1] + jnp.asarray(rng.normal(scale=size, size=(1, DIM)), jnp.float32)
+        for x in c.victim.z
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("model", "path"))
+def look(model, path, victim, target, z):
+    """Excess, hits, and value and gradient of Phi for both utilities, on one path."""
+    site = path.prepare(model, victim, target, K, KS)
+    weights = recommendable(victim, target.item).astype(jnp.float32)
+    excess, pull = jax.vjp(lambda z: path.excess(model, victim, site, z), z)
+    phis = []
+    for kind in ("elu", "hinge"):
+        value, slope = jax.value_and_grad(promotion_utility)(
+            excess, weights, kind, jnp.float32(0.5)
+        )
+        phis.append((value, pull(slope)[0]))
+    return excess, path.hits(model, victim, site, z), phis
+
+
+def look_at(c, path, target, z):
+    return look(c.model, path, c.victim, target, z)
+
+
+def clear_of_ties(c, item, z, gap=1e-4):
+    """Users for whom float32 and float64 must agree: no other item within `gap` of the target."""
+    scores = c.scores(item, z)
+    distance = np.abs(np.where(np.isinf(scores), 1e9, scores) - scores[:, [item]])
+    distance[:, item] = np.inf
+    return distance.min(axis=1) > gap
+
+
+@pytest.mark.parametrize("name,masked,spare", CASES)
+@settings(max_examples=15, deadline=None)
+@given(items, seeds, st.sampled_from([0.0, 0.05, 0.5, 3.0]))
+def test_exact_path_equals_the_dense_path_and_brute_force(name, masked, spare, item, seed, size):
+    c = case(name, masked=masked, spare=spare)
+    z = content(c, item, seed, size)
+    path, target = target_of(c, item)
+    assert path is (DIRECT if name == "vbpr" else RECEPTIVE)
+    excess, hits, phis = look_at(c, path, target, z)
+    dense_excess, dense_hits, dense_phis = look_at(c, DENSE, Target(jnp.int32(item)), z)
+    seen_by = c.recommendable(item)
+    told = np.isfinite(np.asarray(excess)) & np.isfinite(np.asarray(hits)).all(axis=1)
+    assert told.all() or spare is not None
+    both = seen_by & told
+    np.testing.assert_allclose(excess[both], dense_excess[both], rtol=1e-4, atol=2e-4)
+    clear = both & clear_of_ties(c, item, z)
+    np.testing.assert_array_equal(np.asarray(hits)[clear] > 0, np.asarray(dense_hits)[clear])
+    expected = c.hits(item, z)
+    np.testing.assert_array_equal(
+        (np.asarray(dense_hits) & seen_by[:, None])[clear], expected[clear]
+    )
+    if not told.all():
+        return
+    for kind, (value, grad), (dense_value, dense_grad) in zip(
+        ("elu", "hinge"), phis, dense_phis, strict=True
+    ):
+        oracle = c.utility(item, z, kind, 0.5)
+        np.testing.assert_allclose(value, oracle, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(dense_value, oracle, rtol=1e-4, atol=1e-4)
+        for a, b in zip(grad, dense_grad, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(1.0, np.abs(b).max()))
+
+
+def test_what_the_receptive_path_cannot_tell_it_says():
+    """With no spare items, large moves are not answered for everyone, small ones are."""
+    c = case("mmgcn", spare=0)
+
+    def unanswered(size):
+        count = 0
+        for item in np.argsort(DATASET.item_train_counts)[:8]:
+            path, target = target_of(c, int(item))
+            excess, hits, _ = look_at(c, path, target, content(c, int(item), 0, size))
+            count += int(np.isnan(excess).sum() + np.isnan(hits).sum())
+        return count
+
+    assert unanswered(1e-4) == 0 < unanswered(30.0)
+
+
+def test_a_field_too_large_goes_to_the_dense_path(monkeypatch):
+    c = case("mmgcn")
+    monkeypatch.setattr(batching, "_CLASSES", 1)
+    items = np.arange(DATASET.n_items, dtype=np.int32)
+    batches = plan_batches(c.model, c.victim, c.adjacency, items, RECEPTIVE, 64.0)
+    for batch in batches:
+        sizes = (1, 8, 16, 256)
+        for item in batch.items:
+            shells = shells_of(c.adjacency, int(item), 3, np.ones(110, bool), 10**6)
+            fits = all(len(x) <= size for x, size in zip(shells[:3], sizes, strict=False))
+            assert (batch.path is RECEPTIVE) == fits
+    assert {batch.path for batch in batches} == {DENSE, RECEPTIVE}
+    places = np.concatenate([batch.places for batch in batches])
+    assert sorted(places) == list(range(DATASET.n_items))

@@ -1,0 +1,273 @@
+"""The reproduction on seconds-sized data: complete, resumable, traceable, rebuilt from its rows."""
+
+import dataclasses
+import doctest
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from configs import reproduce as plans
+from configs import test as test_config
+from experiments import report, runner, study
+from experiments.paper import artefact
+from experiments.paper.artefact import FAILS, HOLDS, UNTESTED
+from experiments.paper.figure6 import rank_correlation
+from experiments.paper.registry import ARTEFACTS
+from experiments.paper.trainings import paper_study
+from experiments.study import Plan
+from tests.conftest import ROOT
+from uatmc_jax.build import open_dataset
+from uatmc_jax.errors import InputError
+from uatmc_jax.settings import from_config, from_values
+
+COMMITTED = ROOT / "experiments" / "results"
+
+
+def small_plan(**changes):
+    plan = plans.get_config("quick")
+    plan.pretrain_epochs, plan.adversarial_epochs = 2, 1
+    plan.targets, plan.bootstrap, plan.cost_users = 3, 50, (50,)
+    plan.update(changes)
+    return from_values(Plan, plan)
+
+
+def small_study(out, **changes):
+    settings = from_config(test_config.get_config())
+    return paper_study("test", settings, small_plan(**changes), out, open_dataset(settings.data))
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory):
+    """A whole reproduction: its study and the folder of its report."""
+    folder = tmp_path_factory.mktemp("reproduced")
+    whole = small_study(folder)
+    assert runner.run_studies([whole], list(ARTEFACTS.values()), folder / "results")
+    return whole, folder / "results"
+
+
+def test_every_artefact_is_in_the_report(reproduced):
+    _, results = reproduced
+    text = (results / report.REPORT_FILE).read_text()
+    for each in ARTEFACTS.values():
+        assert f"### {each.title}" in text
+    figures = sorted(p.name for p in (results / "test").glob("*.png"))
+    assert len(figures) == 6
+    for name in figures:
+        assert f"(test/{name})" in text and (results / "test" / name).stat().st_size > 5_000
+    assert text.count(f"**{HOLDS}**") + text.count(f"**{FAILS}**") > 10
+    assert f"**{UNTESTED}**" in text and not re.search(r"\b(nan|inf|None)\b", text)
+
+
+def test_every_row_names_seed_settings_code_and_data(reproduced):
+    whole, results = reproduced
+    (found,) = report.read_results(results)
+    assert {row["artefact"] for row in found.rows} == {"training", *ARTEFACTS}
+    for row in found.rows:
+        assert row["dataset"]["fingerprint"] == whole.dataset.fingerprint
+        assert row["code"]["sources"] and row["versions"]["jax"] and row["device"]["kind"]
+        if row["artefact"] != "table1":  # counts have no seed
+            seeds = row.get("seeds") or row.get("evaluation", {}).get("seeds")
+            assert seeds or "seed" in row
+        if "summary" in row:
+            assert row["threat_model"]["eps"] > 0
+        if row["artefact"] in ("table2", "table4", "figure6") and "attack" in row:
+            assert {"content_utility", "permuted"} <= set(row["content"])
+            assert "recall@10" in row["test"] and "adversarial" in row["trained_with"]
+    header, *lines = (results / "test" / "measures.csv").read_text().splitlines()
+    assert header.startswith("study,artefact,unit,variant,attack,row,measure,value,")
+    assert len(lines) > 500 and all(line.count(",") >= 11 for line in lines)
+
+
+def test_the_report_is_rebuilt_from_the_rows(reproduced, tmp_path):
+    _, results = reproduced
+    rebuilt = tmp_path / "results" / "test"
+    rebuilt.mkdir(parents=True)
+    for name in ("rows.jsonl", "plan.json"):
+        (rebuilt / name).write_text((results / "test" / name).read_text())
+    assert report.main([str(rebuilt.parent)]) == 0
+    for name in (report.REPORT_FILE, *(f"test/{p.name}" for p in (results / "test").glob("*.png"))):
+        assert (rebuilt.parent / name).read_bytes() == (results / name).read_bytes()
+
+
+def test_nothing_is_computed_twice(reproduced, monkeypatch):
+    whole, results = reproduced
+    monkeypatch.setattr(runner, "do_unit", None)
+    monkeypatch.setattr(study, "train_vmapped", None)
+    before = (results / report.REPORT_FILE).read_bytes()
+    assert runner.run_studies([whole], list(ARTEFACTS.values()), results)
+    assert (results / report.REPORT_FILE).read_bytes() == before
+    units = runner.units_of(whole, list(ARTEFACTS.values()))
+    assert "to do" not in runner.format_units([(whole, unit) for unit in units])
+
+
+def test_another_plan_finds_what_it_shares(reproduced):
+    """A longer grid keeps the trainings and attacks there are; another budget does not."""
+    whole, _ = reproduced
+    artefacts = [ARTEFACTS["table1"], ARTEFACTS["figure6"]]
+
+    def left(**changes):
+        other = small_study(whole.folder.parent, **changes)
+        units = runner.units_of(other, artefacts)
+        names = {unit.name for unit in units if study.read_unit(other, unit) is None}
+        # Trainings are one unit for what they are run together for, and find their runs there.
+        return {name for name in names if name == "training/none" or "training" not in name}
+
+    assert left() == set()
+    grown = left(lams=(1.0, 2.0, 5.0))
+    assert "figure6/lam_2" in grown and "figure6/lam_1" not in grown
+    assert {"training/none", "figure6/lam_1"} <= left(pretrain_epochs=1)
+
+
+def test_an_interrupted_reproduction_goes_on(reproduced, tmp_path, monkeypatch):
+    """Cut after every few units: the numbers are those of the uncut one."""
+    _, results = reproduced
+    artefacts = [ARTEFACTS[name] for name in ("table1", "figure3", "figure8")]
+    do_unit, done = runner.do_unit, []
+
+    def cut(*arguments):
+        if len(done) in (1, 3):
+            done.append("cut")
+            raise KeyboardInterrupt
+        done.append(arguments[1].name)
+        return do_unit(*arguments)
+
+    monkeypatch.setattr(runner, "do_unit", cut)
+    again = small_study(tmp_path)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            runner.run_studies([again], artefacts, tmp_path / "results")
+    assert runner.run_studies([again], artefacts, tmp_path / "results")
+    names = [name for name in done if name != "cut"]
+    assert len(names) == len(set(names))  # nothing twice
+    (whole,), (cut_up,) = (report.read_results(r) for r in (results, tmp_path / "results"))
+
+    def numbers(found):
+        return [
+            line.split(",", 1)[1]
+            for line in report.format_measures(
+                [r for r in found.rows if r["artefact"] in ("figure3", "figure8")]
+            ).splitlines()
+        ]
+
+    assert numbers(whole) == numbers(cut_up)
+
+
+def undefined(value, name=""):
+    """The same row with no hits, no gain, no gradients and every other number zero."""
+    if isinstance(value, dict) and "over_targets" in value:
+        is_rate = name in ("summary.before", "summary.after") or "certificate" in name
+        none = 0.0 if is_rate else None
+        return {"value": none, "over_targets": [none, none]}
+    if isinstance(value, dict):
+        inside = name if name == "summary" else ""
+        return {
+            key: undefined(
+                item, "summary" if key == "summary" or key[:3] == "hr@" else f"{inside}.{key}"
+            )
+            for key, item in value.items()
+        }
+    return 0.0 if isinstance(value, float) else value
+
+
+def test_undefined_values_are_said(reproduced):
+    """No hit before, no content used, no gradient: the report says so and decides nothing."""
+    _, results = reproduced
+    (found,) = report.read_results(results)
+    kept = ("trained_with", "threat_model", "evaluation")
+    rows = [
+        # As of a data set whose numbers the paper has, which go beside ours.
+        {key: value if key in kept else undefined(value, key) for key, value in row.items()}
+        | {"dataset": row["dataset"] | {"name": "baby"}}
+        for row in found.rows
+        if row["artefact"] not in ("table1", "appendix_c", "figure8")
+    ]
+    plan = dict(found.plan)
+    text = report.format_report([found._replace(rows=rows, plan=plan)])
+    assert "undefined" in text and not re.search(r"\b(nan|inf|None)\b", text)
+    effects = [line for line in text.splitlines() if "| test |" in line and "L_align" in line]
+    assert effects and not any(f"**{HOLDS}**" in line for line in effects)
+    assert "(516.15)" in text
+    report.draw(found._replace(rows=rows, plan=plan), results.parent / "undefined")
+
+
+def test_verdicts():
+    failed, tried = doctest.testmod(artefact)
+    assert tried and not failed
+    assert artefact.verdict([(0.0, 0.0)]) == FAILS
+    assert artefact.verdict([(0.1, 0.2), (None, None)]) == artefact.UNDECIDED
+    assert artefact.negative((-0.2, 0.1)) == [-0.1, 0.2]
+
+
+def test_rank_correlation():
+    x = np.array([3.0, 1.0, 2.0, 5.0])
+    assert rank_correlation(x, x**3) == pytest.approx(1.0)
+    assert rank_correlation(x, -x) == pytest.approx(-1.0)
+    assert rank_correlation(x, np.ones(4)) == 0.0
+    # Ties share a rank: by the textbook formula on ranks (3, 1, 2, 4) and (2.5, 1, 2.5, 4).
+    assert rank_correlation(x, np.array([2.0, 1.0, 2.0, 9.0])) == pytest.approx(0.9486833)
+
+
+def test_an_artefacts_script_runs_alone(tmp_path):
+    found = subprocess.run(
+        [
+            *(sys.executable, "-m", "experiments.paper.table1"),
+            *("--config", "configs/test.py", "--out", str(tmp_path)),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert found.returncode == 0, found.stderr
+    assert "### Table 1" in (tmp_path / "results" / report.REPORT_FILE).read_text()
+
+
+def test_time_runs_out_before_a_unit_not_in_it(tmp_path):
+    assert not runner.run_studies(
+        [small_study(tmp_path)],
+        [ARTEFACTS["table1"], ARTEFACTS["appendix_c"]],
+        tmp_path / "results",
+        minutes=0.1,
+    )
+    text = (tmp_path / "results" / report.REPORT_FILE).read_text()
+    assert "not run" in text and "### Appendix C" not in text and "### Table 1" in text
+
+
+def test_refusals(tmp_path):
+    def call(*arguments):
+        found = subprocess.run(
+            [sys.executable, "-m", "experiments.reproduce", "--out", str(tmp_path), *arguments],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+        )
+        assert found.returncode == 2 and found.stderr.count("\n") == 1, found.stderr
+        return found.stderr
+
+    assert "one of --config FILE, --all and --quick" in call()
+    assert "--only table9: wanted some of table1" in call("--quick", "--only", "table9")
+    one = dataclasses.replace(
+        open_dataset(from_config(test_config.get_config()).data), modalities=("visual",)
+    )
+    with pytest.raises(InputError, match="visual and textual"):
+        paper_study("one", from_config(test_config.get_config()), small_plan(), tmp_path, one)
+    with pytest.raises(InputError, match="betas"):
+        small_plan(betas=(0.0,))
+    with pytest.raises(InputError, match=r"no STUDY/rows\.jsonl"):
+        report.read_results(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not COMMITTED.is_dir(), reason="no committed results")
+def test_the_committed_report_is_that_of_the_committed_rows():
+    studies = report.read_results(COMMITTED)
+    text = (COMMITTED / report.REPORT_FILE).read_text(encoding="utf-8")
+    assert report.format_report(studies, COMMITTED) == text
+    for found in studies:
+        folder = pathlib.Path(COMMITTED / found.name)
+        assert report.format_measures(found.rows) == (folder / "measures.csv").read_text("utf-8")
+        assert json.dumps(found.plan["settings"]["data"]["root"]) == '""'

@@ -1,0 +1,93 @@
+"""The path of models in which an item's content reaches nothing but its own score.
+
+Only y_ut moves. With o_1 >= o_2 >= ... the clean scores of the *other* items,
+
+    s_u^(K) = clip(y'_ut, o_K, o_{K-1}),    the target is in the top K  <=>  y'_ut > o_K
+
+and the o_k are known from the clean top K + 1: no item-wide work per step.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from uatmc_jax.attacks.scoring.protocol import Path, Target
+from uatmc_jax.attacks.victim import Victim
+from uatmc_jax.models import Embeddings, Modal, Model, select
+from uatmc_jax.models.protocol import PyTree
+
+
+@flax.struct.dataclass
+class Site:
+    """What does not change while a target is perturbed.
+
+    Attributes:
+      item: () int32.
+      selected: the model's `select` for the target.
+      above: (n,) o_{K-1}, of the attack's K.
+      below: (n,) o_K.
+      bars: (n, Ks) o_K of the evaluation.
+    """
+
+    item: jax.Array
+    selected: PyTree
+    above: jax.Array
+    below: jax.Array
+    bars: jax.Array
+
+
+def _prepare(model: Model, victim: Victim, target: Target, k: int, ks: tuple[int, ...]) -> Site:
+    others = jnp.stack([nth_other(victim, target.item, n) for n in ks], axis=1)
+    return Site(
+        item=target.item,
+        selected=select(model, victim.encoder, victim.users[:1], target.item[None]),
+        above=nth_other(victim, target.item, k - 1),
+        below=nth_other(victim, target.item, k),
+        bars=others,
+    )
+
+
+def nth_other(victim: Victim, target: jax.Array, k: int) -> jax.Array:
+    """(n,) o_k, each user's k-th largest clean score among the items other than the target.
+
+    o_0 is infinite. Past the last item the score is -inf.
+
+    Args:
+      victim: with more than k best items kept.
+      target: () int32.
+      k: at least 0.
+    """
+    if k == 0:
+        return jnp.full(victim.users.shape, jnp.inf)
+    ahead = (victim.best_items[:, :k] == target).any(axis=1)
+    return jnp.where(ahead, victim.best_scores[:, k], victim.best_scores[:, k - 1])
+
+
+def target_item(model: Model, site: Site, z: Modal) -> jax.Array:
+    """(D,) the target's embedding with content z, modal (1, d)."""
+    return model.encode_rows(site.selected, z).item[0]
+
+
+def _scores(model: Model, victim: Victim, site: Site, z: Modal) -> jax.Array:
+    return victim.user @ target_item(model, site, z)
+
+
+def _excess(model: Model, victim: Victim, site: Site, z: Modal) -> jax.Array:
+    scores = _scores(model, victim, site, z)
+    return scores - jnp.clip(scores, site.below, site.above)
+
+
+def _hits(model: Model, victim: Victim, site: Site, z: Modal) -> jax.Array:
+    return _scores(model, victim, site, z)[:, None] > site.bars
+
+
+def _embed(model: Model, victim: Victim, site: Site, z: Modal) -> Embeddings:
+    return Embeddings(victim.user, victim.item.at[site.item].set(target_item(model, site, z)))
+
+
+def _bytes_per_target(model: Model, victim: Victim, sizes: tuple[int, ...]) -> int:
+    del model, sizes
+    return 4 * 24 * victim.users.shape[0]
+
+
+DIRECT = Path("direct", _prepare, _excess, _hits, _embed, _bytes_per_target)

@@ -1,0 +1,214 @@
+"""The path of models that propagate: only the target's receptive field is computed anew.
+
+The embeddings of the other users stay as they are, and of the items' only the
+field's move. So for a user outside the field s_u^(K) is the K-th largest of her
+best clean scores, the moved items left out, and the moved items' new scores.
+The target's own users (shell 1) move far and are ranked in full. Users further
+out move little: for them as many best items are scored anew, and an item i not
+among those, c being the last one's clean score, cannot score more than
+
+    y_ui + <h'_u - h_u, h_i>  <=  c + <h'_u - h_u, mu> + ||h'_u - h_u|| max_i ||h_i - mu||
+
+for any mu; here the mean item. Where that does not rule it out, the answer is
+NaN and the target is to be attacked on the dense path: exact or not at all.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from uatmc_jax.attacks.scoring.protocol import Path, Target
+from uatmc_jax.attacks.victim import Victim
+from uatmc_jax.data import contains
+from uatmc_jax.models import Embeddings, Field, Modal, Model
+from uatmc_jax.models.protocol import PyTree
+from uatmc_jax.numerics import kth_largest, safe_norm, take
+
+
+@flax.struct.dataclass
+class Site:
+    """What does not change while a target is perturbed.
+
+    m moved items, of which the target is the first; a users of shell 1; b users
+    further out; L best items kept.
+
+    Attributes:
+      field: the receptive field.
+      rows: the model's clean rows in it.
+      moved: (m,) int32 items; |I| for padding.
+      listed: (W, n) each user's best clean scores, -inf for moved items.
+      tail: (n,) the clean score that no unlisted item exceeds.
+      open: (m, n) bool: may be recommended.
+      near: (a,) int32 positions of shell 1; n for padding and for users not attacked.
+      near_open: (a, |I|) bool: may be recommended.
+      far: (b,) int32 positions of the users further out.
+      far_items: (b, L, D) embeddings of their best items.
+      far_listed: (b, L) bool: among those, not moved.
+      far_tail: (b,) as `tail`.
+      k: of the attack (static).
+      ks: of the evaluation (static).
+    """
+
+    field: Field
+    rows: PyTree
+    moved: jax.Array
+    listed: jax.Array
+    tail: jax.Array
+    open: jax.Array
+    near: jax.Array
+    near_open: jax.Array
+    far: jax.Array
+    far_items: jax.Array
+    far_listed: jax.Array
+    far_tail: jax.Array
+    k: int = flax.struct.field(pytree_node=False)
+    ks: tuple[int, ...] = flax.struct.field(pytree_node=False)
+
+
+def _prepare(model: Model, victim: Victim, target: Target, k: int, ks: tuple[int, ...]) -> Site:
+    field, graph = target.field, victim.graph
+    n, n_items = victim.users.shape[0], graph.n_items
+    nodes = jnp.full(graph.n_users + 1, n, jnp.int32)
+    position = nodes.at[victim.users].set(jnp.arange(n, dtype=jnp.int32))
+    moved = jnp.concatenate(field.shells[0::2]) - graph.n_users
+    is_moved = jnp.zeros(n_items + 1, bool).at[moved].set(True)[victim.best_items]
+    width = min(victim.best_scores.shape[1], max(k, *ks) + moved.shape[0])
+    near = position[jnp.minimum(field.shells[1], graph.n_users)]
+    outer = [jnp.minimum(shell, graph.n_users) for shell in field.shells[3::2]]
+    far = position[jnp.concatenate(outer)] if outer else jnp.zeros(0, jnp.int32)
+    listed = jnp.where(is_moved, -jnp.inf, victim.best_scores)[:, :width]
+    return Site(
+        field=field,
+        rows=model.field.gather(victim.encoder, victim.trace, graph, field),
+        moved=moved,
+        listed=listed.T,
+        tail=victim.best_scores[:, width - 1],
+        open=(moved < n_items)[:, None] & _open(victim, jnp.arange(n)[None, :], moved[:, None]),
+        near=near,
+        near_open=_open(victim, near[:, None], jnp.arange(n_items)[None, :]),
+        far=far,
+        far_items=take(victim.item, take(victim.best_items, far)),
+        far_listed=take(~is_moved & (victim.best_items < n_items), far),
+        far_tail=take(victim.best_scores[:, -1], far),
+        k=k,
+        ks=ks,
+    )
+
+
+def _open(victim: Victim, positions: jax.Array, items: jax.Array) -> jax.Array:
+    """Whether the items may be recommended to the users; any for padding."""
+    if victim.masked is None:
+        return jnp.ones(jnp.broadcast_shapes(positions.shape, items.shape), bool)
+    last = victim.users.shape[0] - 1
+    return ~contains(victim.masked, jnp.minimum(positions, last), items)
+
+
+@flax.struct.dataclass
+class _Look:
+    """Scores under one perturbation: of the target, and of what competes with it.
+
+    Attributes:
+      target: (users,) y'_ut.
+      rivals: (R, users) other items' scores, the target's the first; -inf where
+        there is none.
+      bound: (users,) no item that is not among the rivals scores more.
+    """
+
+    target: jax.Array
+    rivals: jax.Array
+    bound: jax.Array
+
+
+def _looks(model: Model, victim: Victim, site: Site, z: Modal) -> tuple[_Look, _Look, _Look]:
+    """All users as if outside the field; those of shell 1; those further out."""
+    user, near, far, items = _changed(model, victim, site, z)
+
+    def moved_scores(users: jax.Array, open_to: jax.Array) -> jax.Array:
+        return jnp.where(open_to, items @ users.T, -jnp.inf)
+
+    outside = _Look(
+        user @ items[0],
+        jnp.concatenate([moved_scores(user, site.open), site.listed]),
+        site.tail,
+    )
+    everything = jnp.where(site.near_open, near @ victim.item.T, -jnp.inf).T
+    is_moved = jnp.zeros(everything.shape[0], bool).at[site.moved].set(True, mode="drop")
+    everything = jnp.where(is_moved[:, None], -jnp.inf, everything)
+    shell = _Look(
+        near @ items[0],
+        jnp.concatenate([moved_scores(near, _columns(site.open, site.near)), everything]),
+        jnp.full(near.shape[0], -jnp.inf),
+    )
+    again = jnp.einsum("bld,bd->bl", site.far_items, far)
+    centre = jnp.mean(victim.item, axis=0)
+    spread = jnp.max(safe_norm(victim.item - centre))
+    step = jax.lax.stop_gradient(far) - take(victim.user, site.far)
+    further = _Look(
+        far @ items[0],
+        jnp.concatenate(
+            [
+                moved_scores(far, _columns(site.open, site.far)),
+                jnp.where(site.far_listed, again, -jnp.inf).T,
+            ]
+        ),
+        site.far_tail + step @ centre + safe_norm(step) * spread,
+    )
+    return outside, shell, further
+
+
+def _columns(table: jax.Array, positions: jax.Array) -> jax.Array:
+    return table[:, jnp.minimum(positions, table.shape[1] - 1)]
+
+
+def _changed(
+    model: Model, victim: Victim, site: Site, z: Modal
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Clean embeddings of all users, new ones of shell 1, of users further out, of moved items."""
+    shells = model.field.encode(victim.encoder, site.rows, site.field, z)
+    odd = shells[3::2]
+    far = jnp.concatenate(odd) if odd else jnp.zeros((0, shells[0].shape[1]), shells[0].dtype)
+    return victim.user, shells[1], far, jnp.concatenate(shells[0::2])
+
+
+def _merge(site: Site, parts: list[jax.Array]) -> jax.Array:
+    outside, near, far = parts
+    return outside.at[site.near].set(near, mode="drop").at[site.far].set(far, mode="drop")
+
+
+def _excess(model: Model, victim: Victim, site: Site, z: Modal) -> jax.Array:
+    def part(look: _Look) -> jax.Array:
+        threshold = kth_largest(look.rivals, site.k)
+        certain = threshold >= look.bound
+        return jnp.where(certain, look.target - threshold, jnp.nan)
+
+    return _merge(site, [part(look) for look in _looks(model, victim, site, z)])
+
+
+def _hits(model: Model, victim: Victim, site: Site, z: Modal) -> jax.Array:
+    def part(look: _Look) -> jax.Array:
+        ahead = jnp.sum(look.rivals[1:] >= look.target, axis=0)[:, None]
+        hit = ahead < jnp.array(site.ks)
+        certain = (look.target > look.bound)[:, None] | ~hit
+        return jnp.where(certain, hit.astype(jnp.float32), jnp.nan)
+
+    return _merge(site, [part(look) for look in _looks(model, victim, site, z)])
+
+
+def _embed(model: Model, victim: Victim, site: Site, z: Modal) -> Embeddings:
+    user, near, far, items = _changed(model, victim, site, z)
+    return Embeddings(
+        _merge(site, [user, near, far]), victim.item.at[site.moved].set(items, mode="drop")
+    )
+
+
+def _bytes_per_target(model: Model, victim: Victim, sizes: tuple[int, ...]) -> int:
+    """The far users' best items, and the rivals of all users with their order keys."""
+    del model
+    kept, dim = victim.best_scores.shape[1], victim.item.shape[1]
+    n, n_items = victim.users.shape[0], victim.item.shape[0]
+    moved = sum(sizes[0::2])
+    rivals = n * (2 * moved + kept) + sizes[1] * n_items
+    return 4 * (2 * sum(sizes[3::2]) * kept * dim + 6 * rivals + 40 * sum(sizes) * dim)
+
+
+RECEPTIVE = Path("receptive field", _prepare, _excess, _hits, _embed, _bytes_per_target)

@@ -1,0 +1,140 @@
+"""Recommendation metrics of a full ranking (Section 6), of a model and of plain popularity."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from uatmc_jax.data import CSR, Dataset, DeviceData, contains, degrees, make_csr, warm
+from uatmc_jax.evaluation.ranking import RankingPlan, item_blocks, rank_block, starts
+from uatmc_jax.models import Modal, Model, Params, project_all
+from uatmc_jax.numerics import take
+
+
+def user_metrics(
+    ranked: jax.Array, users: jax.Array, relevant: CSR, ks: Sequence[int]
+) -> dict[str, jax.Array]:
+    """Metrics of each user; 0 for one without a relevant item.
+
+    With rel_j whether the j-th ranked item is relevant and n_u the number of
+    relevant items, for each K:
+    recall = sum_j rel_j / n_u; precision = sum_j rel_j / K;
+    ndcg = sum_j rel_j / log2(j + 1) over its value for min(n_u, K) hits first;
+    map = sum_j rel_j precision@j / min(n_u, K).
+
+    Args:
+      ranked: (n, at least max(ks)) item ids, best first.
+      users: (n,) whose they are.
+      relevant: held-out items by user.
+      ks: the K.
+
+    Returns:
+      {"recall@10": (n,), ...}.
+    """
+    depth = ranked.shape[1]
+    hits = contains(relevant, users[:, None], ranked).astype(jnp.float32)
+    n_relevant = take(degrees(relevant), users)
+    ranks = jnp.arange(1, depth + 1, dtype=jnp.float32)
+    discounts = 1.0 / jnp.log2(ranks + 1.0)
+    ideal = jnp.cumsum(discounts)
+    gains = jnp.cumsum(hits * discounts, axis=1)
+    found = jnp.cumsum(hits, axis=1)
+    precisions = jnp.cumsum(hits * found / ranks, axis=1)
+    results = {}
+    for k in ks:
+        reachable = jnp.clip(n_relevant, 1, k)
+        results |= {
+            f"recall@{k}": found[:, k - 1] / jnp.maximum(n_relevant, 1),
+            f"ndcg@{k}": gains[:, k - 1] / ideal[reachable - 1],
+            f"precision@{k}": found[:, k - 1] / k,
+            f"map@{k}": precisions[:, k - 1] / reachable,
+        }
+    return results
+
+
+def evaluate(
+    user: jax.Array,
+    item: jax.Array,
+    plan: RankingPlan,
+    held_out: Sequence[CSR],
+    ks: Sequence[int],
+) -> list[dict[str, jax.Array]]:
+    """Ranks once and scores against each held-out split.
+
+    Args:
+      user: (|U|, D) embeddings.
+      item: (|I|, D) embeddings.
+      plan: from `make_plan`.
+      held_out: relevant items by user, one CSR a split.
+      ks: the K, each at most |I|.
+
+    Returns:
+      For each split {"recall@10": scalar, ...}, means of `user_metrics` over
+      the users with a relevant item; NaN throughout if an embedding is not finite.
+    """
+
+    blocks = item_blocks(item, plan)
+
+    def block_sums(first_user: jax.Array) -> list[dict[str, jax.Array]]:
+        users = first_user + jnp.arange(plan.block_users)
+        real = users < plan.n_users
+        _, ranked = rank_block(user, blocks, plan, max(ks), first_user)
+        users = jnp.minimum(users, plan.n_users - 1)
+        return [
+            {
+                name: jnp.sum(jnp.where(real, values, 0.0))
+                for name, values in user_metrics(ranked, users, relevant, ks).items()
+            }
+            for relevant in held_out
+        ]
+
+    finite = jnp.isfinite(user).all() & jnp.isfinite(item).all()
+    sums = jax.lax.map(block_sums, starts(plan))
+    return [
+        {
+            name: jnp.where(finite, jnp.sum(values) / jnp.sum(degrees(relevant) > 0), jnp.nan)
+            for name, values in split.items()
+        }
+        for split, relevant in zip(sums, held_out, strict=True)
+    ]
+
+
+# (parameters, z or None to project the features, held-out splits) -> metrics of each split
+Measure = Callable[[Params, Modal | None, Sequence[CSR]], list[dict[str, jax.Array]]]
+
+
+def make_measure(model: Model, data: DeviceData, plan: RankingPlan, ks: Sequence[int]) -> Measure:
+    """Compiles the metrics of a set of parameters.
+
+    Args:
+      model: the recommender.
+      data: on the device.
+      plan: what to mask, and block sizes.
+      ks: the K.
+    """
+
+    @jax.jit
+    def measure(params, z, held_out, data, plan):
+        if z is None:
+            z = project_all(model, params, data.features)
+        user, item = model.encode(params.encoder, z, data.graph)
+        return evaluate(user, item, plan, held_out, ks)
+
+    return lambda params, z, held_out: measure(params, z, tuple(held_out), data, plan)
+
+
+def popularity_metrics(
+    dataset: Dataset, plan: RankingPlan, split: str, ks: Sequence[int]
+) -> dict[str, float]:
+    """The same metrics for recommending everyone the most trained-on items.
+
+    Args:
+      dataset: the data.
+      plan: what to mask.
+      split: "valid" or "test".
+      ks: the K.
+    """
+    counts = jnp.asarray(dataset.item_train_counts, jnp.float32)[:, None]
+    relevant = make_csr(warm(dataset.split(split), dataset), dataset.n_users)
+    (metrics,) = evaluate(jnp.ones((dataset.n_users, 1)), counts, plan, (relevant,), ks)
+    return {name: float(value) for name, value in metrics.items()}

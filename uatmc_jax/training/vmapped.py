@@ -1,0 +1,318 @@
+"""Adversarial trainings that differ in scalars and seed only, run together under `vmap`.
+
+They share the data, the pre-trained state, z and one compiled epoch. Each ends as
+a run of its own, with the files that `train_and_evaluate` writes:
+
+    WORKDIR/NAME/{config.json, summary.json, metrics.jsonl, checkpoints/}
+    WORKDIR/.unfinished-DIGEST/   several members' state while they train
+"""
+
+import hashlib
+import json
+import pathlib
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from uatmc_jax import checkpoint, logs
+from uatmc_jax.build import build_model, open_dataset
+from uatmc_jax.data import CSR, Dataset, make_csr, warm
+from uatmc_jax.data.device import DeviceData, put_on_device
+from uatmc_jax.environment import peak_memory_mib
+from uatmc_jax.errors import DivergedError, InputError, Interrupted
+from uatmc_jax.evaluation.metrics import Measure, make_measure
+from uatmc_jax.evaluation.ranking import make_plan
+from uatmc_jax.models import Model, Params
+from uatmc_jax.settings import Settings, from_config, to_dict
+from uatmc_jax.training.epoch import Epoch, TrainState, compile_epochs
+from uatmc_jax.training.run import (
+    CONFIG_FILE,
+    SUMMARY_FILE,
+    check_ranking_depth,
+    differences,
+    first_params,
+    stop_on_interrupt,
+    summary_head,
+    without_free_fields,
+)
+from uatmc_jax.training.stages import (
+    SCALARS,
+    AdversarialParts,
+    adversarial_parts,
+    scalars,
+    static_defense,
+)
+
+_UNFINISHED = ".unfinished-"
+_MAY_DIFFER = ("seed", *(f"adversarial.{name}" for name in SCALARS))
+
+
+class _Shared(NamedTuple):
+    """What all members have in common."""
+
+    workdir: pathlib.Path
+    dataset: Dataset
+    data: DeviceData
+    model: Model
+    params: Params
+    held_out: dict[str, CSR]
+    measure: Measure
+
+
+def train_vmapped(
+    members: Mapping[str, Settings],
+    workdir: str | pathlib.Path,
+    *,
+    together: int,
+    on_epochs: Callable[[int], None] = lambda count: None,
+) -> dict[str, dict]:
+    """Trains stage 2 of every member for all its epochs, those already there excepted.
+
+    Nobody stops early and only the last epoch is kept and measured: members of
+    one `vmap` go in step.
+
+    Args:
+      members: {name: settings}, with the same `pretrain.init_from`, differing in
+        the seed and the adversarial scalars (`stages.SCALARS`) only.
+      workdir: each member's run goes to its folder below.
+      together: members trained at a time; as many as fit into the memory.
+      on_epochs: told of every epoch done, times the members that did it.
+
+    Returns:
+      {name: summary}, as in the members' summary.json.
+
+    Raises:
+      InputError: before any long work, for anything the user can mend.
+      DivergedError: a loss or parameter that is not finite; names the member.
+      Interrupted: Ctrl-C; the state is on disk, and the same call goes on with it.
+    """
+    workdir = pathlib.Path(workdir)
+    _check(members, workdir, together)
+    first = next(iter(members.values()))
+    unfinished = [name for name in members if not (workdir / name / SUMMARY_FILE).exists()]
+    if unfinished:
+        shared = _share(first, workdir)
+        parts = adversarial_parts(first, shared.model, shared.params, shared.data)
+        run_epochs = compile_epochs(parts.epoch, (None, 0))
+        begun = _begun_chunks(members, workdir)
+        left = [name for name in unfinished if not any(name in chunk for chunk in begun)]
+        size = -(-len(left) // max(1, -(-len(left) // together)))  # as even as can be
+        fresh = [left[start : start + size] for start in range(0, len(left), size or 1)]
+        with stop_on_interrupt() as stop_requested:
+            for names in begun + fresh:
+                chunk = {name: members[name] for name in names}
+                _train_chunk(chunk, shared, parts, run_epochs, on_epochs, stop_requested)
+    return {
+        name: json.loads((workdir / name / SUMMARY_FILE).read_text(encoding="utf-8"))
+        for name in members
+    }
+
+
+def compatible(members: Mapping[str, Settings]) -> list[dict[str, Settings]]:
+    """The members in groups that `train_vmapped` takes, in their order.
+
+    Args:
+      members: {name: settings}, with the same `pretrain.init_from`.
+
+    Returns:
+      Groups of those that differ in the adversarial scalars alone.
+    """
+    groups: dict[str, dict[str, Settings]] = {}
+    for name, settings in members.items():
+        plain = to_dict(settings)
+        del plain["seed"]
+        plain["keep_content"] = settings.adversarial.content > 0
+        for scalar in SCALARS:
+            del plain["adversarial"][scalar]
+        groups.setdefault(json.dumps(plain, sort_keys=True), {})[name] = settings
+    return list(groups.values())
+
+
+def _check(members: Mapping[str, Settings], workdir: pathlib.Path, together: int) -> None:
+    if not members or together < 1:
+        raise InputError("train_vmapped: give at least one member, and together >= 1.")
+    named = {name: to_dict(settings) for name, settings in members.items()}
+    (first_name, first), *others = named.items()
+    if not first["pretrain"]["init_from"] or not first["adversarial"]["epochs"]:
+        raise InputError(
+            f"member '{first_name}': config.pretrain.init_from and config.adversarial.epochs must "
+            "be set; trainings run together begin with a pre-trained state."
+        )
+    for name, settings in others:
+        wrong = [f for f in differences(first, settings) if f not in _MAY_DIFFER]
+        if wrong:
+            raise InputError(
+                f"members '{first_name}' and '{name}' differ in config.{wrong[0]}; trainings run "
+                f"together may differ in {', '.join(_MAY_DIFFER)} only. Train them apart."
+            )
+    for name, settings in members.items():
+        if static_defense(settings) != static_defense(members[first_name]):
+            raise InputError(
+                f"members '{first_name}' and '{name}': config.adversarial.content is 0 in one of "
+                "them only, and with it L_content is left out altogether. Train them apart."
+            )
+        file = workdir / name / CONFIG_FILE
+        if file.exists():
+            there = json.loads(file.read_text(encoding="utf-8"))
+            changed = differences(*map(without_free_fields, (from_config(there), settings)))
+            if changed:
+                raise InputError(
+                    f"{file}: the run there has another config.{changed[0]}. Use another workdir."
+                )
+
+
+def _share(settings: Settings, workdir: pathlib.Path) -> _Shared:
+    dataset = open_dataset(settings.data)
+    check_ranking_depth(settings.eval, dataset)
+    model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
+    params, _ = first_params(settings, workdir, model, dataset, resume=False)
+    data = put_on_device(dataset)
+    blocks = settings.eval.block_users, settings.eval.block_items
+    plan = make_plan(dataset.train, dataset.n_users, dataset.n_items, *blocks)
+    held_out = {
+        split: make_csr(warm(dataset.split(split), dataset), dataset.n_users)
+        for split in ("valid", "test")
+    }
+    measure = make_measure(model, data, plan, settings.eval.ks)
+    return _Shared(workdir, dataset, data, model, params, held_out, measure)
+
+
+def _begun_chunks(members: Mapping[str, Settings], workdir: pathlib.Path) -> list[list[str]]:
+    """Members whose state together an interrupted call has left, in the order it had them."""
+    chunks = []
+    for folder in sorted(workdir.glob(f"{_UNFINISHED}*")):
+        if not checkpoint.saved_epoch(folder, "adversarial", "latest"):
+            continue
+        names = checkpoint.load_meta(folder, "adversarial", "latest")["members"]
+        chunk = {name: members[name] for name in names if name in members}
+        if len(chunk) < len(names) or folder.name != _UNFINISHED + _digest(chunk):
+            continue
+        if any(not (workdir / name / SUMMARY_FILE).exists() for name in names):
+            chunks.append(names)
+        else:
+            shutil.rmtree(folder)  # all were trained in other company since
+    return chunks
+
+
+def _train_chunk(
+    chunk: Mapping[str, Settings],
+    shared: _Shared,
+    parts: AdversarialParts,
+    run_epochs: Epoch,
+    on_epochs: Callable[[int], None],
+    stop_requested: Callable[[], bool],
+) -> None:
+    settings = list(chunk.values())
+    epochs, every = settings[0].adversarial.epochs, settings[0].checkpoint.every_seconds
+    state = _stack([parts.first_state(one.seed) for one in settings])
+    fixed = (parts.frozen, _stack([scalars(one) for one in settings]))
+    folder = shared.workdir / (_UNFINISHED + _digest(chunk))
+    records, seconds, done = [], 0.0, 0
+    if checkpoint.saved_epoch(folder, "adversarial", "latest"):
+        meta = checkpoint.load_meta(folder, "adversarial", "latest")
+        records, seconds, done = meta["records"], meta["seconds"], meta["epoch"]
+        # TrainState is what a checkpoint calls params; the members have no other.
+        state = checkpoint.load_params(folder, "adversarial", "latest", state)
+        on_epochs(done * len(chunk))
+    written = time.monotonic()
+    while done < epochs:
+        start = time.monotonic()
+        state, terms, finite = run_epochs(state, fixed, shared.data)
+        terms = {name: np.asarray(values) for name, values in terms.items()}
+        done += 1
+        _check_finite(list(chunk), done, terms, np.asarray(finite))
+        seconds += time.monotonic() - start
+        records.append({name: values.mean(axis=1).tolist() for name, values in terms.items()})
+        on_epochs(len(chunk))
+        stop = stop_requested() and done < epochs
+        if stop or time.monotonic() - written >= every:
+            meta = {"members": list(chunk), "epoch": done, "seconds": seconds, "records": records}
+            checkpoint.save(
+                folder, "adversarial", "latest", state, {"epoch": jnp.int32(done)}, meta
+            )
+            written = time.monotonic()
+        if stop:
+            raise Interrupted("adversarial", done)
+    for n, (name, one) in enumerate(chunk.items()):
+        if (shared.workdir / name / SUMMARY_FILE).exists():
+            continue  # finished by this call before it was cut off, or by another one
+        mine = [{term: values[n] for term, values in record.items()} for record in records]
+        member = _member(state, n)
+        params = parts.assemble(member.trained)
+        _finish(name, one, shared, params, member, mine, seconds / len(chunk), list(chunk))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _finish(
+    name: str,
+    settings: Settings,
+    shared: _Shared,
+    params: Params,
+    state: TrainState,
+    records: list[dict],
+    seconds: float,
+    chunk: list[str],
+) -> None:
+    """One member's run as files; its summary last, which marks it as complete."""
+    workdir = shared.workdir / name
+    shutil.rmtree(workdir, ignore_errors=True)
+    workdir.mkdir(parents=True)
+    logs.write_json(workdir / CONFIG_FILE, to_dict(settings))
+    for epoch, losses in enumerate(records, start=1):
+        logs.append_record(workdir, {"stage": "adversarial", "epoch": epoch, "losses": losses})
+    measured = shared.measure(params, None, list(shared.held_out.values()))
+    at_last = {
+        split: {metric: float(value) for metric, value in metrics.items()}
+        for split, metrics in zip(shared.held_out, measured, strict=True)
+    }
+    meta = checkpoint.describe(settings, shared.dataset) | {
+        "stage": "adversarial",
+        "epoch": len(records),
+        "best_epoch": len(records),
+        "best_metric": at_last["valid"]["recall@20"],
+        "seconds": seconds,
+    }
+    training = {"optimizer": state.optimizer, "epoch": state.epoch, "key": state.key}
+    checkpoint.save(workdir, "adversarial", "latest", params, training, meta)
+    summary = summary_head(settings, shared.dataset)
+    summary["stages"] = {
+        "pretrain": {"init_from": settings.pretrain.init_from},
+        "adversarial": {
+            "epochs": len(records),
+            "seconds": seconds,
+            "trained_together_with": chunk,
+            "at_last_epoch": at_last,
+        },
+    }
+    summary["peak_memory_mib"] = peak_memory_mib()
+    logs.write_json(workdir / SUMMARY_FILE, summary)
+
+
+def _check_finite(
+    names: list[str], epoch: int, terms: dict[str, np.ndarray], finite: np.ndarray
+) -> None:
+    fine = finite & np.isfinite(np.stack(list(terms.values()))).all(axis=(0, 2))
+    if not fine.all():
+        raise DivergedError(
+            f"member '{names[int(np.argmin(fine))]}', stage adversarial, epoch {epoch}: a loss or "
+            "parameter is not finite. Leave the member out, lower its lambda, beta or eps, or set "
+            "config.adversarial.optimizer.clip_norm."
+        )
+
+
+def _stack(trees: list) -> TrainState:
+    return jax.tree.map(lambda *x: jnp.stack(x), *trees)
+
+
+def _member(state: TrainState, n: int) -> TrainState:
+    return jax.tree.map(lambda x: x[n], state)
+
+
+def _digest(chunk: Mapping[str, Settings]) -> str:
+    plain = {name: without_free_fields(settings) for name, settings in chunk.items()}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,1 @@
+"""Scores of one target under attack: the protocol, and its answer for each kind of model."""

@@ -24,6 +24,7 @@ Three presets, chosen after the colon:
 
 from ml_collections import ConfigDict
 
+from uatmc_jax.attacks import fgsm, pgd
 from uatmc_jax.benchmark.suite import suite_settings
 from uatmc_jax.settings import to_dict
 
@@ -59,33 +60,11 @@ def get_config(preset: str = "published") -> ConfigDict:
         for name, attack in suite_settings().items():
             config.attacks[name] = ConfigDict(to_dict(attack))
     elif published:
-        config.attacks.fgsm = _attack(steps=1, step_size=1.0, margin=10.0)
-        config.attacks.pgd = _attack(steps=10, step_size=0.125, margin=1.0)
+        config.attacks.fgsm = ConfigDict(to_dict(fgsm()))
+        config.attacks.pgd = ConfigDict(to_dict(pgd()))
     else:
         said = {"utility": "elu", "margin": 0.0, "norm": "l2", "level": "feature"}
-        for name, steps, step_size in (("fgsm", 1, 1.0), ("pgd", 10, 0.125)):
-            config.attacks[name] = _attack(steps=steps, step_size=step_size, **said)
-            config.attacks[f"{name}_aligned"] = _attack(
-                steps=steps, step_size=step_size, beta=1.0, **said
-            )
+        for name, make in (("fgsm", fgsm), ("pgd", pgd)):
+            config.attacks[name] = ConfigDict(to_dict(make(**said)))
+            config.attacks[f"{name}_aligned"] = ConfigDict(to_dict(make(beta=1.0, **said)))
     return config
-
-
-def _attack(**chosen) -> ConfigDict:
-    attack = {
-        "utility": "hinge",
-        "margin": 1.0,
-        "k": 50,
-        "norm": "linf",
-        "eps": 0.1,
-        "steps": 10,
-        "step_size": 0.125,
-        "restarts": 0,
-        "keep": "last",
-        "beta": 0.0,
-        "level": "projected",
-        "modalities": (),
-        "search": "pgd",
-        "surrogate": "",
-    }
-    return ConfigDict(attack | chosen)

@@ -19,8 +19,6 @@ audited, 0.3703 recommended (exact_05), HR@50 under attack 23.2 % and 15.1 %. Re
 Baby and Sports are in README.
 """
 
-import dataclasses
-
 from ml_collections import ConfigDict
 
 from uatmc_jax.benchmark.suite import suite_settings
@@ -57,7 +55,7 @@ def get_config(preset: str = "vbpr") -> ConfigDict:
     config.attack.targets.quantiles = (0.0, 0.5)  # the less popular half
     config.attack.ranks = False
     published = suite_settings()["pgd"]
-    raw = dataclasses.replace(published, level="feature", norm="l2")
+    raw = published.replace(level="feature", norm="l2")
     config.attack.attacks.raw_pgd = ConfigDict(to_dict(raw))
     config.other_threats = ("raw_pgd",)
     config.steps_of = "pgd"

@@ -10,15 +10,14 @@ node, edges grouped and one by one. Peak memory is this process's on the host.
 
 An attack is the published PGD-10 (linf, 10 %) on one item with 40 % of the users,
 hit rates before and after included, on the run's best pre-trained state; targets
-are drawn as configs/attack.py does. The exact path attacks `--targets` of them,
-the dense path the first `--dense_targets`; both times are of a second pass, after
+are drawn as configs/attack.py does. The exact scorer attacks `--targets` of them,
+the dense one the first `--dense_targets`; both times are of a second pass, after
 compilation. What both compute is compared.
 """
 
 import collections
 import dataclasses
 import json
-import pathlib
 import platform
 import time
 
@@ -29,16 +28,15 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import attack as attack_config
-from uatmc_jax import checkpoint
-from uatmc_jax.attacks import attack_targets, join, list_depth, make_victim
-from uatmc_jax.benchmark.run import batch_memory_mib, static_attack
-from uatmc_jax.benchmark.targets import choose_targets, choose_users
+from uatmc_jax.attacks import Victim, attack_batches, join
+from uatmc_jax.benchmark.run import options_of, victim_of
+from uatmc_jax.benchmark.targets import choose_targets
 from uatmc_jax.build import build_model, open_dataset
 from uatmc_jax.cli import start
-from uatmc_jax.data.device import put_on_device
 from uatmc_jax.environment import peak_memory_mib
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Graph, Modal, Params, make_adjacency, make_graph, sum_neighbours
+from uatmc_jax.models import Graph, Modal, Params, make_graph, sum_neighbours
+from uatmc_jax.opened import open_run
 from uatmc_jax.settings import AttackRunSettings, Settings, from_flag, from_values
 from uatmc_jax.training.epoch import TrainState, compile_epochs, steps_per_epoch
 from uatmc_jax.training.stage import Stage
@@ -75,7 +73,7 @@ def measure(settings: Settings, stages: list[str], epochs: int) -> dict:
     """
     dataset = open_dataset(settings.data)
     model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
-    data = put_on_device(dataset)
+    data = dataset.on_device
     params = init_params(settings, model)
     builders = {"pretrain": pretrain_stage, "adversarial": adversarial_stage}
     results = {}
@@ -125,7 +123,7 @@ def measure_vmapped(settings: Settings, sizes: list[int], epochs: int) -> dict:
     """
     dataset = open_dataset(settings.data)
     model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
-    data = put_on_device(dataset)
+    data = dataset.on_device
     parts = adversarial_parts(settings, model, init_params(settings, model), data)
     run_epochs = compile_epochs(parts.epoch, (None, 0))
     steps = steps_per_epoch(len(dataset.train), settings.adversarial.batch_size)
@@ -148,66 +146,47 @@ def measure_vmapped(settings: Settings, sizes: list[int], epochs: int) -> dict:
 def measure_attack(
     workdir: str, n_targets: int, n_dense: int, data_root: str | None = None
 ) -> dict:
-    """Times the published PGD on a trained run, on the exact path and on the dense one.
+    """Times the published PGD on a trained run, with the exact scorer and with the dense one.
 
     Args:
       workdir: of the training run.
-      n_targets: attacked on the exact path.
-      n_dense: attacked on the dense path.
+      n_targets: attacked with the exact scorer.
+      n_dense: attacked with the dense scorer.
       data_root: where the data are, if not where the run found them.
 
     Returns:
-      Seconds of the clean ranking, and for each path targets per second.
+      Seconds of the clean ranking, and for each scorer targets per second.
     """
     settings = from_values(AttackRunSettings, attack_config.get_config())
-    restored = checkpoint.restore(workdir, "pretrain", "best")
-    chosen = restored.settings.data
-    if data_root is not None:
-        chosen = dataclasses.replace(chosen, root=data_root)
-    dataset = open_dataset(chosen)
-    checkpoint.check_data(restored.meta, dataset, pathlib.Path(workdir))
-    model, data, seed = restored.model, put_on_device(dataset), settings.seeds[0]
-    users = choose_users(dataset, settings.user_share, seed)
+    run, seed = open_run(workdir, "pretrain/best", data_root=data_root), settings.seeds[0]
     drawn = dataclasses.replace(settings.targets, sample=n_targets)
-    items = choose_targets(drawn, dataset, seed, dict)
-    attack, strength = static_attack(settings.attacks["pgd"], dataset.modalities)
-    adjacency = make_adjacency(dataset.train, dataset.n_users, dataset.n_items)
-    depth = list_depth(settings.ks, attack.k, model)
+    items = choose_targets(drawn, run.data, seed)
+    chosen = {"pgd": settings.attacks["pgd"]}
 
-    def clean():
-        return jax.block_until_ready(make_victim(model, restored.params, data, users, depth))
+    def clean() -> Victim:
+        return jax.block_until_ready(victim_of(run, settings, chosen, seed))
 
     clean()
     start = time.perf_counter()
     victim = clean()
     result = {
-        "model": model.name,
-        "dataset": dataset.name,
-        "fingerprint": dataset.fingerprint,
-        "users": len(users),
+        "model": run.model.name,
+        "dataset": run.data.name,
+        "fingerprint": run.data.fingerprint,
+        "users": len(victim.users),
         "seed": seed,
         "clean_ranking_seconds": round(time.perf_counter() - start, 3),
     }
     outcomes = {}
-    for name, path, some in (("exact", "auto", items), ("dense", "dense", items[:n_dense])):
+    for name, scorer, some in (("exact", "auto", items), ("dense", "dense", items[:n_dense])):
+        options = options_of(settings)._replace(scorer=scorer, ranks=False)
         for _ in range(2):
             start = time.perf_counter()
-            parts = attack_targets(
-                model,
-                attack,
-                strength,
-                victim,
-                some,
-                settings.ks,
-                jax.random.key(0),
-                adjacency=adjacency,
-                path=path,
-                memory_mib=batch_memory_mib(settings),
-            )
-            outcome = outcomes[name] = join(list(parts))
+            found = attack_batches(chosen["pgd"], victim, some, jax.random.key(0), options=options)
+            outcome = outcomes[name] = join(list(found))
             seconds = time.perf_counter() - start
         result[name] = {
-            "paths": dict(collections.Counter(outcome.paths.tolist())),
+            "scorers": dict(collections.Counter(outcome.scorers.tolist())),
             "targets": len(some),
             "seconds": round(seconds, 3),
             "targets_per_second": round(len(some) / seconds, 3),

@@ -22,24 +22,23 @@ from experiments.study import (
     Rows,
     Study,
     Unit,
-    checkpoint_of,
     make_study,
     measuring_unit,
+    open_variant,
     read_unit,
-    run_folder,
     training_row,
     training_settings,
     training_units,
 )
-from uatmc_jax import logs
+from uatmc_jax import store
 from uatmc_jax.benchmark.run import run_attacks
 from uatmc_jax.benchmark.suite import suite_settings
 from uatmc_jax.benchmark.verdict import verdict
+from uatmc_jax.checks import at_least, require
 from uatmc_jax.data import Dataset
 from uatmc_jax.errors import InputError
 from uatmc_jax.settings import AttackRunSettings, Settings, from_config, from_values, to_dict
-from uatmc_jax.settings.reading import at_least, require
-from uatmc_jax.training.run import without_free_fields
+from uatmc_jax.training.folder import without_free_fields
 
 PAGE = "SCOREBOARD.md"
 # Trained on like the control, under another seed: a model to transfer from.
@@ -114,7 +113,7 @@ def evaluation(board: Board, own_z: bool) -> AttackRunSettings:
         members = {name: members[name] for name in board.members}
     if own_z:
         members = {name: attack for name, attack in members.items() if not attack.surrogate}
-    members[FEATURE] = dataclasses.replace(members["pgd"], level="feature", norm="l2")
+    members[FEATURE] = members["pgd"].replace(level="feature", norm="l2")
     published = from_values(AttackRunSettings, attack_config.get_config())
     plain = to_dict(published) | {
         "seeds": (board.target_seed,),
@@ -158,14 +157,11 @@ def board_cost(study: Study) -> float:
 def measure(study: Study, variant: str, settings: AttackRunSettings) -> dict[str, Any]:
     """One trained model's row, but for what every row of a unit has."""
     board = study.plan
+    named = {attack.surrogate for attack in settings.attacks.values()} - {""}
     results, (content,) = run_attacks(
         settings,
-        run_folder(study, variant),
-        checkpoints=[checkpoint_of(variant)],
-        dataset=study.dataset,
-        surrogates={
-            name: (run_folder(study, name), *checkpoint_of(name)) for name in (UNDEFENDED, RESEEDED)
-        },
+        [open_variant(study, variant)],
+        surrogates={name: open_variant(study, name) for name in sorted(named)},
         show_progress=False,
     )
     (edited,) = (result for result in results if result["attack"] == FEATURE)
@@ -222,7 +218,7 @@ def write(name: str, rows: Rows, results: pathlib.Path) -> None:
         ours = {(row["entry"], row["seed"]) for row in rows}
         kept = [r for r in front.read_rows(file) if (r["entry"], r["seed"]) not in ours]
     results.mkdir(parents=True, exist_ok=True)
-    logs.write_text(file, "".join(json.dumps(row) + "\n" for row in [*rows, *kept]))
+    store.write_text(file, "".join(json.dumps(row) + "\n" for row in [*rows, *kept]))
 
 
 def check_rows(name: str, study: Study, results: pathlib.Path) -> None:
@@ -268,7 +264,7 @@ def rebuild(results: pathlib.Path) -> None:
         entries = front.entries_of(rows)
         best = {entry.name for entry in front.front(entries)}
         plots.front(results / f"{name}.png", name, entries, best)
-    logs.write_text(results / PAGE, text)
+    store.write_text(results / PAGE, text)
 
 
 def run_board(

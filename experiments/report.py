@@ -19,7 +19,7 @@ from typing import NamedTuple
 from experiments.paper.artefact import UNTESTED, Claim
 from experiments.paper.registry import ARTEFACTS
 from experiments.study import Rows, Study, Unit, read_unit
-from uatmc_jax import logs
+from uatmc_jax import store
 from uatmc_jax.errors import InputError
 from uatmc_jax.report.text import table
 from uatmc_jax.settings import to_dict
@@ -69,9 +69,9 @@ def write_study(study: Study, units: Sequence[Unit], results: pathlib.Path) -> N
             row["trained_with"]["pretrain"]["init_from"] = ""
     folder = results / study.name
     folder.mkdir(parents=True, exist_ok=True)
-    logs.write_text(folder / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    logs.write_text(folder / "measures.csv", format_measures(rows))
-    logs.write_json(folder / "plan.json", plan)
+    store.write_text(folder / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    store.write_text(folder / "measures.csv", format_measures(rows))
+    store.write_json(folder / "plan.json", plan)
     draw(Results(study.name, plan, rows), folder)
 
 
@@ -87,7 +87,7 @@ def draw(results: Results, folder: pathlib.Path) -> list[str]:
 def write_report(results: pathlib.Path) -> None:
     """Writes REPORT.md from what is in the folder, if anything is."""
     if any(results.glob(_ROWS)):
-        logs.write_text(results / REPORT_FILE, format_report(read_results(results), results))
+        store.write_text(results / REPORT_FILE, format_report(read_results(results), results))
 
 
 def read_results(results: pathlib.Path) -> list[Results]:

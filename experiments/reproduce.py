@@ -36,7 +36,7 @@ from uatmc_jax.settings import (
     from_values,
     to_dict,
 )
-from uatmc_jax.training.run import differences
+from uatmc_jax.training.folder import differences
 
 # What --all runs: the paper's data sets and victims, as far as they have features, and the plan
 # of each unless --plan names one.

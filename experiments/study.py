@@ -19,20 +19,21 @@ from typing import Any, NamedTuple, Protocol
 import jax
 
 from configs import attack as attack_config
-from uatmc_jax import __version__, logs
-from uatmc_jax.benchmark.run import Case, open_cases, run_attacks
+from uatmc_jax import __version__, store
+from uatmc_jax.benchmark.run import run_attacks
+from uatmc_jax.checks import at_least, require
 from uatmc_jax.data import Dataset
 from uatmc_jax.environment import environment
+from uatmc_jax.opened import OpenedRun, open_run
 from uatmc_jax.settings import (
     AttackRunSettings,
     Settings,
     from_values,
     to_dict,
 )
-from uatmc_jax.settings.reading import at_least, require
 from uatmc_jax.training import compatible, train_and_evaluate, train_vmapped
 from uatmc_jax.training.epoch import steps_per_epoch
-from uatmc_jax.training.run import without_free_fields
+from uatmc_jax.training.folder import without_free_fields
 
 Rows = list[dict[str, Any]]
 UNDEFENDED = "none"  # the paper's "w/o AT": the pre-trained model
@@ -242,7 +243,7 @@ def _train_members(study: Study, members: list[str], tell: Callable[[float], Non
     train_vmapped(
         {run_folder(study, v).name: training_settings(study, v) for v in members},
         study.folder / "runs",
-        together=study.plan.together,
+        vmapped=study.plan.together,
         on_epochs=on_epochs,
     )
     return [training_row(study, variant) for variant in members]
@@ -272,15 +273,10 @@ def training_row(study: Study, variant: str) -> dict[str, Any]:
     }
 
 
-def open_case(study: Study, variant: str) -> Case:
+def open_variant(study: Study, variant: str) -> OpenedRun:
     """A trained variant, ready to be attacked: its best pre-trained or its last hardened epoch."""
-    (case,) = open_cases(run_folder(study, variant), [checkpoint_of(variant)], study.dataset)
-    return case
-
-
-def checkpoint_of(variant: str) -> tuple[str, str]:
-    """(stage, which) of the epoch judged: the best pre-trained or the last hardened one."""
-    return ("pretrain", "best") if variant == UNDEFENDED else ("adversarial", "latest")
+    at = "pretrain/best" if variant == UNDEFENDED else "adversarial/latest"
+    return open_run(run_folder(study, variant), at, data=study.dataset)
 
 
 # Attacks.
@@ -318,13 +314,8 @@ def attack_variant(
     Returns:
       One row per attack, without its per-target rows; and those by attack.
     """
-    results, (content,) = run_attacks(
-        settings,
-        run_folder(study, variant),
-        checkpoints=[checkpoint_of(variant)],
-        dataset=study.dataset,
-        show_progress=False,
-    )
+    run = open_variant(study, variant)
+    results, (content,) = run_attacks(settings, [run], show_progress=False)
     trained = training_row(study, variant)
     use = {k: content[k] for k in ("metric", "clean", "permuted", "content_utility")}
     rows = [
@@ -386,7 +377,7 @@ def do_unit(study: Study, unit: Unit, tell: Callable[[float], None]) -> dict:
     }
     file = unit_file(study, unit)
     file.parent.mkdir(parents=True, exist_ok=True)
-    logs.write_json(file, done)
+    store.write_json(file, done)
     return done
 
 

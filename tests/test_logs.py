@@ -1,14 +1,14 @@
 import pytest
 
-from uatmc_jax import logs
+from uatmc_jax import logs, store
 from uatmc_jax.report import format_summary
 
 
 def test_json_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "a.json"
-    logs.write_json(path, {"a": 1})
+    store.write_json(path, {"a": 1})
     with pytest.raises(TypeError):
-        logs.write_json(path, {"a": object()})
+        store.write_json(path, {"a": object()})
     assert path.read_text() == '{\n  "a": 1\n}\n'
 
 

@@ -13,11 +13,13 @@ import sys
 from absl import flags
 from ml_collections import config_flags
 
+from uatmc_jax import checkpoint
 from uatmc_jax.benchmark.run import FOLDER, run_attacks
 from uatmc_jax.benchmark.suite import transfers
 from uatmc_jax.benchmark.verdict import run_verdicts
 from uatmc_jax.cli import start
 from uatmc_jax.errors import InputError
+from uatmc_jax.opened import open_run, open_runs
 from uatmc_jax.report import format_attacks
 from uatmc_jax.report.attack import format_verdicts
 from uatmc_jax.settings import AttackRunSettings, find_config, from_config_flag
@@ -53,12 +55,6 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise InputError(f"unexpected arguments: {' '.join(argv[1:])}. Flags start with --.")
     settings, _ = from_config_flag(AttackRunSettings, _CONFIG)
-    pairs = []
-    for name in _CHECKPOINTS.value:
-        stage, slash, which = name.partition("/")
-        if not slash:
-            raise InputError(f"--checkpoints {name}: wanted STAGE/WHICH, as in adversarial/best.")
-        pairs.append((stage, which))
     named = list(map(_surrogate, _SURROGATES.value))
     surrogates = dict(named)
     if len(surrogates) < len(named):
@@ -74,31 +70,34 @@ def main(argv: list[str]) -> None:
     if surrogates:
         carried = transfers(settings.attacks["apgd_elu"], tuple(surrogates))
         settings = dataclasses.replace(settings, attacks={**settings.attacks, **carried})
+    pairs = [checkpoint.parse(name, "--checkpoints") for name in _CHECKPOINTS.value]
+    runs = open_runs(_WORKDIR.value, pairs, data_root=_DATA_ROOT.value)
     options = {
-        "checkpoints": pairs,
         "only": _ATTACKS.value,
-        "data_root": _DATA_ROOT.value,
-        "surrogates": surrogates,
+        "surrogates": {
+            name: open_run(folder, at, data=runs[0].data)
+            for name, (folder, at) in surrogates.items()
+        },
     }
     if _VERDICT.value:
-        results, contents, verdicts = run_verdicts(settings, _WORKDIR.value, **options)
+        results, contents, verdicts = run_verdicts(settings, runs, **options)
         print(format_attacks(results, contents))
         print(format_verdicts(verdicts))
     else:
-        results, contents = run_attacks(settings, _WORKDIR.value, **options)
+        results, contents = run_attacks(settings, runs, **options)
         print(format_attacks(results, contents))
     print(f"written to {_WORKDIR.value}/{FOLDER}", file=sys.stderr)
 
 
-def _surrogate(path: str) -> tuple[str, tuple[str, str, str]]:
-    """A surrogate's name, and its run's folder, stage and which."""
+def _surrogate(path: str) -> tuple[str, tuple[str, str]]:
+    """A surrogate's name, and its run's folder and STAGE/WHICH."""
     parts = pathlib.PurePath(path).parts
     if len(parts) < 3:
         raise InputError(
             f"--surrogates {path}: wanted WORKDIR/STAGE/WHICH, as in runs/other/adversarial/latest."
         )
     folder, stage, which = str(pathlib.PurePath(*parts[:-2])), *parts[-2:]
-    return f"{pathlib.PurePath(folder).name}-{stage}-{which}", (folder, stage, which)
+    return f"{pathlib.PurePath(folder).name}-{stage}-{which}", (folder, f"{stage}/{which}")
 
 
 if __name__ == "__main__":

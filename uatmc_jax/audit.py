@@ -16,7 +16,9 @@ import sys
 from absl import flags
 from ml_collections import config_flags
 
-from uatmc_jax.auditing.run import REPORT_FILE, Checkpoint, run_audit
+from uatmc_jax import checkpoint
+from uatmc_jax.auditing.entries import Given
+from uatmc_jax.auditing.run import REPORT_FILE, run_audit
 from uatmc_jax.cli import start
 from uatmc_jax.data import DEFAULT_MODALITIES, present_modalities
 from uatmc_jax.errors import InputError
@@ -52,10 +54,8 @@ def main(argv: list[str]) -> None:
         settings = dataclasses.replace(settings, harden={})
     given, name = None, f"audit_{settings.experiment.data.name}"
     if _VICTIM.value:
-        stage, slash, which = _CHECKPOINT.value.partition("/")
-        if not slash:
-            raise InputError(f"--checkpoint {_CHECKPOINT.value}: wanted STAGE/WHICH.")
-        given = Checkpoint(pathlib.Path(_VICTIM.value), stage, which)
+        stage, which = checkpoint.parse(_CHECKPOINT.value, "--checkpoint")
+        given = Given(pathlib.Path(_VICTIM.value), f"{stage}/{which}")
         parts = [*pathlib.Path(os.path.abspath(_VICTIM.value)).parts[-3:], stage, which]
         name = "_".join(["audit_of", *(part for part in parts if part not in ("/", "runs"))])
     workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / name)

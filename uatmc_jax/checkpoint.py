@@ -46,6 +46,22 @@ class Restored(NamedTuple):
     meta: dict
 
 
+def parse(name: str, flag: str = "checkpoint") -> tuple[str, str]:
+    """(stage, which) of "STAGE/WHICH".
+
+    Args:
+      name: as in "adversarial/latest".
+      flag: what to name in an error.
+
+    Raises:
+      InputError: not such a pair.
+    """
+    stage, slash, which = name.partition("/")
+    if not slash:
+        raise InputError(f"{flag} {name}: wanted STAGE/WHICH, as in adversarial/best.")
+    return stage, which
+
+
 def describe(settings: Settings, dataset: Dataset) -> dict:
     """The part of `meta` that says which model on which data this is."""
     return {
@@ -118,6 +134,16 @@ def load_meta(workdir: pathlib.Path, stage: str, which: str) -> dict:
     return _load(workdir, stage, which, meta=ocp.args.JsonRestore())["meta"]
 
 
+def load_settings(workdir: str | pathlib.Path, stage: str, which: str) -> Settings:
+    """The settings that a checkpoint was trained with; nothing else of it is read.
+
+    Raises:
+      InputError: there is none, or it cannot be read.
+    """
+    _require_known(stage, which)
+    return from_config(load_meta(pathlib.Path(workdir), stage, which)["settings"])
+
+
 def load_params(workdir: pathlib.Path, stage: str, which: str, like: Params) -> Params:
     """Reads `params` back into the structure of `like`, arrays or their shapes.
 
@@ -164,9 +190,7 @@ def restore(
       InputError: no such checkpoint, unreadable, of another model or other data.
     """
     workdir = pathlib.Path(workdir)
-    for field, value, choices in (("stage", stage, STAGES), ("which", which, WHICH)):
-        if value not in choices:
-            raise InputError(f"{field} = {value!r}: wanted {' or '.join(map(repr, choices))}.")
+    _require_known(stage, which)
     meta = load_meta(workdir, stage, which)
     settings = from_config(meta["settings"])
     if model is not None and settings.model.name != model:
@@ -199,6 +223,12 @@ def check_data(meta: dict, dataset: Dataset, workdir: pathlib.Path) -> None:
             f"{trained_on['fingerprint']}, but the data given is '{dataset.name}' with fingerprint "
             f"{dataset.fingerprint}. Point config.data at the data of that run, or train anew."
         )
+
+
+def _require_known(stage: str, which: str) -> None:
+    for field, value, choices in (("stage", stage, STAGES), ("which", which, WHICH)):
+        if value not in choices:
+            raise InputError(f"{field} = {value!r}: wanted {' or '.join(map(repr, choices))}.")
 
 
 def _what_else(workdir: pathlib.Path) -> str:

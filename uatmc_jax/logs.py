@@ -1,8 +1,7 @@
-"""What a run writes beside its checkpoints: JSON, JSON lines, TensorBoard, the terminal."""
+"""What training tells of its epochs: JSON lines, TensorBoard, the terminal."""
 
 import contextlib
 import json
-import os
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from uatmc_jax.errors import InputError
+from uatmc_jax import store
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
@@ -18,49 +17,21 @@ if TYPE_CHECKING:
 METRICS_FILE = "metrics.jsonl"
 
 
-def write_json(path: pathlib.Path, value: dict) -> None:
-    """Writes a JSON file whole or not at all."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-
-
 def append_record(workdir: pathlib.Path, record: dict) -> None:
-    """Appends one object to metrics.jsonl and sees it to the disk."""
-    with open(workdir / METRICS_FILE, "a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Appends one epoch's object to metrics.jsonl and sees it to the disk."""
+    store.append_rows(workdir / METRICS_FILE, [record])
 
 
 def read_records(workdir: pathlib.Path) -> list[dict]:
     """The objects of metrics.jsonl; a last line cut off by a kill is left out."""
-    path = workdir / METRICS_FILE
-    if not path.exists():
-        return []
-    records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            raise InputError(f"{path}, line {number}: not JSON ({error}). Delete it.") from None
-    return records
+    return store.read_rows(workdir / METRICS_FILE)
 
 
 def keep_records(workdir: pathlib.Path, epochs: dict[str, int]) -> None:
     """Drops what a resumed run will write again: records past {stage: epoch}."""
     kept = [r for r in read_records(workdir) if r["epoch"] <= epochs.get(r["stage"], 0)]
-    partial = workdir / (METRICS_FILE + ".partial")
-    partial.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
-    os.replace(partial, workdir / METRICS_FILE)
+    text = "".join(json.dumps(r) + "\n" for r in kept)
+    store.write_text(workdir / METRICS_FILE, text)
 
 
 @contextlib.contextmanager

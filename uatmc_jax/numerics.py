@@ -4,6 +4,9 @@ import jax
 import jax.numpy as jnp
 
 _NORM_FLOOR = 1e-12
+# Of matrix products whose result decides a rank: a GPU's shortened ones would decide near ties
+# differently from one program to the next.
+EXACT = "highest"
 
 
 def safe_norm(x: jax.Array, axis: int = -1, keepdims: bool = False) -> jax.Array:

@@ -9,15 +9,14 @@ import numpy as np
 from experiments.paper.artefact import FAILS, HOLDS, Artefact, Claim, nothing_to_draw
 from experiments.study import Rows, Study, Unit, attack_settings, changed
 from uatmc_jax.analysis.mismatch import contributions, make_shares, user_gradients
-from uatmc_jax.attacks import list_depth, make_victim
-from uatmc_jax.attacks.batching import path_of
+from uatmc_jax.attacks import Lists, make_victim
+from uatmc_jax.attacks.batching import scorer_of
+from uatmc_jax.attacks.record import as_compiled
 from uatmc_jax.attacks.scoring.dense import DENSE
-from uatmc_jax.attacks.scoring.protocol import Path, Target
-from uatmc_jax.benchmark.run import static_attack
+from uatmc_jax.attacks.scoring.protocol import Target
 from uatmc_jax.build import build_model
 from uatmc_jax.data import Dataset, make_synthetic
-from uatmc_jax.data.device import put_on_device
-from uatmc_jax.models import Model
+from uatmc_jax.models import Model, Params
 from uatmc_jax.report.text import table
 from uatmc_jax.settings import to_dict
 from uatmc_jax.training.epoch import compile_epoch, steps_per_epoch
@@ -57,7 +56,7 @@ def _measure(study: Study, n_users: int) -> dict:
         {"data.source": "synthetic", "data.name": "synthetic", "adversarial.batch_size": 2048},
     )
     model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
-    data = put_on_device(dataset)
+    data = dataset.on_device
     params = init_params(settings, model)
     found: dict = {"interactions": len(dataset.train), "batch_size": 2048}
     steps = steps_per_epoch(len(dataset.train), 2048)
@@ -71,33 +70,32 @@ def _measure(study: Study, n_users: int) -> dict:
             state, *_ = jax.block_until_ready(epoch(state, fixed, data))
             seconds.append(time.perf_counter() - start)
         found[f"{defense}_ms_per_step"] = 1e3 * min(seconds[1:]) / steps
-    found |= _user_wise(study, dataset, model, params, data)
+    found |= _user_wise(study, dataset, model, params)
     return found
 
 
-def _user_wise(study: Study, dataset: Dataset, model: Model, params, data) -> dict:
+def _user_wise(study: Study, dataset: Dataset, model: Model, params: Params) -> dict:
     """Milliseconds to find every user's part in one item's gradients, in two ways."""
     settings = attack_settings(study, (0,), {"fgsm": {"base": "fgsm", "utility": "elu"}})
-    attack, strength = static_attack(settings.attacks["fgsm"], dataset.modalities)
-    users = np.arange(dataset.n_users, dtype=np.int32)
-    victim = make_victim(model, params, data, users, list_depth((K,), K, model))
-    # A receptive field would have to be drawn up first; the dense path is the general one.
-    path: Path = path_of(model, "auto") if model.encode_rows is not None else DENSE
+    attack = as_compiled(settings.attacks["fgsm"])
+    victim = make_victim(model, params, dataset, np.arange(dataset.n_users), lists=Lists(k=K))
+    # A receptive field would have to be drawn up first; the dense scorer is the general one.
+    scorer = scorer_of(model) if model.encode_rows is not None else DENSE
 
     @jax.jit
     def explicit(victim, item):
-        shares, start = make_shares(model, path, attack, victim, strength, Target(item))
+        shares, start = make_shares(attack, victim, scorer, Target(item))
         return user_gradients(shares, start, dataset.n_users)
 
     @jax.jit
     def directional(victim, item):
-        shares, start = make_shares(model, path, attack, victim, strength, Target(item))
+        shares, start = make_shares(attack, victim, scorer, Target(item))
         gradient = jax.grad(lambda delta: shares(delta).sum())(start)
         return contributions(shares, start, gradient)
 
     found, item = {}, np.int32(0)
     for name, function in (("per_user_gradients", explicit), ("directional", directional)):
-        if name == "per_user_gradients" and path is DENSE:
+        if name == "per_user_gradients" and scorer is DENSE:
             continue  # a backward pass of the whole graph for every user: hours
         seconds = []
         for _ in range(REPEATS + 1):

@@ -6,7 +6,6 @@ Under the published hinge and under elu; U_v and U_t by the same utility's gradi
 import pathlib
 from collections.abc import Callable
 
-import jax
 import numpy as np
 
 from experiments import plots
@@ -21,8 +20,8 @@ from experiments.study import (
     measuring_unit,
 )
 from uatmc_jax.analysis.mismatch import top_users
-from uatmc_jax.attacks import attack_targets, join
-from uatmc_jax.benchmark.run import batch_memory_mib, static_attack
+from uatmc_jax.attacks import attack
+from uatmc_jax.benchmark.run import options_of
 from uatmc_jax.benchmark.summary import compare, summarize
 from uatmc_jax.report.text import change, gain, percent, table
 from uatmc_jax.settings import AttackRunSettings, to_dict
@@ -63,7 +62,7 @@ def _units(study: Study) -> list[Unit]:
                 empty[name] += int((~groups["intersection"].any(axis=1)).sum())
                 for group, users in groups.items():
                     some = found.setdefault((name, group), [])
-                    some += _attacked(study, settings, scene, name, users)
+                    some += _attacked(settings, scene, name, users)
             tell(done / len(settings.seeds))
         return [
             {
@@ -86,24 +85,12 @@ def _units(study: Study) -> list[Unit]:
 
 
 def _attacked(
-    study: Study, settings: AttackRunSettings, scene: Scene, name: str, users: np.ndarray
+    settings: AttackRunSettings, scene: Scene, name: str, users: np.ndarray
 ) -> list[dict]:
     """Rows of one attack on the scene's targets, crafted on (T, n) `users` only."""
-    attack, strength = static_attack(settings.attacks[name], study.dataset.modalities)
-    outcome = join(
-        attack_targets(
-            scene.case.restored.model,
-            attack,
-            strength,
-            scene.victim,
-            scene.items,
-            settings.ks,
-            jax.random.key(scene.seed),
-            adjacency=scene.case.adjacency,
-            weights=users,
-            memory_mib=batch_memory_mib(settings),
-        )
-    )
+    given = (settings.attacks[name], scene.victim, scene.items)
+    options = options_of(settings)._replace(ranks=False)
+    outcome = attack(*given, seed=scene.seed, weights=users, options=options)
     ks = list(map(str, settings.ks))
     return [
         {
@@ -155,10 +142,12 @@ def _claims(rows: Rows) -> list[Claim]:
         ("against_union", ("visual", "textual"), "U_v or U_t alone", "U_v u U_t"),
     )
     claims = []
-    for attack, g in UTILITIES.items():
+    for name_of_attack, g in UTILITIES.items():
         for against, named, some, others in readings:
             found = {
-                row["crafted_on"]: row[against]["after"] for row in rows if row["attack"] == attack
+                row["crafted_on"]: row[against]["after"]
+                for row in rows
+                if row["attack"] == name_of_attack
             }
             claims.append(
                 Claim(

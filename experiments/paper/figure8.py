@@ -18,11 +18,8 @@ from experiments.study import (
     measuring_unit,
 )
 from uatmc_jax.analysis.trajectory import follow
-from uatmc_jax.benchmark.run import batch_memory_mib, static_attack
+from uatmc_jax.benchmark.run import options_of
 from uatmc_jax.benchmark.summary import mean_with_interval
-from uatmc_jax.build import dataset_folder
-from uatmc_jax.data import load_item_names
-from uatmc_jax.errors import InputError
 from uatmc_jax.report.text import percent, table
 from uatmc_jax.settings import to_dict
 
@@ -45,13 +42,9 @@ def _attacks(study: Study):
 
 def _case_item(study: Study, otherwise: int) -> tuple[int, str]:
     """The paper's item; in a data set without it, the first target."""
-    if study.settings.data.source == "mmrec":
-        try:
-            names = load_item_names(dataset_folder(study.settings.data))
-        except InputError:
-            names = {}
-        if study.plan.case_item in names:
-            return names[study.plan.case_item], study.plan.case_item
+    for item, name in study.dataset.names.ids.items():
+        if name == study.plan.case_item:
+            return item, name
     return otherwise, f"item {otherwise}"
 
 
@@ -66,17 +59,8 @@ def _units(study: Study) -> list[Unit]:
         items = np.concatenate([[item], scene.items]).astype(np.int32)
         rows, of_plain = [], None
         for done, (attack_name, chosen) in enumerate(settings.attacks.items(), start=1):
-            attack, strength = static_attack(chosen, study.dataset.modalities)
-            found = follow(
-                scene.case.restored.model,
-                attack,
-                strength,
-                scene.victim,
-                items,
-                (K,),
-                adjacency=scene.case.adjacency,
-                memory_mib=batch_memory_mib(settings),
-            )
+            options = options_of(settings)._replace(ks=(K,))
+            found = follow(chosen, scene.victim, items, options)
             means = {
                 key: values[1:, 1:].mean(axis=1)
                 for key, values in (("coverage", found.hit_rates[..., 0]), ("cosine", found.cosine))

@@ -5,13 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.study import UNDEFENDED, Study, attack_settings, open_case
+from experiments.study import UNDEFENDED, Study, attack_settings, open_variant
 from uatmc_jax.analysis.mismatch import Mismatch, measure_mismatch
 from uatmc_jax.attacks.victim import Victim
-from uatmc_jax.benchmark.run import Case, batch_memory_mib, static_attack, victim_of
+from uatmc_jax.benchmark.run import options_of, victim_of
 from uatmc_jax.benchmark.targets import choose_targets
-from uatmc_jax.build import dataset_folder
-from uatmc_jax.data import load_item_names
 from uatmc_jax.settings import AttackRunSettings
 
 
@@ -19,22 +17,16 @@ class Scene(NamedTuple):
     """One seed's targets and users on the undefended model."""
 
     seed: int
-    case: Case
     victim: Victim
     items: np.ndarray
 
 
 def scenes(study: Study, settings: AttackRunSettings) -> Iterator[Scene]:
     """One scene for each of the settings' seeds."""
-    case = open_case(study, UNDEFENDED)
+    run = open_variant(study, UNDEFENDED)
     for seed in settings.seeds:
-        items = choose_targets(
-            settings.targets,
-            study.dataset,
-            seed,
-            lambda: load_item_names(dataset_folder(study.settings.data)),
-        )
-        yield Scene(seed, case, victim_of(case, settings, settings.attacks, seed), items)
+        items = choose_targets(settings.targets, study.dataset, seed)
+        yield Scene(seed, victim_of(run, settings, settings.attacks, seed), items)
 
 
 def analysed(study: Study) -> AttackRunSettings:
@@ -55,13 +47,4 @@ UTILITIES = {"fgsm": "hinge with margin 10", "fgsm_elu": "elu"}
 def mismatch_of(study: Study, scene: Scene, name: str) -> Mismatch:
     """Every user's contribution to the gradients of the scene's targets, for one of `UTILITIES`."""
     settings = analysed(study)
-    attack, strength = static_attack(settings.attacks[name], study.dataset.modalities)
-    return measure_mismatch(
-        scene.case.restored.model,
-        attack,
-        strength,
-        scene.victim,
-        scene.items,
-        adjacency=scene.case.adjacency,
-        memory_mib=batch_memory_mib(settings),
-    )
+    return measure_mismatch(settings.attacks[name], scene.victim, scene.items, options_of(settings))

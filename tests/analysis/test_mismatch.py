@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tests.attacks.cases import K, attack, case, strength
+from tests.attacks.cases import K, attack, case
 from uatmc_jax.analysis.mismatch import (
     contributions,
     jaccard,
@@ -17,6 +17,8 @@ from uatmc_jax.analysis.mismatch import (
     top_users,
     user_gradients,
 )
+from uatmc_jax.attacks import Options
+from uatmc_jax.attacks.record import as_compiled
 from uatmc_jax.attacks.scoring.direct import DIRECT
 from uatmc_jax.attacks.scoring.protocol import Target
 
@@ -25,9 +27,7 @@ ELU = attack(utility="elu")
 
 
 def measure(c, chosen=ELU, **options):
-    return measure_mismatch(
-        c.model, chosen, strength(), c.victim, ITEMS, adjacency=c.adjacency, **options
-    )
+    return measure_mismatch(chosen, c.victim, ITEMS, Options(**options))
 
 
 def shares_in_float64(c, item, z):
@@ -77,7 +77,7 @@ def test_contributions_equal_the_definition(name):
 
 def test_explicit_user_gradients_give_the_same():
     c, item = case("vbpr"), 17
-    shares, start = make_shares(c.model, DIRECT, ELU, c.victim, strength(), Target(jnp.int32(item)))
+    shares, start = make_shares(as_compiled(ELU), c.victim, DIRECT, Target(jnp.int32(item)))
     by_user = user_gradients(shares, start, len(c.users), block=7)
     total = jax.grad(lambda delta: shares(delta).sum())(start)
     for g, sum_, found in zip(by_user, total, contributions(shares, start, total), strict=True):
@@ -87,17 +87,17 @@ def test_explicit_user_gradients_give_the_same():
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_batches_and_paths_do_not_matter():
+def test_batches_and_scorers_do_not_matter():
     c = case("vbpr")
     whole = measure(c)
-    for other in (measure(c, memory_mib=1e-3), measure(c, path="dense")):
+    for other in (measure(c, memory_mib=1e-3), measure(c, scorer="dense")):
         np.testing.assert_allclose(other.contributions, whole.contributions, atol=1e-6)
         np.testing.assert_allclose(other.cosine, whole.cosine, atol=1e-5)
 
 
 def test_one_modality_alone_has_no_cosine_and_its_own_contributions():
     c = case("vbpr")
-    alone = measure(c, ELU._replace(modalities=(1,)))
+    alone = measure(c, ELU.replace(modalities=("textual",)))
     np.testing.assert_allclose(alone.contributions[:, 0], measure(c).contributions[:, 1], atol=1e-6)
     assert not alone.cosine.any()
 

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from tests import oracles
-from uatmc_jax.attacks import Attack, Strength, list_depth, make_victim
+from uatmc_jax.attacks import Attack, Lists, make_victim
+from uatmc_jax.attacks.victim import SPARE_ITEMS
 from uatmc_jax.data import make_synthetic
-from uatmc_jax.data.device import put_on_device
-from uatmc_jax.models import make_adjacency, make_mmgcn, make_vbpr
+from uatmc_jax.models import make_mmgcn, make_vbpr
 
 KS = (1, 5, 10)
 K = 5
@@ -46,21 +46,19 @@ class Case:
         # about 8 here, or 5 where propagation multiplies them three times over.
         spread = SPREAD[name]
         self.params = params.replace(encoder=jax.tree.map(lambda x: spread * x, params.encoder))
-        self.data = put_on_device(DATASET)
+        self.data = DATASET.on_device
         size = int(share * DATASET.n_users)
         self.users = np.sort(rng.choice(DATASET.n_users, size, replace=False)).astype(np.int32)
         self.name, self.masked = name, masked
         self.victim = make_victim(
             self.model,
             self.params,
-            self.data,
+            DATASET,
             self.users,
-            list_depth(KS, K, self.model) if spare is None else max(*KS, K) + 1 + spare,
-            DATASET.train if masked else None,
-            block_users=16,
-            block_items=32,
+            masked=masked,
+            lists=Lists(max(KS), SPARE_ITEMS if spare is None else spare, 16, 32),
         )
-        self.adjacency = make_adjacency(DATASET.train, DATASET.n_users, DATASET.n_items)
+        self.adjacency = DATASET.adjacency
         self.mean = oracles.mean_matrix(DATASET.train, DATASET.n_users, DATASET.n_items)
 
     def scores(self, target, z_t):
@@ -114,22 +112,14 @@ def case(name, seed=0, masked=False, share=0.5, spare=None):
     return Case(name, seed, masked, share, spare)
 
 
+MODALITIES = ("visual", "textual")
+
+
 def attack(**changes):
-    """An `Attack` on both modalities of z; by default the published PGD."""
-    chosen = {
-        "utility": "hinge",
-        "k": K,
-        "norm": "linf",
-        "steps": 10,
-        "restarts": 0,
-        "keep": "last",
-        "aligned": False,
-        "level": "projected",
-        "modalities": (0, 1),
-    }
-    return Attack(**(chosen | changes))
+    """An `Attack` on z of the small data set; by default the published PGD."""
+    return Attack(**({"k": K} | changes))
 
 
 def strength(eps=0.1, step_size=0.125, margin=1.0, beta=0.0):
-    """A `Strength` of floats."""
-    return Strength(*map(jnp.float32, (eps, step_size, margin, beta)))
+    """The data fields of an attack, for `Attack.replace`."""
+    return {"eps": eps, "step_size": step_size, "margin": margin, "beta": beta}

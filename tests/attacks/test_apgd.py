@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uatmc_jax import ascent
+from uatmc_jax.attacks import pgd
 from uatmc_jax.attacks.utility import promotion_utility, user_shares
 from uatmc_jax.errors import InputError
-from uatmc_jax.settings import AttackSettings
 
 ORDERS = {"l2": 2, "linf": np.inf}
 
@@ -235,4 +235,4 @@ def test_settings_refused(name):
               "step_size": 0.5, "restarts": 0, "keep": "last", "beta": 0.0, "level": "projected",
               "modalities": ()}  # fmt: skip
     with pytest.raises(InputError, match=message):
-        AttackSettings(**(chosen | changes))
+        pgd(**(chosen | changes))

@@ -1,5 +1,7 @@
 """What every attack must hold to: its ball, its order of strength, its seed, its batches."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import oracles
-from tests.attacks.cases import DATASET, DIM, KS, K, attack, case, strength
-from uatmc_jax.attacks import attack_targets, certify, join
-from uatmc_jax.attacks.perturb import craft
+from tests.attacks.cases import DATASET, DIM, KS, MODALITIES, K, attack, case, strength
+from uatmc_jax.attacks import Options, attack_batches, certificate_of, certify, join
+from uatmc_jax.attacks.perturb import Aim, perturb
+from uatmc_jax.attacks.record import as_compiled
 from uatmc_jax.attacks.scoring.direct import DIRECT
 from uatmc_jax.attacks.scoring.protocol import Target
+from uatmc_jax.errors import InputError
 
 ITEMS = np.array([3, 17, 8, 40, 25], np.int32)
 MODELS = ("vbpr", "mmgcn")
@@ -23,13 +27,10 @@ PLAIN = attack(steps=2)
 RESTARTED = attack(steps=1, restarts=3, utility="elu")
 
 
-def run(c, chosen, power, items=ITEMS, seed=0, **options):
+def run(c, chosen, power, items=ITEMS, seed=0, weights=None, **options):
     """The joined outcome of attacking `items`."""
-    parts = attack_targets(
-        c.model, chosen, power, c.victim, items, KS, jax.random.key(seed),
-        adjacency=c.adjacency, **options,
-    )  # fmt: skip
-    return join(list(parts))
+    given = (chosen.replace(**power), c.victim, items, jax.random.key(seed), weights)
+    return join(list(attack_batches(*given, Options(KS, **options))))
 
 
 def rows(c, level):
@@ -38,10 +39,10 @@ def rows(c, level):
 
 
 BALLS = [
-    ("projected", "l2", (0, 1), "best", 1),
-    ("projected", "linf", (0,), "last", 0),
-    ("feature", "l2", (1,), "last", 0),
-    ("feature", "linf", (0, 1), "best", 1),
+    ("projected", "l2", (), "best", 1),
+    ("projected", "linf", ("visual",), "last", 0),
+    ("feature", "l2", ("textual",), "last", 0),
+    ("feature", "linf", ("textual", "visual"), "best", 1),
 ]
 
 
@@ -54,17 +55,18 @@ def test_every_perturbation_stays_in_its_ball(level, norm, modalities, keep, res
                     steps=3)  # fmt: skip
     outcome = run(c, chosen, strength(eps, step))
     order = np.inf if norm == "linf" else 2
-    for m, delta in zip(modalities, outcome.delta, strict=True):
+    moved = [m for m, name in enumerate(MODALITIES) if name in (modalities or MODALITIES)]
+    for m, delta in zip(moved, outcome.delta, strict=True):
         clean = np.asarray(rows(c, level)[m])[ITEMS]
         radius = eps * np.linalg.norm(clean, axis=1)
         size = np.linalg.norm(delta, ord=order, axis=1)
         assert np.all(size <= radius * (1 + 1e-5) + 1e-7)
         if level == "projected":
             np.testing.assert_allclose(outcome.z[m], clean + delta, rtol=1e-5, atol=1e-6)
-    for m in set(range(2)) - set(modalities):
+    for m in set(range(2)) - set(moved):
         np.testing.assert_array_equal(outcome.z[m], np.asarray(c.victim.z[m])[ITEMS])
     if level == "feature":
-        for m in modalities:
+        for m in moved:
             np.testing.assert_allclose(np.linalg.norm(outcome.z[m], axis=1), 1, rtol=1e-5)
 
 
@@ -111,12 +113,13 @@ def test_the_random_attack_differentiates_nothing():
 
     rows = c.model.encode_rows
     model = c.model._replace(encode_rows=lambda e, z: rows(e, tuple(map(forbidden, z))))
-    site = DIRECT.prepare(model, c.victim, Target(jnp.int32(3)), K, KS)
+    victim = dataclasses.replace(c.victim, model=model)
+    state = DIRECT.prepare(victim, Target(jnp.int32(3)), K, KS)
+    aim = Aim(DIRECT, state, jnp.ones(len(c.users)))
 
     def trace(chosen):
-        given = (model, DIRECT, chosen, c.victim, strength(), site, jnp.int32(3))
-        weights = jnp.ones(len(c.users))
-        return jax.eval_shape(lambda key: craft(*given, weights, key), jax.random.key(0))
+        chosen = as_compiled(chosen)
+        return jax.eval_shape(lambda key: perturb(chosen, victim, aim, key), jax.random.key(0))
 
     for level in ("projected", "feature"):
         found = trace(attack(search="random", restarts=1, steps=9, level=level))
@@ -175,7 +178,7 @@ def test_hit_rates_and_ranks_equal_counting(name, masked):
     "name,level", [("vbpr", "projected"), ("vbpr", "feature"), ("mmgcn", "projected")]
 )
 def test_no_budget_changes_nothing(name, level):
-    outcome = run(case(name), PLAIN._replace(level=level), strength(eps=0.0), ranks=True)
+    outcome = run(case(name), PLAIN.replace(level=level), strength(eps=0.0), ranks=True)
     np.testing.assert_array_equal(outcome.hr_after, outcome.hr_before)
     np.testing.assert_array_equal(outcome.rank_after, outcome.rank_before)
     assert not any(d.any() for d in outcome.delta)
@@ -208,8 +211,8 @@ def test_results_do_not_depend_on_the_batch_size(name):
 def test_dense_path_gives_the_same_attack(name):
     c = case(name)
     exact = run(c, PLAIN, strength(0.2), ranks=True)
-    dense = run(c, PLAIN, strength(0.2), ranks=True, path="dense")
-    assert set(dense.paths) == {"dense"} and "dense" not in exact.paths
+    dense = run(c, PLAIN, strength(0.2), ranks=True, scorer="dense")
+    assert set(dense.scorers) == {"dense"} and "dense" not in exact.scorers
     np.testing.assert_allclose(exact.utility_after, dense.utility_after, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(exact.hr_after, dense.hr_after)
     np.testing.assert_allclose(exact.rank_after, dense.rank_after, rtol=1e-5)
@@ -218,9 +221,11 @@ def test_dense_path_gives_the_same_attack(name):
 def test_a_model_with_encode_alone_takes_the_dense_path():
     c = case("vbpr")
     own = c.model._replace(select=None, encode_rows=None, affine_in_content=False, name="mine")
-    (part,) = attack_targets(own, attack(steps=1), strength(), c.victim, ITEMS[:2], KS,
-                             jax.random.key(0))  # fmt: skip
-    assert set(part[1].paths) == {"dense"}
+    victim = dataclasses.replace(c.victim, model=own)
+    (part,) = attack_batches(
+        attack(steps=1), victim, ITEMS[:2], jax.random.key(0), options=Options(KS)
+    )
+    assert set(part[1].scorers) == {"dense"}
     expected = run(c, attack(steps=1), strength(), ITEMS[:2])
     np.testing.assert_array_equal(part[1].hr_after, expected.hr_after)
 
@@ -230,7 +235,7 @@ def test_what_the_receptive_path_leaves_open_the_dense_path_answers():
     c, enough = case("mmgcn", spare=0), case("mmgcn")
     items = np.array([12, 40, 4, 27, 20], np.int32)
     outcome, expected = (run(x, PLAIN, strength(20.0, 1.0), items, ranks=True) for x in (c, enough))
-    assert {"dense", "receptive field"} == set(outcome.paths)
+    assert {"dense", "receptive field"} == set(outcome.scorers)
     np.testing.assert_array_equal(outcome.items, items)
     np.testing.assert_allclose(outcome.utility_after, expected.utility_after, rtol=1e-4)
     np.testing.assert_allclose(outcome.hr_after, expected.hr_after, atol=1e-6)
@@ -241,8 +246,8 @@ def test_alignment_is_inert_under_hinge_on_a_linear_model_and_not_under_elu():
     c = case("vbpr")
     for utility, same in (("hinge", True), ("elu", False)):
         without, aligned = (
-            run(c, attack(utility=utility, aligned=on, norm="l2"), strength(0.3, 0.3, beta=50.0))
-            for on in (False, True)
+            run(c, attack(utility=utility, norm="l2"), strength(0.3, 0.3, beta=beta))
+            for beta in (0.0, 50.0)
         )
         equal = all(np.array_equal(a, b) for a, b in zip(without.delta, aligned.delta, strict=True))
         assert equal == same
@@ -252,8 +257,7 @@ def test_alignment_is_inert_under_hinge_on_a_linear_model_and_not_under_elu():
 def test_alignment_acts_under_hinge_on_a_model_that_is_not_linear():
     c = case("mmgcn")
     without, aligned = (
-        run(c, PLAIN._replace(aligned=on), strength(0.3, 0.3, beta=50.0), ranks=True)
-        for on in (False, True)
+        run(c, PLAIN, strength(0.3, 0.3, beta=beta), ranks=True) for beta in (0.0, 50.0)
     )
     assert not np.array_equal(without.delta[0], aligned.delta[0])
 
@@ -271,10 +275,10 @@ def test_weights_choose_whom_the_attack_is_for():
 
 
 CERTIFIED = [
-    (False, "projected", "linf", (0, 1)),
-    (True, "projected", "l2", (1,)),
-    (False, "feature", "l2", (0,)),
-    (True, "feature", "linf", (0, 1)),
+    (False, "projected", "linf", ()),
+    (True, "projected", "l2", ("textual",)),
+    (False, "feature", "l2", ("visual",)),
+    (True, "feature", "linf", MODALITIES),
 ]
 
 
@@ -285,7 +289,7 @@ def test_no_attack_exceeds_its_certificate(masked, level, norm, modalities, seed
     c = case("vbpr", seed=seed, masked=masked)
     chosen = attack(norm=norm, level=level, modalities=modalities, keep="best", steps=5)
     outcome = run(c, chosen, strength(eps, 0.4))
-    certificate = certify(c.model, chosen, eps, c.victim, ITEMS, KS)
+    certificate = certificate_of(chosen.replace(eps=eps), c.victim, ITEMS, KS)
     if level == "projected":
         assert np.all(outcome.hr_after <= certificate.budget + 1e-6)
         assert np.all(outcome.hr_before <= certificate.budget + 1e-6)
@@ -308,10 +312,10 @@ def test_certificates_equal_each_users_own_best_attack():
     dual = {"linf": 1, "l2": 2}
     for norm in ("linf", "l2"):
         chosen = attack(norm=norm)
-        certificate = certify(c.model, chosen, eps, c.victim, np.array([item]), KS)
+        certificate = certificate_of(chosen.replace(eps=eps), c.victim, np.array([item]), KS)
         # Attacks on one modality alone do not keep a seller from replacing both.
-        one = certify(c.model, attack(norm=norm, modalities=(1,)), eps, c.victim,
-                      np.array([item]), KS)  # fmt: skip
+        alone = attack(norm=norm, modalities=("textual",), eps=eps)
+        one = certificate_of(alone, c.victim, np.array([item]), KS)
         np.testing.assert_array_equal(one.any_content, certificate.any_content)
         assert np.all(one.budget <= certificate.budget)
         bound = clean + sum(
@@ -340,7 +344,10 @@ def test_certificates_equal_each_users_own_best_attack():
 
 
 def test_only_linear_models_are_certified():
-    assert certify(case("mmgcn").model, attack(), 0.1, case("mmgcn").victim, ITEMS, KS) is None
+    victim = case("mmgcn").victim
+    assert certificate_of(attack(), victim, ITEMS, KS) is None
+    with pytest.raises(InputError, match="no certificate for mmgcn"):
+        certify(victim, ITEMS, ks=KS)
 
 
 def test_vbpr_is_as_linear_as_it_says():
@@ -353,7 +360,7 @@ def test_vbpr_is_as_linear_as_it_says():
 
 
 def test_a_grid_over_strengths_compiles_once():
-    from uatmc_jax.attacks.batching import _attack_batch
+    from uatmc_jax.attacks.outcome import _attack_batch
 
     c = case("vbpr")
     run(c, attack(steps=4), strength(0.1))

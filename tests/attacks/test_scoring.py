@@ -1,4 +1,4 @@
-"""The exact paths against the dense one and against sorting everything in float64."""
+"""The exact scorers against the dense one and against sorting everything in float64."""
 
 import functools
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.attacks.cases import DATASET, DIM, KS, K, case
 from uatmc_jax.attacks import batching
-from uatmc_jax.attacks.batching import path_of, plan_batches, stack_targets
+from uatmc_jax.attacks.batching import plan_batches, scorer_of, stack_targets
 from uatmc_jax.attacks.scoring.dense import DENSE
 from uatmc_jax.attacks.scoring.direct import DIRECT
 from uatmc_jax.attacks.scoring.protocol import Target
@@ -33,11 +33,11 @@ seeds = st.integers(0, 10_000)
 
 
 def target_of(c, item):
-    """The target as `attack_targets` prepares it."""
-    path = path_of(c.model, "auto")
-    (batch,) = plan_batches(c.model, c.victim, c.adjacency, np.array([item]), path, 64.0)
+    """The target as attacks prepare it."""
+    scorer = scorer_of(c.model)
+    (batch,) = plan_batches(c.victim, np.array([item]), scorer, 64.0)
     targets = stack_targets(batch, c.adjacency)
-    return batch.path, jax.tree.map(lambda x: jnp.asarray(x[0]), targets)
+    return batch.scorer, jax.tree.map(lambda x: jnp.asarray(x[0]), targets)
 
 
 def content(c, item, seed, size):
@@ -49,23 +49,23 @@ def content(c, item, seed, size):
     )
 
 
-@functools.partial(jax.jit, static_argnames=("model", "path"))
-def look(model, path, victim, target, z):
-    """Excess, hits, and value and gradient of Phi for both utilities, on one path."""
-    site = path.prepare(model, victim, target, K, KS)
+@functools.partial(jax.jit, static_argnames=("scorer",))
+def look(scorer, victim, target, z):
+    """Excess, hits, and value and gradient of Phi for both utilities, with one scorer."""
+    state = scorer.prepare(victim, target, K, KS)
     weights = recommendable(victim, target.item).astype(jnp.float32)
-    excess, pull = jax.vjp(lambda z: path.excess(model, victim, site, z), z)
+    excess, pull = jax.vjp(lambda z: scorer.excess(victim, state, z), z)
     phis = []
     for kind in ("elu", "hinge"):
         value, slope = jax.value_and_grad(promotion_utility)(
             excess, weights, kind, jnp.float32(0.5)
         )
         phis.append((value, pull(slope)[0]))
-    return excess, path.hits(model, victim, site, z), phis
+    return excess, scorer.hits(victim, state, z), phis
 
 
-def look_at(c, path, target, z):
-    return look(c.model, path, c.victim, target, z)
+def look_at(c, scorer, target, z):
+    return look(scorer, c.victim, target, z)
 
 
 def clear_of_ties(c, item, z, gap=1e-4):
@@ -79,12 +79,12 @@ def clear_of_ties(c, item, z, gap=1e-4):
 @pytest.mark.parametrize("name,masked,spare", CASES)
 @settings(max_examples=15, deadline=None)
 @given(items, seeds, st.sampled_from([0.0, 0.05, 0.5, 3.0]))
-def test_exact_path_equals_the_dense_path_and_brute_force(name, masked, spare, item, seed, size):
+def test_exact_scorers_equal_the_dense_one_and_brute_force(name, masked, spare, item, seed, size):
     c = case(name, masked=masked, spare=spare)
     z = content(c, item, seed, size)
-    path, target = target_of(c, item)
-    assert path is (DIRECT if name == "vbpr" else RECEPTIVE)
-    excess, hits, phis = look_at(c, path, target, z)
+    scorer, target = target_of(c, item)
+    assert scorer is (DIRECT if name == "vbpr" else RECEPTIVE)
+    excess, hits, phis = look_at(c, scorer, target, z)
     dense_excess, dense_hits, dense_phis = look_at(c, DENSE, Target(jnp.int32(item)), z)
     seen_by = c.recommendable(item)
     told = np.isfinite(np.asarray(excess)) & np.isfinite(np.asarray(hits)).all(axis=1)
@@ -109,32 +109,32 @@ def test_exact_path_equals_the_dense_path_and_brute_force(name, masked, spare, i
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(1.0, np.abs(b).max()))
 
 
-def test_what_the_receptive_path_cannot_tell_it_says():
+def test_what_the_receptive_scorer_cannot_tell_it_says():
     """With no spare items, large moves are not answered for everyone, small ones are."""
     c = case("mmgcn", spare=0)
 
     def unanswered(size):
         count = 0
         for item in np.argsort(DATASET.item_train_counts)[:8]:
-            path, target = target_of(c, int(item))
-            excess, hits, _ = look_at(c, path, target, content(c, int(item), 0, size))
+            scorer, target = target_of(c, int(item))
+            excess, hits, _ = look_at(c, scorer, target, content(c, int(item), 0, size))
             count += int(np.isnan(excess).sum() + np.isnan(hits).sum())
         return count
 
     assert unanswered(1e-4) == 0 < unanswered(30.0)
 
 
-def test_a_field_too_large_goes_to_the_dense_path(monkeypatch):
+def test_a_field_too_large_goes_to_the_dense_scorer(monkeypatch):
     c = case("mmgcn")
     monkeypatch.setattr(batching, "_CLASSES", 1)
     items = np.arange(DATASET.n_items, dtype=np.int32)
-    batches = plan_batches(c.model, c.victim, c.adjacency, items, RECEPTIVE, 64.0)
+    batches = plan_batches(c.victim, items, RECEPTIVE, 64.0)
     for batch in batches:
         sizes = (1, 8, 16, 256)
         for item in batch.items:
             shells = shells_of(c.adjacency, int(item), 3, np.ones(110, bool), 10**6)
             fits = all(len(x) <= size for x, size in zip(shells[:3], sizes, strict=False))
-            assert (batch.path is RECEPTIVE) == fits
-    assert {batch.path for batch in batches} == {DENSE, RECEPTIVE}
+            assert (batch.scorer is RECEPTIVE) == fits
+    assert {batch.scorer for batch in batches} == {DENSE, RECEPTIVE}
     places = np.concatenate([batch.places for batch in batches])
     assert sorted(places) == list(range(DATASET.n_items))

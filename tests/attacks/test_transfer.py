@@ -1,17 +1,26 @@
 """Perturbations crafted on one model and measured on another."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
-from tests.attacks.cases import DATASET, KS, K, attack, case, strength
-from uatmc_jax.attacks import attack_targets, join, list_depth, make_victim
-from uatmc_jax.attacks.transfer import measure_targets, transfer_targets
+from tests.attacks.cases import DATASET, KS, attack, case
+from uatmc_jax.attacks import (
+    Lists,
+    Options,
+    attack_batches,
+    join,
+    make_victim,
+    measure_batches,
+    transfer_batches,
+)
 from uatmc_jax.errors import InputError
 
 ITEMS = np.array([3, 17, 8, 40, 25], np.int32)
 KEY = jax.random.key(0)
-CHOSEN = attack(utility="elu", steps=3)
+CHOSEN = attack(utility="elu", steps=3, eps=0.3)
 
 
 def other_encoder(c, projectors=None):
@@ -20,25 +29,23 @@ def other_encoder(c, projectors=None):
     params = c.params.replace(encoder=encoder)
     if projectors is not None:
         params = params.replace(projectors=projectors)
-    depth = list_depth(KS, K, c.model)
-    return make_victim(c.model, params, c.data, c.users, depth, block_users=16, block_items=32)
+    lists = Lists(k=max(KS), block_users=16, block_items=32)
+    return make_victim(c.model, params, DATASET, c.users, lists=lists)
 
 
-def transfer(c, chosen, surrogate, **options):
-    parts = transfer_targets(
-        c.model, chosen, strength(0.3), c.victim, c.model, surrogate, ITEMS, KS, KEY, **options
-    )
-    return join(list(parts))
+def transfer(c, chosen, surrogate, names=("model", "model"), **options):
+    given = (chosen, c.victim, surrogate, ITEMS, KEY)
+    return join(list(transfer_batches(*given, names=names, options=Options(KS, **options))))
 
 
-def whitebox(c, chosen, victim):
-    return join(list(attack_targets(c.model, chosen, strength(0.3), victim, ITEMS, KS, KEY)))
+def whitebox(chosen, victim):
+    return join(list(attack_batches(chosen, victim, ITEMS, KEY, options=Options(KS))))
 
 
 def test_crafted_on_itself_it_is_the_whitebox_attack():
     c = case("vbpr")
-    carried, known = transfer(c, CHOSEN, c.victim), whitebox(c, CHOSEN, c.victim)
-    for name in ("items", "hr_before", "hr_after", "delta", "paths"):
+    carried, known = transfer(c, CHOSEN, c.victim), whitebox(CHOSEN, c.victim)
+    for name in ("items", "hr_before", "hr_after", "delta", "scorers"):
         jax.tree.map(np.testing.assert_array_equal, getattr(carried, name), getattr(known, name))
     for name in ("utility_before", "utility_after", "z"):
         jax.tree.map(
@@ -51,7 +58,7 @@ def test_a_transfer_is_measured_on_the_victim():
     c = case("vbpr")
     surrogate = other_encoder(c)
     carried = transfer(c, CHOSEN, surrogate, ranks=True, memory_mib=1e-3)
-    crafted = whitebox(c, CHOSEN, surrogate)
+    crafted = whitebox(CHOSEN, surrogate)
     jax.tree.map(np.testing.assert_allclose, carried.delta, crafted.delta)
     for n, item in enumerate(ITEMS):
         clean, after = ([x[n] for x in z] for z in ([x[ITEMS] for x in c.victim.z], carried.z))
@@ -67,7 +74,7 @@ def test_a_transfer_is_measured_on_the_victim():
 def test_nothing_moved_changes_nothing():
     c = case("vbpr")
     nothing = [np.zeros((len(ITEMS), x.shape[1]), np.float32) for x in c.victim.z]
-    parts = measure_targets(c.model, CHOSEN, strength(), c.victim, ITEMS, nothing, KS)
+    parts = measure_batches(CHOSEN, c.victim, ITEMS, nothing, Options(KS))
     outcome = join(list(parts))
     np.testing.assert_array_equal(outcome.hr_before, outcome.hr_after)
 
@@ -78,12 +85,12 @@ def test_z_that_is_not_shared_is_refused_and_raw_features_are_not():
     surrogate = other_encoder(c, projectors)
     with pytest.raises(InputError, match="surrogate theirs and victim ours do not share z"):
         transfer(c, CHOSEN, surrogate, names=("theirs", "ours"))
-    shallow = surrogate.replace(z=tuple(x[:, :2] for x in surrogate.z))
+    shallow = dataclasses.replace(surrogate, z=tuple(x[:, :2] for x in surrogate.z))
     with pytest.raises(InputError, match="level = 'feature'"):
         transfer(c, CHOSEN, shallow)
-    feature = CHOSEN._replace(level="feature")
+    feature = CHOSEN.replace(level="feature")
     carried = transfer(c, feature, surrogate)
-    crafted = whitebox(c, feature, surrogate)
+    crafted = whitebox(feature, surrogate)
     jax.tree.map(np.testing.assert_array_equal, carried.delta, crafted.delta)
     raw = [np.asarray(x)[ITEMS] + d for x, d in zip(DATASET.features, carried.delta, strict=True)]
     z = c.model.project(c.params.projectors, tuple(raw))

@@ -4,11 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from tests.attacks.cases import DATASET, KS, K, attack, case, strength
-from uatmc_jax.attacks import attack_targets, certify, join
+from tests.attacks.cases import DATASET, KS, K, attack, case
+from uatmc_jax.attacks import Options, attack_batches, certificate_of, content_under, join
 from uatmc_jax.auditing.measures import reached_users, survey_certificates, user_recall
-from uatmc_jax.data import make_csr, warm
-from uatmc_jax.evaluation.metrics import evaluate
+from uatmc_jax.evaluation.metrics import mean_metrics
 from uatmc_jax.evaluation.ranking import make_plan
 from uatmc_jax.models.projection import project_all
 
@@ -20,11 +19,12 @@ ITEMS = np.array([0, 7, 19, 33, 48], np.int32)
     [("vbpr", False), ("vbpr", True), pytest.param("mmgcn", True, marks=pytest.mark.slow)],
 )
 def test_users_are_counted_as_sorting_all_scores_counts_them(name, masked):
-    c, key = case(name, masked=masked), jax.random.key(0)
-    shared = {"adjacency": c.adjacency, "memory_mib": 0.1}
-    chosen = attack(restarts=1), strength()
-    found = reached_users(c.model, *chosen, c.victim, ITEMS, K, key, **shared)
-    outcome = join(list(attack_targets(c.model, *chosen, c.victim, ITEMS, (K,), key, **shared)))
+    c, options = case(name, masked=masked), Options((K,), memory_mib=0.1)
+    chosen, key = attack(restarts=1), jax.random.key(0)
+    outcome = join(list(attack_batches(chosen, c.victim, ITEMS, key, options=options)))
+    z = content_under(chosen, c.victim, ITEMS, outcome.delta)
+    jax.tree.map(np.testing.assert_array_equal, z, outcome.z)
+    found = reached_users(c.victim, ITEMS, z, K, options)
     column = KS.index(K)
     clean = np.array([c.hits(t, [x[t] for x in c.victim.z])[:, column] for t in ITEMS])
     moved = np.array([c.hits(t, [x[n] for x in outcome.z])[:, column] for n, t in enumerate(ITEMS)])
@@ -39,8 +39,8 @@ def test_users_are_counted_as_sorting_all_scores_counts_them(name, masked):
 def test_a_survey_is_the_certificate_of_each_item_and_where_it_is_shown():
     c = case("vbpr")
     items = np.arange(DATASET.n_items, dtype=np.int32)
-    survey = survey_certificates(c.model, attack(), 0.1, c.victim, items, K)
-    certificate = certify(c.model, attack(), 0.1, c.victim, items, (K,))
+    survey = survey_certificates(attack(), c.victim, items, K)
+    certificate = certificate_of(attack(), c.victim, items, (K,))
     assert np.array_equal(survey.bound, certificate.budget[:, 0])
     clean = [c.hits(t, [x[t] for x in c.victim.z])[:, KS.index(K)].mean() for t in items]
     np.testing.assert_allclose(survey.shown, clean, atol=1e-6)
@@ -51,21 +51,19 @@ def test_a_survey_is_the_certificate_of_each_item_and_where_it_is_shown():
 def test_no_survey_without_a_certificate():
     items = ITEMS[:2]
     mmgcn, vbpr = case("mmgcn", masked=True), case("vbpr")
-    assert survey_certificates(mmgcn.model, attack(), 0.1, mmgcn.victim, items, K) is None
+    assert survey_certificates(attack(), mmgcn.victim, items, K) is None
     raw = attack(level="feature")
-    assert survey_certificates(vbpr.model, raw, 0.1, vbpr.victim, items, K) is None
+    assert survey_certificates(raw, vbpr.victim, items, K) is None
 
 
 def test_recall_by_user_averages_to_the_metric():
     c = case("vbpr")
     plan = make_plan(DATASET.train, DATASET.n_users, DATASET.n_items, 16, 32)
-    held_out = [
-        make_csr(warm(DATASET.split(s), DATASET), DATASET.n_users) for s in ("valid", "test")
-    ]
-    found = user_recall(c.model, c.params, c.data, plan, held_out, 10)
+    held_out = [DATASET.held_out(split) for split in ("valid", "test")]
     z = project_all(c.model, c.params, c.data.features)
+    found = user_recall(c.model, c.params, DATASET, z, ("valid", "test"), 10)
     embeddings = c.model.encode(c.params.encoder, z, c.data.graph)
-    metrics = evaluate(*embeddings, plan, held_out, (10,))
+    metrics = mean_metrics(*embeddings, plan, held_out, (10,))
     for values, split, name in zip(found, metrics, ("valid", "test"), strict=True):
         assert len(values) == len(np.unique(DATASET.split(name).users))
         assert values.mean() == pytest.approx(float(split["recall@10"]), abs=1e-6)

@@ -222,7 +222,7 @@ def test_a_failed_write_leaves_nothing(exported, settings, dataset, tmp_path, mo
     def full(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("uatmc_jax.conversion.imported.logs.write_json", full)
+    monkeypatch.setattr("uatmc_jax.conversion.imported.store.write_json", full)
     with pytest.raises(OSError, match="no space"):
         import_file(exported(settings, "vbpr")[0], tmp_path / "run")
     monkeypatch.setattr("safetensors.numpy.save_file", full)

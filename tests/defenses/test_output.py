@@ -10,7 +10,7 @@ from tests.models.test_oracle import CASES, TRIPLES, assert_trees_close, case
 from tests.training.test_run import SMALL
 from uatmc_jax.build import build_model
 from uatmc_jax.data import make_synthetic
-from uatmc_jax.data.device import put_on_device
+from uatmc_jax.data.dataset import put_on_device
 from uatmc_jax.defenses import Coefficients, Defense, Frozen, Trained, adversarial_objective
 from uatmc_jax.errors import InputError
 from uatmc_jax.models.projection import project_all

@@ -8,14 +8,14 @@ import pytest
 from tests import oracles
 from tests.attacks.cases import DATASET, case
 from uatmc_jax.evaluation.content import content_utility
-from uatmc_jax.evaluation.ranking import make_plan
+from uatmc_jax.models import project_catalogue
 
 
 def measure(params, cold_count=3, seed=0):
     c = case("vbpr")
-    plan = make_plan(DATASET.train, DATASET.n_users, DATASET.n_items)
+    z = project_catalogue(c.model, params, DATASET.on_device.features)
     rng = np.random.default_rng(seed)
-    return content_utility(c.model, params, DATASET, c.data, plan, 20, cold_count, rng)
+    return content_utility(c.model, params, DATASET, z, k=20, cold_count=cold_count, rng=rng)
 
 
 def test_a_model_without_content_weights_loses_nothing():

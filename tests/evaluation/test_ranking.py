@@ -9,7 +9,7 @@ from tests import oracles
 from tests.conftest import make_interactions
 from tests.data.test_graph import all_equations
 from uatmc_jax.data import make_csr
-from uatmc_jax.evaluation.metrics import evaluate
+from uatmc_jax.evaluation.metrics import mean_metrics
 from uatmc_jax.evaluation.ranking import make_plan, top_k
 
 
@@ -47,7 +47,7 @@ def test_equals_brute_force_with_ties_in_any_blocks(seed, sizes, blocks, many_ti
     relevant = make_csr(held_out, n_users)
     # A second split, to see that they are kept apart.
     everyone = make_csr(make_interactions([(0, orders[0][1])]), n_users)
-    metrics, other = evaluate(
+    metrics, other = mean_metrics(
         jnp.asarray(user), jnp.asarray(item), plan, [relevant, everyone], (1, 3)
     )
     assert float(other["recall@3"]) == (orders[0][1] in expected[0, :3])
@@ -75,7 +75,7 @@ def test_block_sizes_bound_the_memory(dataset):
     relevant = make_csr(dataset.test, dataset.n_users)
     for function in (
         lambda u, i, p: top_k(u, i, p, 3),
-        lambda u, i, p: evaluate(u, i, p, [relevant], (3,)),
+        lambda u, i, p: mean_metrics(u, i, p, [relevant], (3,)),
     ):
         jaxpr = jax.make_jaxpr(function)(user, item, plan)
         sizes = [v.aval.size for e in all_equations(jaxpr.jaxpr) for v in e.outvars]
@@ -87,5 +87,5 @@ def test_not_finite_embeddings_score_nan_not_perfect(dataset, bad):
     plan = make_plan(dataset.train, dataset.n_users, dataset.n_items)
     user = jnp.ones((dataset.n_users, 2)).at[3, 0].set(bad)
     relevant = make_csr(dataset.test, dataset.n_users)
-    (metrics,) = evaluate(user, jnp.ones((dataset.n_items, 2)), plan, [relevant], (5,))
+    (metrics,) = mean_metrics(user, jnp.ones((dataset.n_items, 2)), plan, [relevant], (5,))
     assert all(np.isnan(value) for value in metrics.values())

@@ -15,7 +15,7 @@ from uatmc_jax.attacks.scoring.direct import DIRECT
 from uatmc_jax.benchmark.run import check_alignment, run_attacks
 from uatmc_jax.build import build_model
 from uatmc_jax.data import write_dataset
-from uatmc_jax.data.device import put_on_device
+from uatmc_jax.data.dataset import put_on_device
 from uatmc_jax.errors import InputError
 from uatmc_jax.losses import gradient_alignment, modal_info_nce
 from uatmc_jax.models import encode_changed, make_graph, make_linear_vbpr, select

@@ -10,7 +10,7 @@ import pytest
 from tests import oracles
 from tests.conftest import make_interactions
 from uatmc_jax.data import make_csr
-from uatmc_jax.data.device import DeviceData
+from uatmc_jax.data.dataset import DeviceData
 from uatmc_jax.defenses import Coefficients, Defense, Frozen, Trained, adversarial_objective
 from uatmc_jax.models import Batch, encode_changed, make_graph, make_mmgcn, make_vbpr, select
 from uatmc_jax.training.objectives import PretrainCoefficients, pretrain_objective

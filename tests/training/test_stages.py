@@ -7,7 +7,7 @@ import numpy as np
 from tests.training.test_run import SMALL
 from uatmc_jax.build import build_model
 from uatmc_jax.data import make_synthetic
-from uatmc_jax.data.device import put_on_device
+from uatmc_jax.data.dataset import put_on_device
 from uatmc_jax.settings import from_config
 from uatmc_jax.training.epoch import TrainState
 from uatmc_jax.training.stages import adversarial_parts, init_params, scalars, static_defense

@@ -17,14 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax.attacks.batching import in_batches, join, path_of
-from uatmc_jax.attacks.perturb import Attack, Strength
-from uatmc_jax.attacks.scoring.protocol import Path, Target
+from uatmc_jax.attacks.batching import Options, in_batches, join
+from uatmc_jax.attacks.perturb import aim_at
+from uatmc_jax.attacks.record import Attack, as_compiled
+from uatmc_jax.attacks.scoring.protocol import Scorer, Target
 from uatmc_jax.attacks.utility import user_shares
-from uatmc_jax.attacks.victim import EXACT, Victim, recommendable, rows_of
+from uatmc_jax.attacks.victim import Victim, check_lists, chosen_modalities, rows_of
 from uatmc_jax.losses import gradient_alignment
-from uatmc_jax.models import Adjacency, Modal, Model
-from uatmc_jax.numerics import safe_norm
+from uatmc_jax.models import Modal
+from uatmc_jax.numerics import EXACT, safe_norm
 
 
 class Mismatch(NamedTuple):
@@ -40,48 +41,34 @@ class Mismatch(NamedTuple):
 
 
 def measure_mismatch(
-    model: Model,
-    attack: Attack,
-    strength: Strength,
-    victim: Victim,
-    items: np.ndarray,
-    *,
-    adjacency: Adjacency | None = None,
-    path: str = "auto",
-    memory_mib: float = 1024.0,
+    attack: Attack, victim: Victim, items: np.ndarray, options: Options | None = None
 ) -> Mismatch:
     """Every user's directional contribution to every target's gradients.
 
     Args:
-      model: the recommender.
-      attack: its utility, K and modalities matter.
-      strength: its margin matters.
-      victim: the clean model, with `list_depth` best items kept.
+      attack: its utility, margin, K and modalities matter.
+      victim: the clean model.
       items: (T,) targets.
-      adjacency: of the training graph; needed by models with `field`.
-      path: "auto" or "dense".
-      memory_mib: for a batch.
+      options: scorer and memory.
 
     Raises:
       InputError: values that are not finite.
     """
+    attack = as_compiled(attack)
+    check_lists(victim, (attack.k,))
 
-    def run(path: Path, targets: Target, places: np.ndarray) -> Mismatch:
+    def run(scorer: Scorer, targets: Target, places: np.ndarray) -> Mismatch:
         del places
-        return _batch(model, path, attack, victim, strength, targets)
+        return _batch(attack, victim, scorer, targets)
 
-    parts = in_batches(
-        model, victim, adjacency, items, path_of(model, path), memory_mib, run, lambda m: m
-    )
+    parts = in_batches(victim, items, options or Options(), run, lambda m: m)
     return join((places, found) for _, places, found in parts)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "path", "attack"))
-def _batch(
-    model: Model, path: Path, attack: Attack, victim: Victim, strength: Strength, targets: Target
-) -> Mismatch:
+@functools.partial(jax.jit, static_argnames=("scorer",))
+def _batch(attack: Attack, victim: Victim, scorer: Scorer, targets: Target) -> Mismatch:
     def one(target: Target) -> Mismatch:
-        shares, start = make_shares(model, path, attack, victim, strength, target)
+        shares, start = make_shares(attack, victim, scorer, target)
         gradient = jax.grad(lambda delta: jnp.sum(shares(delta)))(start)
         return Mismatch(
             jnp.stack(contributions(shares, start, gradient)),
@@ -93,31 +80,28 @@ def _batch(
 
 
 def make_shares(
-    model: Model, path: Path, attack: Attack, victim: Victim, strength: Strength, target: Target
+    attack: Attack, victim: Victim, scorer: Scorer, target: Target
 ) -> tuple[Callable[[Modal], jax.Array], Modal]:
     """delta -> (n,) every user's share of one target's Phi at z_t + delta, and delta = 0.
 
     Args:
-      model: the recommender.
-      path: how its scores are got.
-      attack: its utility, K and modalities matter.
+      attack: its utility, margin, K and modalities matter.
       victim: the clean model and the users.
-      strength: its margin matters.
+      scorer: how its scores are got.
       target: whose content delta moves.
     """
-    site = path.prepare(model, victim, target, attack.k, (attack.k,))
-    weights = recommendable(victim, target.item).astype(jnp.float32)
+    aim = aim_at(victim, scorer, target, attack.k, (attack.k,))
+    moved = chosen_modalities(victim, attack.modalities)
     clean = rows_of(victim.z, target.item)
 
     def shares(delta: Modal) -> jax.Array:
         z = list(clean)
-        for m, change in zip(attack.modalities, delta, strict=True):
+        for m, change in zip(moved, delta, strict=True):
             z[m] = z[m] + change
-        z = tuple(z)
-        excess = path.excess(model, victim, site, z)
-        return user_shares(excess, weights, attack.utility, strength.margin)
+        excess = scorer.excess(victim, aim.state, tuple(z))
+        return user_shares(excess, aim.weights, attack.utility, attack.margin)
 
-    return shares, tuple(jnp.zeros_like(clean[m]) for m in attack.modalities)
+    return shares, tuple(jnp.zeros_like(clean[m]) for m in moved)
 
 
 def contributions(

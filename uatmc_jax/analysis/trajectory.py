@@ -1,7 +1,6 @@
 """An attack step by step (Appendix B.4): coverage and gradient alignment at every iterate."""
 
 import functools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -9,12 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from uatmc_jax import ascent
-from uatmc_jax.attacks.batching import hit_rates, in_batches, join, path_of
-from uatmc_jax.attacks.perturb import Attack, Strength, make_objective, make_utility, source_rows
-from uatmc_jax.attacks.scoring.protocol import Path, Target
-from uatmc_jax.attacks.victim import EXACT, Victim, recommendable
+from uatmc_jax.attacks.batching import Options, in_batches, join
+from uatmc_jax.attacks.outcome import hit_rates
+from uatmc_jax.attacks.perturb import aim_at, make_objective, make_utility, source_rows
+from uatmc_jax.attacks.record import Attack, as_compiled
+from uatmc_jax.attacks.scoring.protocol import Scorer, Target
+from uatmc_jax.attacks.victim import Victim, check_lists, chosen_modalities
 from uatmc_jax.losses import gradient_alignment
-from uatmc_jax.models import Adjacency, Modal, Model
+from uatmc_jax.models import Modal
+from uatmc_jax.numerics import EXACT
 
 
 class Trajectory(NamedTuple):
@@ -32,72 +34,50 @@ class Trajectory(NamedTuple):
 
 
 def follow(
-    model: Model,
-    attack: Attack,
-    strength: Strength,
-    victim: Victim,
-    items: np.ndarray,
-    ks: Sequence[int],
-    *,
-    adjacency: Adjacency | None = None,
-    path: str = "auto",
-    memory_mib: float = 1024.0,
+    attack: Attack, victim: Victim, items: np.ndarray, options: Options | None = None
 ) -> Trajectory:
     """Ascends from zero as `attack` does and looks at every iterate.
 
     Args:
-      model: the recommender.
-      attack: static choices; neither restarts nor `keep` play a part.
-      strength: eps, step size, margin, beta.
-      victim: the clean model, with `list_depth` best items kept.
+      attack: one budget; neither restarts nor `keep` play a part.
+      victim: the clean model.
       items: (T,) targets.
-      ks: K of the hit rates.
-      adjacency: of the training graph; needed by models with `field`.
-      path: "auto" or "dense".
-      memory_mib: for a batch.
+      options: K of the hit rates, scorer and memory.
 
     Raises:
       InputError: values that are not finite.
     """
-    ks = tuple(ks)
+    options, attack = options or Options(), as_compiled(attack)
+    ks = options.ks or (attack.k,)
+    check_lists(victim, (*ks, attack.k))
 
-    def run(path: Path, targets: Target, places: np.ndarray) -> Trajectory:
+    def run(scorer: Scorer, targets: Target, places: np.ndarray) -> Trajectory:
         del places
-        return _batch(model, path, attack, ks, victim, strength, targets)
+        return _batch(attack, victim, scorer, ks, targets)
 
-    parts = in_batches(
-        model, victim, adjacency, items, path_of(model, path), memory_mib, run, lambda t: t
-    )
+    parts = in_batches(victim, items, options, run, lambda t: t)
     return join((places, found) for _, places, found in parts)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "path", "attack", "ks"))
+@functools.partial(jax.jit, static_argnames=("scorer", "ks"))
 def _batch(
-    model: Model,
-    path: Path,
-    attack: Attack,
-    ks: tuple[int, ...],
-    victim: Victim,
-    strength: Strength,
-    targets: Target,
+    attack: Attack, victim: Victim, scorer: Scorer, ks: tuple[int, ...], targets: Target
 ) -> Trajectory:
+    moved = chosen_modalities(victim, attack.modalities)
+
     def one(target: Target) -> Trajectory:
-        item = target.item
-        site = path.prepare(model, victim, target, attack.k, ks)
-        weights = recommendable(victim, item).astype(jnp.float32)
-        given = (victim, strength, site, item, weights)
-        objective = make_objective(model, path, attack, *given)
-        utility = make_utility(model, path, attack, victim, strength, site, weights)
-        rows = source_rows(attack, victim, item)
-        radius = ascent.radii(rows, strength.eps)
+        aim = aim_at(victim, scorer, target, attack.k, ks)
+        objective, utility = (make(attack, victim, aim) for make in (make_objective, make_utility))
+        rows = source_rows(attack, victim, target.item)
+        radius = ascent.radii(rows, attack.eps)
 
         def look(delta: Modal, _: None) -> tuple[Modal, Trajectory]:
             seen = objective(delta)
             gradients = jax.grad(utility)(seen.z)
-            gradient = tuple(gradients[m] for m in attack.modalities)
-            rates = hit_rates(model, path, victim, site, item, seen.z)
+            gradient = tuple(gradients[m] for m in moved)
+            rates = hit_rates(victim, aim, seen.z)
             cosine = gradient_alignment(gradient, jnp.ones(1, bool))
-            after = ascent.move(delta, seen.direction, radius, strength.step_size, attack.norm)
+            after = ascent.move(delta, seen.direction, radius, attack.step_size, attack.norm)
             return after, Trajectory(seen.value, rates, cosine)
 
         start = jax.tree.map(jnp.zeros_like, rows)

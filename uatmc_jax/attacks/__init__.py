@@ -1,24 +1,42 @@
 """Promotion attacks: what they want, how they search, what they reach, what none can.
 
-Reading order: `utility` and `victim` -> `path` and its three answers (`direct`,
-`receptive`, `dense`) -> `craft` -> `evaluate` -> `transfer` -> `certificate` ->
-`targets`, `results` and `run` -> `suite` and `verdict`.
+Reading order: `record` and `utility` -> `victim` -> `scoring` and its three answers
+(`direct`, `receptive`, `dense`) -> `perturb` -> `batching` -> `outcome` -> `attacked` and
+`reach` -> `transfer` -> `certificates`. No files here: an evaluation on disk is
+`uatmc_jax.benchmark`.
 """
 
-from uatmc_jax.attacks.batching import Outcome, attack_targets, join, list_depth
-from uatmc_jax.attacks.certificates import Certificate, certify
-from uatmc_jax.attacks.perturb import Attack, Strength
-from uatmc_jax.attacks.victim import Victim, make_victim
+from uatmc_jax.attacks.attacked import Attacked, attack
+from uatmc_jax.attacks.batching import Options, join
+from uatmc_jax.attacks.certificates import Certificate, certifiable, certificate_of, certify
+from uatmc_jax.attacks.outcome import Outcome, attack_batches
+from uatmc_jax.attacks.reach import content_under, user_hits
+from uatmc_jax.attacks.record import Attack, apgd, fgsm, pgd, random_search
+from uatmc_jax.attacks.transfer import check_shared_z, measure_batches, transfer_batches
+from uatmc_jax.attacks.victim import Lists, Victim, make_victim
 
 __all__ = [
     "Attack",
+    "Attacked",
     "Certificate",
+    "Lists",
+    "Options",
     "Outcome",
-    "Strength",
     "Victim",
-    "attack_targets",
+    "apgd",
+    "attack",
+    "attack_batches",
+    "certifiable",
+    "certificate_of",
     "certify",
+    "check_shared_z",
+    "content_under",
+    "fgsm",
     "join",
-    "list_depth",
     "make_victim",
+    "measure_batches",
+    "pgd",
+    "random_search",
+    "transfer_batches",
+    "user_hits",
 ]

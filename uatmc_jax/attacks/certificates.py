@@ -30,12 +30,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax.attacks.perturb import Attack
+from uatmc_jax.attacks.record import Attack
 from uatmc_jax.attacks.scoring.direct import DIRECT, nth_other, target_item
 from uatmc_jax.attacks.scoring.protocol import Target
-from uatmc_jax.attacks.victim import EXACT, Victim, recommendable, rows_of
+from uatmc_jax.attacks.victim import (
+    Victim,
+    check_lists,
+    chosen_modalities,
+    recommendable,
+    rows_of,
+)
+from uatmc_jax.errors import InputError
 from uatmc_jax.models import Model
-from uatmc_jax.numerics import safe_norm
+from uatmc_jax.numerics import EXACT, safe_norm
 
 # Bounds are raised by this share, so that float32 rounding cannot put an attack above them.
 _ROUNDING = 1e-5
@@ -55,65 +62,111 @@ class Certificate(NamedTuple):
     any_content: np.ndarray
 
 
+def certifiable(model: Model) -> bool:
+    """Whether a model's declarations carry the closed forms."""
+    return model.affine_in_content and model.encode_rows is not None
+
+
 def certify(
-    model: Model,
-    attack: Attack,
-    eps: float | jax.Array,
     victim: Victim,
-    items: np.ndarray,
-    ks: Sequence[int],
-) -> Certificate | None:
-    """The certificates of each target; None for a model that has none.
+    items: Sequence[int] | np.ndarray,
+    *,
+    norm: str = "linf",
+    eps: float | Sequence[float] | None = None,
+    ks: int | Sequence[int] = 50,
+    modalities: tuple[str, ...] = (),
+) -> np.ndarray:
+    """What no attack exceeds: an upper bound of every target's HR@K.
 
     Args:
-      model: the recommender.
-      attack: its norm, level and perturbed modalities matter; nothing else does.
-      eps: radius as a share of the 2-norm of the perturbed row.
+      victim: the clean model.
+      items: (T,) targets.
+      norm: of the ball in z, "l2" or "linf".
+      eps: radius as a share of the row's 2-norm, or (E,) of them; None for any new
+        content whatever.
+      ks: the K, or several.
+      modalities: names of those perturbed; empty for all. Of no account without `eps`.
+
+    Returns:
+      (T,) shares of the users; with several eps the axis E first, with several K the
+      axis Ks last.
+
+    Raises:
+      InputError: a model without certificates.
+    """
+    if not certifiable(victim.model):
+        raise InputError(
+            f"no certificate for {victim.model.name}: it declares no scores affine in an item's "
+            "content (affine_in_content, with encode_rows)."
+        )
+    wanted = (ks,) if isinstance(ks, int) else tuple(ks)
+    check_lists(victim, wanted)
+    places, items = chosen_modalities(victim, modalities), jnp.asarray(items, jnp.int32)
+    radius = jnp.asarray(0.0 if eps is None else eps, jnp.float32)
+    within, anything = _certify(victim, norm, places, wanted, radius, items)
+    bound = np.asarray(anything if eps is None else within)
+    if radius.ndim:
+        bound = np.moveaxis(bound, 1, 0)
+    return bound[..., 0] if isinstance(ks, int) else bound
+
+
+def certificate_of(
+    attack: Attack, victim: Victim, items: np.ndarray, ks: Sequence[int]
+) -> Certificate | None:
+    """Both bounds for each target of an attack; None for a model that has none.
+
+    Args:
+      attack: its norm, eps (one budget), level and perturbed modalities matter.
       victim: the clean model.
       items: (T,) targets.
       ks: the K.
     """
-    if not model.affine_in_content or model.encode_rows is None:
+    if not certifiable(victim.model):
         return None
-    budget, anything = _certify(
-        model, attack.norm, attack.modalities, eps, victim, jnp.asarray(items), tuple(ks)
-    )
-    within = np.asarray(budget) if attack.level == "projected" else None
-    return Certificate(within, np.asarray(anything))
+    places, items = chosen_modalities(victim, attack.modalities), jnp.asarray(items)
+    within, anything = _certify(victim, attack.norm, places, tuple(ks), attack.eps, items)
+    budget = np.asarray(within) if attack.level == "projected" else None
+    return Certificate(budget, np.asarray(anything))
 
 
-@functools.partial(jax.jit, static_argnames=("model", "norm", "modalities", "ks"))
+@functools.partial(jax.jit, static_argnames=("norm", "modalities", "ks"))
 def _certify(
-    model: Model,
+    victim: Victim,
     norm: str,
     modalities: tuple[int, ...],
-    eps: float | jax.Array,
-    victim: Victim,
-    items: jax.Array,
     ks: tuple[int, ...],
+    eps: float | jax.Array,
+    items: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
+    """(T, Ks), or (T, E, Ks) of E budgets; and (T, Ks) of any content."""
     order = 1 if norm == "linf" else 2
 
     def one(item: jax.Array) -> tuple[jax.Array, jax.Array]:
-        site = DIRECT.prepare(model, victim, Target(item), 1, (1,))
+        state = DIRECT.prepare(victim, Target(item), 1, (1,))
         z = rows_of(victim.z, item)
-        score = victim.user @ target_item(model, site, z)
-        slopes = jax.jacfwd(lambda z: target_item(model, site, z))(z)  # of the item, (D, 1, d)
+        score = victim.user @ target_item(victim, state, z)
+        slopes = jax.jacfwd(lambda z: target_item(victim, state, z))(z)  # of the item, (D, 1, d)
         pull = [victim.user @ slope[:, 0] for slope in slopes]  # w_u^m, (n, d)
         own = sum(w @ row[0] for w, row in zip(pull, z, strict=True))
-        within = sum(
-            eps * safe_norm(z[m][0]) * jnp.linalg.norm(pull[m], ord=order, axis=1)
-            for m in modalities
-        )
         free = sum(safe_norm(w) for w in pull)
-        scale = _ROUNDING * (jnp.abs(score) + within + free)
         seen_by = recommendable(victim, item)
+        bars = jnp.stack([nth_other(victim, item, k) for k in ks], axis=1)
 
         def share(bound: jax.Array) -> jax.Array:
-            bars = jnp.stack([nth_other(victim, item, k) for k in ks], axis=1)
             return jnp.mean((bound[:, None] >= bars) & seen_by[:, None], axis=0)
 
-        return share(score + within + scale), share(score - own + free + scale)
+        def within(eps: jax.Array) -> tuple[jax.Array, jax.Array]:
+            reach = sum(
+                eps * safe_norm(z[m][0]) * jnp.linalg.norm(pull[m], ord=order, axis=1)
+                for m in modalities
+            )
+            scale = _ROUNDING * (jnp.abs(score) + reach + free)
+            return share(score + reach + scale), share(score - own + free + scale)
+
+        if jnp.ndim(eps) == 0:
+            return within(eps)
+        budgets, anything = jax.lax.map(within, eps)
+        return budgets, anything[0]
 
     with jax.default_matmul_precision(EXACT):
         return jax.lax.map(one, items)

@@ -1,4 +1,4 @@
-"""Crafting one target's perturbation: FGSM, PGD and stronger searches on Phi (Section 4).
+"""One target's perturbation: FGSM, PGD and stronger searches on Phi (Section 4).
 
     delta <- project(delta + step * direction(grad [ Phi + beta * cos(g^v, g^t) ]))
 
@@ -15,60 +15,55 @@ import jax
 import jax.numpy as jnp
 
 from uatmc_jax import ascent
-from uatmc_jax.attacks.scoring.protocol import Path
+from uatmc_jax.attacks.record import Attack
+from uatmc_jax.attacks.scoring.protocol import Scorer, Target
 from uatmc_jax.attacks.utility import promotion_utility
-from uatmc_jax.attacks.victim import Victim, rows_of
+from uatmc_jax.attacks.victim import Victim, chosen_modalities, recommendable, rows_of
 from uatmc_jax.losses import gradient_alignment
-from uatmc_jax.models import Modal, Model
+from uatmc_jax.models import Modal
 from uatmc_jax.models.protocol import PyTree
 
 
-class Attack(NamedTuple):
-    """What shapes the compiled attack.
-
-    Attributes:
-      utility: g, "elu", "hinge" or "sigmoid".
-      k: K of the threshold s_u^(K).
-      norm: of the ball and the steps, "l2" or "linf".
-      steps: number of steps n; 1 for FGSM; a random search's proposals.
-      restarts: searches from random points of the ball, beside the one from zero.
-      keep: of PGD alone: "last" iterate, or the "best" on the way (`ascent.pgd`).
-      aligned: add beta * cos(g^v, g^t).
-      level: what is perturbed, z ("projected") or the raw features ("feature").
-      modalities: indices of the perturbed ones, in order.
-      search: "pgd" (`ascent.pgd`), "apgd" or "random" (those of `ascent`).
-    """
-
-    utility: str
-    k: int
-    norm: str
-    steps: int
-    restarts: int
-    keep: str
-    aligned: bool
-    level: str
-    modalities: tuple[int, ...]
-    search: str = "pgd"
-
-
 @flax.struct.dataclass
-class Strength:
-    """Scalars of an attack; arrays, so that a grid over them compiles once.
+class Aim:
+    """A target as an attack on it sees it.
 
     Attributes:
-      eps: radius as a share of the perturbed row's 2-norm.
-      step_size: of PGD alone: length of a step as a share of the radius.
-      margin: of the hinge; the sigmoid's width.
-      beta: weight of the alignment term.
+      scorer: how its scores are got (static).
+      state: the scorer's, with the target's `item`.
+      weights: (n,) of the users in Phi.
     """
 
-    eps: jax.Array
-    step_size: jax.Array
-    margin: jax.Array
-    beta: jax.Array
+    scorer: Scorer = flax.struct.field(pytree_node=False)
+    state: PyTree
+    weights: jax.Array
 
 
-class Crafted(NamedTuple):
+def aim_at(
+    victim: Victim,
+    scorer: Scorer,
+    target: Target,
+    k: int,
+    ks: tuple[int, ...],
+    weights: jax.Array | None = None,
+) -> Aim:
+    """What does not change while the target is perturbed.
+
+    Args:
+      victim: the clean model and the users.
+      scorer: how scores are got.
+      target: the item.
+      k: K of the attack.
+      ks: K of the hit rates.
+      weights: (n,) of the users in Phi; by default all alike. A user the item cannot
+        be recommended to never counts.
+    """
+    state = scorer.prepare(victim, target, k, ks)
+    counted = recommendable(victim, target.item).astype(jnp.float32)
+    return Aim(scorer, state, counted if weights is None else counted * weights)
+
+
+class Perturbed(NamedTuple):
     """One target's perturbation.
 
     Attributes:
@@ -85,35 +80,33 @@ class Crafted(NamedTuple):
     values: jax.Array
 
 
-def perturbed_content(
-    model: Model, attack: Attack, victim: Victim, item: jax.Array, delta: Modal
-) -> Modal:
+def perturbed_content(attack: Attack, victim: Victim, item: jax.Array, delta: Modal) -> Modal:
     """z'_t, modal (1, d), of a target whose rows are moved by delta.
 
     Args:
-      model: the recommender.
       attack: names level and modalities.
       victim: the model's clean tables.
       item: () int32 target.
       delta: (1, dim_m) for each of the attack's modalities.
     """
+    moved = chosen_modalities(victim, attack.modalities)
     z = list(rows_of(victim.z, item))
     if attack.level == "projected":
-        for m, change in zip(attack.modalities, delta, strict=True):
+        for m, change in zip(moved, delta, strict=True):
             z[m] = z[m] + change
         return tuple(z)
     raw = list(rows_of(victim.features, item))
-    for m, change in zip(attack.modalities, delta, strict=True):
+    for m, change in zip(moved, delta, strict=True):
         raw[m] = raw[m] + change
-    projected = model.project(victim.projectors, tuple(raw))
-    return tuple(projected[m] if m in attack.modalities else z[m] for m in range(len(z)))
+    projected = victim.model.project(victim.projectors, tuple(raw))
+    return tuple(projected[m] if m in moved else z[m] for m in range(len(z)))
 
 
 def source_rows(attack: Attack, victim: Victim, item: jax.Array) -> Modal:
     """The rows whose 2-norms set the radii, (1, dim_m) for each of the attack's modalities."""
     tables = victim.z if attack.level == "projected" else victim.features
     rows = rows_of(tables, item)
-    return tuple(rows[m] for m in attack.modalities)
+    return tuple(rows[m] for m in chosen_modalities(victim, attack.modalities))
 
 
 class Look(NamedTuple):
@@ -130,47 +123,29 @@ class Look(NamedTuple):
     z: Modal
 
 
-def make_utility(
-    model: Model,
-    path: Path,
-    attack: Attack,
-    victim: Victim,
-    strength: Strength,
-    site: PyTree,
-    weights: jax.Array,
-) -> Callable[[Modal], jax.Array]:
-    """z'_t, modal (1, d) -> () Phi; arguments as of `craft`."""
+def make_utility(attack: Attack, victim: Victim, aim: Aim) -> Callable[[Modal], jax.Array]:
+    """z'_t, modal (1, d) -> () Phi; arguments as of `perturb`."""
 
     def utility(z: Modal) -> jax.Array:
-        excess = path.excess(model, victim, site, z)
-        return promotion_utility(excess, weights, attack.utility, strength.margin)
+        excess = aim.scorer.excess(victim, aim.state, z)
+        return promotion_utility(excess, aim.weights, attack.utility, attack.margin)
 
     return utility
 
 
-def make_objective(
-    model: Model,
-    path: Path,
-    attack: Attack,
-    victim: Victim,
-    strength: Strength,
-    site: PyTree,
-    item: jax.Array,
-    weights: jax.Array,
-) -> Callable[[Modal], Look]:
-    """delta -> what one step of the attack on this target goes by; arguments as of `craft`."""
-
-    utility = make_utility(model, path, attack, victim, strength, site, weights)
+def make_objective(attack: Attack, victim: Victim, aim: Aim) -> Callable[[Modal], Look]:
+    """delta -> what one step of the attack on this target goes by; arguments as of `perturb`."""
+    utility = make_utility(attack, victim, aim)
 
     def ascended(delta: Modal) -> tuple[jax.Array, tuple[jax.Array, Modal]]:
-        z = perturbed_content(model, attack, victim, item, delta)
-        if not attack.aligned:
+        z = perturbed_content(attack, victim, aim.state.item, delta)
+        if attack.beta is None:
             value = utility(z)
             return value, (value, z)
         value, gradients = jax.value_and_grad(utility)(z)
-        chosen = tuple(gradients[m] for m in attack.modalities)
+        chosen = tuple(gradients[m] for m in chosen_modalities(victim, attack.modalities))
         alignment = gradient_alignment(chosen, jnp.ones(1, bool))
-        return value + strength.beta * alignment, (value, z)
+        return value + attack.beta * alignment, (value, z)
 
     def look(delta: Modal) -> Look:
         direction, (value, z) = jax.grad(ascended, has_aux=True)(delta)
@@ -179,39 +154,23 @@ def make_objective(
     return look
 
 
-def craft(
-    model: Model,
-    path: Path,
-    attack: Attack,
-    victim: Victim,
-    strength: Strength,
-    site: PyTree,
-    item: jax.Array,
-    weights: jax.Array,
-    key: jax.Array,
-) -> Crafted:
+def perturb(attack: Attack, victim: Victim, aim: Aim, key: jax.Array) -> Perturbed:
     """The strongest perturbation found for one target.
 
     Args:
-      model: the recommender.
-      path: how its scores are got.
-      attack: static choices.
+      attack: as `record.as_compiled` gives it, one budget.
       victim: the clean model and the users.
-      strength: eps, step size, margin, beta.
-      site: `path.prepare` of the target.
-      item: () int32 target.
-      weights: (n,) of the users in Phi.
+      aim: the target.
       key: of the random starts and of a random search.
     """
-    given = (model, path, attack, victim, strength, site)
-    utility = make_utility(*given, weights)
-    objective = make_objective(*given, item, weights)
+    item = aim.state.item
+    utility, objective = make_utility(attack, victim, aim), make_objective(attack, victim, aim)
     rows = source_rows(attack, victim, item)
-    radius = ascent.radii(rows, strength.eps)
+    radius = ascent.radii(rows, attack.eps)
     shared = {"steps": attack.steps, "norm": attack.norm}
 
     def value_of(delta: Modal) -> jax.Array:
-        return utility(perturbed_content(model, attack, victim, item, delta))
+        return utility(perturbed_content(attack, victim, item, delta))
 
     def look(delta: Modal) -> tuple[jax.Array, Modal]:
         return objective(delta)[:2]
@@ -221,7 +180,7 @@ def craft(
             return ascent.random_search(value_of, start, radius, key, **shared)
         if attack.search == "apgd":
             return ascent.apgd(look, start, radius, **shared)
-        step_size, keep_best = strength.step_size, attack.keep == "best"
+        step_size, keep_best = attack.step_size, attack.keep == "best"
         return ascent.pgd(look, start, radius, step_size=step_size, keep_best=keep_best, **shared)
 
     starts = [jax.tree.map(jnp.zeros_like, rows)] + [
@@ -233,5 +192,5 @@ def craft(
     found = jax.lax.map(lambda given: run(*given), (stacked, keys))
     best = jnp.argmax(found[1])  # a value that is not a number comes first, and so surfaces
     delta, value, values = jax.tree.map(lambda x: x[best], found)
-    z = perturbed_content(model, attack, victim, item, delta)
-    return Crafted(delta, z, value, values)
+    z = perturbed_content(attack, victim, item, delta)
+    return Perturbed(delta, z, value, values)

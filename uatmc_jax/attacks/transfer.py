@@ -15,20 +15,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax.attacks.batching import (
-    Outcome,
-    attack_targets,
-    hit_rates,
-    in_batches,
-    join,
-    mean_ranks,
-    path_of,
-)
-from uatmc_jax.attacks.perturb import Attack, Strength, make_utility, perturbed_content
-from uatmc_jax.attacks.scoring.protocol import Path, Target
-from uatmc_jax.attacks.victim import EXACT, Victim, recommendable, rows_of
+from uatmc_jax.attacks.batching import Options, in_batches, join
+from uatmc_jax.attacks.outcome import Outcome, attack_batches, hit_rates, mean_ranks
+from uatmc_jax.attacks.perturb import aim_at, make_utility, perturbed_content
+from uatmc_jax.attacks.record import Attack, as_compiled
+from uatmc_jax.attacks.scoring.protocol import Scorer, Target
+from uatmc_jax.attacks.victim import Victim, check_lists, rows_of
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Adjacency, Modal, Model
+from uatmc_jax.models import Modal
+from uatmc_jax.numerics import EXACT
 
 
 def check_shared_z(surrogate: Modal, victim: Modal, names: tuple[str, str]) -> None:
@@ -51,40 +46,26 @@ def check_shared_z(surrogate: Modal, victim: Modal, names: tuple[str, str]) -> N
         )
 
 
-def transfer_targets(
-    model: Model,
+def transfer_batches(
     attack: Attack,
-    strength: Strength,
     victim: Victim,
-    surrogate_model: Model,
     surrogate: Victim,
     items: np.ndarray,
-    ks: Sequence[int],
     key: jax.Array,
     *,
     names: tuple[str, str] = ("model", "model"),
-    adjacency: Adjacency | None = None,
-    path: str = "auto",
-    ranks: bool = False,
-    memory_mib: float = 1024.0,
+    options: Options | None = None,
 ) -> Iterator[tuple[np.ndarray, Outcome]]:
     """Attacks each target on the surrogate and yields what that does to the victim.
 
     Args:
-      model: the recommender under attack.
-      attack: static choices, for the surrogate.
-      strength: eps, step size, margin, beta, for the surrogate.
-      victim: its clean model, with `list_depth` best items kept.
-      surrogate_model: the recommender to craft on.
-      surrogate: its clean model, on the same data.
+      attack: threat model and search, one budget, for the surrogate.
+      victim: the model under attack, clean.
+      surrogate: the model to craft on, clean, on the same data.
       items: (T,) targets.
-      ks: K of the hit rates.
-      key: as of `attack_targets`.
+      key: as of `attack_batches`.
       names: of the surrogate and of the victim, for messages.
-      adjacency: of the training graph; needed by models with `field`.
-      path: "auto" or "dense".
-      ranks: also give mean ranks.
-      memory_mib: for a batch.
+      options: what is measured and how.
 
     Yields:
       (places in `items`, their `Outcome` on the victim; `values` are Phi before
@@ -93,45 +74,29 @@ def transfer_targets(
     Raises:
       InputError: perturbed z that the two do not share, or values that are not finite.
     """
+    options = options or Options()
     if attack.level == "projected":
         check_shared_z(surrogate.z, victim.z, names)
-    shared = {"adjacency": adjacency, "path": path, "memory_mib": memory_mib}
-    crafted = join(
-        list(attack_targets(surrogate_model, attack, strength, surrogate, items, ks, key, **shared))
-    )
-    yield from measure_targets(
-        model, attack, strength, victim, items, crafted.delta, ks, ranks=ranks, **shared
-    )
+    crafting = options._replace(ranks=False)
+    crafted = join(list(attack_batches(attack, surrogate, items, key, options=crafting)))
+    yield from measure_batches(attack, victim, items, crafted.delta, options)
 
 
-def measure_targets(
-    model: Model,
+def measure_batches(
     attack: Attack,
-    strength: Strength,
     victim: Victim,
     items: np.ndarray,
     delta: Sequence[np.ndarray],
-    ks: Sequence[int],
-    *,
-    adjacency: Adjacency | None = None,
-    path: str = "auto",
-    ranks: bool = False,
-    memory_mib: float = 1024.0,
+    options: Options | None = None,
 ) -> Iterator[tuple[np.ndarray, Outcome]]:
     """What given perturbations do to a model; nothing is searched for.
 
     Args:
-      model: the recommender.
-      attack: its level, modalities, utility and k matter; nothing else does.
-      strength: its margin matters.
-      victim: the clean model, with `list_depth` best items kept.
+      attack: its level, modalities, utility, margin and k matter; nothing else does.
+      victim: the clean model.
       items: (T,) targets.
       delta: (T, dim_m) for each of the attack's modalities, at its level.
-      ks: K of the hit rates.
-      adjacency: of the training graph; needed by models with `field`.
-      path: "auto" or "dense".
-      ranks: also give mean ranks.
-      memory_mib: for a batch.
+      options: what is measured and how.
 
     Yields:
       (places in `items`, their `Outcome`; `values` are Phi before and after).
@@ -139,53 +104,48 @@ def measure_targets(
     Raises:
       InputError: values that are not finite.
     """
-    ks = tuple(ks)
+    options = options or Options()
+    attack, ks = as_compiled(attack), options.ks or (attack.k,)
+    check_lists(victim, (*ks, attack.k))
 
-    def run(path: Path, targets: Target, places: np.ndarray) -> dict[str, Any]:
+    def run(scorer: Scorer, targets: Target, places: np.ndarray) -> dict[str, Any]:
         moved = tuple(jnp.asarray(rows[places])[:, None] for rows in delta)
-        return _measure_batch(model, path, attack, ks, ranks, victim, strength, targets, moved)
+        return _measure_batch(attack, victim, scorer, (ks, options.ranks), targets, moved)
 
     def numbers(result: dict[str, Any]) -> Sequence[np.ndarray]:
         return [result[name] for name in ("values", "hr_before", "hr_after")]
 
-    parts = in_batches(
-        model, victim, adjacency, items, path_of(model, path), memory_mib, run, numbers
-    )
-    for kind, places, result in parts:
+    for scorer, places, result in in_batches(victim, items, options, run, numbers):
         rows = {
             "items": items[places],
             "utility_before": result["values"][:, 0],
             "utility_after": result["values"][:, 1],
             "delta": tuple(x[places] for x in delta),
-            "paths": np.full(len(places), kind.name),
+            "scorers": np.full(len(places), scorer.name),
         }
         yield places, Outcome(**rows, **result)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "path", "attack", "ks", "ranks"))
+@functools.partial(jax.jit, static_argnames=("scorer", "measured"))
 def _measure_batch(
-    model: Model,
-    path: Path,
     attack: Attack,
-    ks: tuple[int, ...],
-    ranks: bool,
     victim: Victim,
-    strength: Strength,
+    scorer: Scorer,
+    measured: tuple[tuple[int, ...], bool],
     targets: Target,
     delta: Modal,
 ) -> dict[str, Any]:
     """Those of `Outcome`'s fields of one batch that need the model; delta modal, (b, 1, dim_m)."""
+    ks, ranks = measured
 
     def one(target: Target, delta: Modal) -> tuple[Modal, jax.Array, jax.Array]:
-        item = target.item
-        site = path.prepare(model, victim, target, attack.k, ks)
-        weights = recommendable(victim, item).astype(jnp.float32)
-        utility = make_utility(model, path, attack, victim, strength, site, weights)
-        z = perturbed_content(model, attack, victim, item, delta)
-        both = jax.tree.map(lambda *x: jnp.stack(x), rows_of(victim.z, item), z)
+        aim = aim_at(victim, scorer, target, attack.k, ks)
+        utility = make_utility(attack, victim, aim)
+        z = perturbed_content(attack, victim, target.item, delta)
+        both = jax.tree.map(lambda *x: jnp.stack(x), rows_of(victim.z, target.item), z)
 
         def look(z: Modal) -> tuple[jax.Array, jax.Array]:
-            return utility(z), hit_rates(model, path, victim, site, item, z)
+            return utility(z), hit_rates(victim, aim, z)
 
         return z, *jax.lax.map(look, both)
 
@@ -194,8 +154,8 @@ def _measure_batch(
         rank_before = rank_after = None
         if ranks:
             clean = tuple(x[targets.item][:, None] for x in victim.z)
-            rank_before = mean_ranks(model, path, victim, targets, clean)
-            rank_after = mean_ranks(model, path, victim, targets, z)
+            rank_before = mean_ranks(victim, scorer, targets, clean)
+            rank_after = mean_ranks(victim, scorer, targets, z)
         return {
             "values": values,
             "hr_before": rates[:, 0],

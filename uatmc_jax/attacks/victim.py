@@ -4,30 +4,46 @@ The users are those the attack is crafted on and measured on, in the order
 given; "position" is a place in that order.
 """
 
+import dataclasses
 import functools
+from collections.abc import Sequence
+from typing import NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax.data import CSR, Interactions, contains, make_csr
-from uatmc_jax.data.device import DeviceData
+from uatmc_jax.data import (
+    CSR,
+    Adjacency,
+    Dataset,
+    Graph,
+    Interactions,
+    contains,
+    make_csr,
+)
 from uatmc_jax.errors import InputError
 from uatmc_jax.evaluation.ranking import RankingPlan, make_plan, top_k
-from uatmc_jax.models import Graph, Modal, Model, Params
-from uatmc_jax.models.projection import project_all
+from uatmc_jax.models import Modal, Model, Params, project_catalogue
 from uatmc_jax.models.protocol import PyTree
+from uatmc_jax.numerics import EXACT
 
-# A GPU's shortened products would decide near hits differently on each path.
-EXACT = "highest"
+# Best items to keep beyond the largest K, for users in a receptive field.
+SPARE_ITEMS = 77
+_HOST = ("dataset", "adjacency")
+_STATIC = ("model", "modalities")
 
 
-@flax.struct.dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
 class Victim:
     """A trained model, clean, with n users to attack.
 
+    A pytree of its arrays. What only the host reads is not part of it: inside
+    compiled functions `dataset` and `adjacency` are None.
+
     Attributes:
+      model: the recommender (static).
+      modalities: the data's, in order (static).
       encoder: its parameters.
       projectors: those of its projectors.
       features: modal, raw, (|I|, dim_m).
@@ -41,8 +57,12 @@ class Victim:
       best_scores: (n, L) each user's best clean scores, descending; -inf past the last.
       best_items: (n, L) int32 the items they belong to.
       trace: what the model's `field` keeps of the clean pass; None if it has none.
+      dataset: the data, on the host.
+      adjacency: of the training graph, on the host.
     """
 
+    model: Model
+    modalities: tuple[str, ...]
     encoder: PyTree
     projectors: PyTree
     features: Modal
@@ -56,48 +76,78 @@ class Victim:
     best_scores: jax.Array
     best_items: jax.Array
     trace: PyTree
+    dataset: Dataset | None = None
+    adjacency: Adjacency | None = None
+
+
+jax.tree_util.register_dataclass(
+    Victim,
+    data_fields=[f.name for f in dataclasses.fields(Victim) if f.name not in _STATIC + _HOST],
+    meta_fields=_STATIC,
+    drop_fields=_HOST,
+)
+
+
+class Lists(NamedTuple):
+    """How much of the clean ranking a victim keeps, and how it is computed.
+
+    Attributes:
+      k: the largest K that will be asked for.
+      spare: best items to keep beyond, for models that propagate.
+      block_users: users ranked at a time.
+      block_items: items ranked at a time.
+    """
+
+    k: int = 50
+    spare: int = SPARE_ITEMS
+    block_users: int = 2048
+    block_items: int = 8192
 
 
 def make_victim(
     model: Model,
     params: Params,
-    data: DeviceData,
-    users: np.ndarray,
-    depth: int,
-    seen: Interactions | None = None,
-    block_users: int = 2048,
-    block_items: int = 8192,
+    dataset: Dataset,
+    users: Sequence[int] | np.ndarray | None = None,
+    *,
+    masked: bool = False,
+    z: Modal | None = None,
+    lists: Lists | None = None,
 ) -> Victim:
     """Encodes the clean model and ranks each user's best items once.
 
     Args:
       model: the recommender.
       params: its parameters.
-      data: on the device.
-      users: (n,) distinct user ids.
-      depth: L, how many best items to keep for each user.
-      seen: interactions whose items are never recommended to their users (the
-        training split); None to rank all items, as the published evaluation does.
-      block_users: users ranked at a time.
-      block_items: items ranked at a time.
+      dataset: the data it was trained on.
+      users: (n,) distinct user ids; by default all who have a training interaction.
+      masked: never recommend a user's training items; False ranks all items, as the
+        published evaluation does.
+      z: modal, (|I|, d), the clean projected features, if they are known already.
+      lists: how long the kept lists are; by default `Lists()`.
 
     Raises:
       InputError: an embedding that is not finite.
     """
-    n_items = data.graph.n_items
-    masked = None if seen is None else _by_position(seen, users)
+    lists, data = lists or Lists(), dataset.on_device
+    users = np.unique(dataset.train.users) if users is None else np.asarray(users)
+    seen = _by_position(dataset.train, users) if masked else None
     nothing = Interactions(np.zeros(0, np.int32), np.zeros(0, np.int32))
-    plan = make_plan(
-        nothing if masked is None else masked, len(users), n_items, block_users, block_items
-    )
+    blocks = lists.block_users, lists.block_items
+    plan = make_plan(nothing if seen is None else seen, len(users), dataset.n_items, *blocks)
     users = jnp.asarray(users, jnp.int32)
-    z, user, item, best, trace = _encode(model, params, data, users, plan, min(depth, n_items))
+    depth = lists.k + 1 + (0 if model.field is None else lists.spare)
+    z = project_catalogue(model, params, data.features) if z is None else z
+    kept = min(depth, dataset.n_items)
+    user, item, best, trace = _encode(model, params, z, data.graph, users, plan, kept)
     if not (jnp.isfinite(user).all() and jnp.isfinite(item).all()):
         raise InputError(
             f"the checkpoint's {model.name} gives embeddings that are not finite, so nothing can "
             "be ranked. Attack an earlier epoch, or train anew with a lower learning rate."
         )
     return Victim(
+        model=model,
+        modalities=dataset.modalities,
         encoder=params.encoder,
         projectors=params.projectors,
         features=data.features,
@@ -107,23 +157,30 @@ def make_victim(
         user=user,
         item=item,
         plan=plan,
-        masked=None if masked is None else make_csr(masked, len(users)),
+        masked=None if seen is None else make_csr(seen, len(users)),
         best_scores=_fill(best[0], depth, -jnp.inf),
-        best_items=_fill(best[1], depth, n_items),
+        best_items=_fill(best[1], depth, dataset.n_items),
         trace=trace,
+        dataset=dataset,
+        adjacency=dataset.adjacency,
     )
 
 
 @functools.partial(jax.jit, static_argnames=("model", "depth"))
 def _encode(
-    model: Model, params: Params, data: DeviceData, users: jax.Array, plan: RankingPlan, depth: int
+    model: Model,
+    params: Params,
+    z: Modal,
+    graph: Graph,
+    users: jax.Array,
+    plan: RankingPlan,
+    depth: int,
 ):
     with jax.default_matmul_precision(EXACT):
-        z = project_all(model, params, data.features)
-        user, item = model.encode(params.encoder, z, data.graph)
-        trace = None if model.field is None else model.field.trace(params.encoder, z, data.graph)
+        user, item = model.encode(params.encoder, z, graph)
+        trace = None if model.field is None else model.field.trace(params.encoder, z, graph)
         best = top_k(user[users], item, plan, depth)
-    return z, user[users], item, best, trace
+    return user[users], item, best, trace
 
 
 def _fill(rows: jax.Array, width: int, value: float) -> jax.Array:
@@ -156,3 +213,22 @@ def recommendable(victim: Victim, target: jax.Array) -> jax.Array:
 def rows_of(tables: Modal, target: jax.Array) -> Modal:
     """The target's rows of modal tables, (1, dim_m) each."""
     return tuple(jax.lax.dynamic_slice_in_dim(x, target, 1) for x in tables)
+
+
+def chosen_modalities(victim: Victim, names: Sequence[str]) -> tuple[int, ...]:
+    """Places of the named modalities in the data's order; of all where none is named."""
+    return tuple(n for n, name in enumerate(victim.modalities) if not names or name in names)
+
+
+def check_lists(victim: Victim, ks: Sequence[int]) -> None:
+    """Raises InputError for a K that the victim's lists of best items do not reach."""
+    most, kept = max(ks), victim.best_items.shape[1] - 1
+    if most > kept:
+        raise InputError(
+            f"K = {most}, but the victim keeps each user's best {kept} items. Make it with "
+            f"lists = Lists(k={most}), or use a smaller K."
+        )
+    if most > victim.item.shape[0]:
+        raise InputError(
+            f"K = {most}, but there are {victim.item.shape[0]} items. Use a smaller K."
+        )

@@ -1,6 +1,6 @@
 """Audits: a recommender trained, attacked, certified, hardened and attacked again.
 
-Reading order: `plan` -> `measures` -> `recommendation` -> `run`.
+Reading order: `plan` -> `entries` -> `measures` -> `judge` -> `recommendation` -> `run`.
 """
 
 from uatmc_jax.auditing.run import run_audit

@@ -6,14 +6,13 @@ steps are too long; the suite has several, in a fixed order, and the strongest o
 each target counts (`verdict.suite_rows`).
 """
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 
-from uatmc_jax.settings import AttackSettings
+from uatmc_jax.attacks import Attack, apgd, fgsm, pgd, random_search
 
 # The gradient attacks within the whole radius make 339 looks at the model, more than
 # the random search's 301, so that the verdict may compare them.
-_APGD = {"search": "apgd", "steps": 35, "restarts": 2}
+_APGD = {"steps": 35, "restarts": 2}
 _RANDOM_STEPS = 300
 # The narrower, the nearer to the hit rate, and the fewer users with a slope: docs/attacks.md.
 _SIGMOID_WIDTH = 0.05
@@ -26,7 +25,7 @@ def suite_settings(
     level: str = "projected",
     modalities: tuple[str, ...] = (),
     surrogates: Sequence[str] = (),
-) -> dict[str, AttackSettings]:
+) -> dict[str, Attack]:
     """The suite's members by name, in the order in which ties are decided.
 
     fgsm and pgd are the published attacks (at the default threat model exactly
@@ -49,47 +48,29 @@ def suite_settings(
     Raises:
       InputError: a value out of range.
     """
-    pgd = AttackSettings(
-        utility="hinge",
-        margin=1.0,
-        k=k,
-        norm=norm,
-        eps=eps,
-        steps=10,
-        step_size=0.125,
-        restarts=0,
-        keep="last",
-        beta=0.0,
-        level=level,
-        modalities=tuple(modalities),
-        search="pgd",
-        surrogate="",
-    )
-
-    def like(**changes) -> AttackSettings:
-        return dataclasses.replace(pgd, **changes)
-
+    shared = {"k": k, "norm": norm, "eps": eps, "level": level, "modalities": tuple(modalities)}
+    searched = shared | _APGD
     members = {
-        "fgsm": like(steps=1, step_size=1.0, margin=10.0),
-        "fgsm_narrow": like(steps=1, step_size=1.0),
-        "pgd": pgd,
-        "pgd_half": like(eps=eps / 2),
-        "apgd_elu": like(utility="elu", **_APGD),
-        "apgd_hinge": like(**_APGD),
-        "apgd_sigmoid": like(utility="sigmoid", margin=_SIGMOID_WIDTH, **_APGD),
-        "random": like(utility="elu", search="random", steps=_RANDOM_STEPS),
+        "fgsm": fgsm(**shared),
+        "fgsm_narrow": fgsm(margin=1.0, **shared),
+        "pgd": pgd(**shared),
+        "pgd_half": pgd(**shared | {"eps": eps / 2}),
+        "apgd_elu": apgd(utility="elu", **searched),
+        "apgd_hinge": apgd(utility="hinge", **searched),
+        "apgd_sigmoid": apgd(utility="sigmoid", margin=_SIGMOID_WIDTH, **searched),
+        "random": random_search(steps=_RANDOM_STEPS, **shared),
     }
     return members | transfers(members["apgd_elu"], surrogates)
 
 
-def transfers(attack: AttackSettings, surrogates: Sequence[str]) -> dict[str, AttackSettings]:
+def transfers(attack: Attack, surrogates: Sequence[str]) -> dict[str, Attack]:
     """The same attack crafted on each surrogate, {"transfer_NAME": ...}.
 
     Args:
       attack: to carry over.
       surrogates: their names.
     """
-    return {f"transfer_{name}": dataclasses.replace(attack, surrogate=name) for name in surrogates}
+    return {f"transfer_{name}": attack.replace(surrogate=name) for name in surrogates}
 
 
 ORDER = tuple(suite_settings())

@@ -23,20 +23,21 @@ One step and several are also compared on Phi, the value both climb: if the
 several steps reach the higher Phi, they did what they are for, and it is the
 utility that misses the hit rate.
 
-`run_verdicts` attacks and writes; the rest are pure functions of result files.
+`run_verdicts` attacks and writes; the rest are pure functions of results.
 """
 
 import collections
-import hashlib
 import json
-import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from uatmc_jax import logs
-from uatmc_jax.benchmark.run import FOLDER, chosen_attacks, run_attacks
+from uatmc_jax import store
+from uatmc_jax.benchmark.checks import chosen_attacks
+from uatmc_jax.benchmark.run import FOLDER, run_attacks
 from uatmc_jax.benchmark.suite import in_order
 from uatmc_jax.benchmark.summary import paired_difference, summarize
 from uatmc_jax.errors import InputError
+from uatmc_jax.opened import OpenedRun
 from uatmc_jax.settings import AttackRunSettings, to_dict
 
 # Searches on flat or near-linear ground differ by less than this, whoever searches.
@@ -202,16 +203,16 @@ def verdict(results: Sequence[Mapping], k: int, bootstrap: int) -> dict:
 
 
 def run_verdicts(
-    settings: AttackRunSettings, workdir: str | pathlib.Path, **options
+    settings: AttackRunSettings, runs: Sequence[OpenedRun], **options: Any
 ) -> tuple[list[dict], list[dict], list[dict]]:
     """`run_attacks`, and the verdict on each checkpoint at the K that the attacks aim at.
 
-    Each verdict is also written, to WORKDIR/attacks/STAGE-WHICH-verdict-DIGEST.json
+    Each verdict is also written, to RUN/attacks/STAGE-WHICH-verdict-DIGEST.json
     with a digest of itself.
 
     Args:
       settings: the evaluation; its attacks are the suite.
-      workdir: as of `run_attacks`.
+      runs: as of `run_attacks`.
       **options: of `run_attacks`.
 
     Returns:
@@ -223,16 +224,14 @@ def run_verdicts(
     attacks = chosen_attacks(settings.attacks, options.get("only", ()))
     k = threat_of({name: to_dict(attack) for name, attack in attacks.items()})["k"]
     _check_k(settings.ks, k)
-    results, contents = run_attacks(settings, workdir, **options)
+    results, contents = run_attacks(settings, runs, **options)
     grouped = collections.defaultdict(list)
     for result in results:
         grouped[json.dumps(result["checkpoint"], sort_keys=True)].append(result)
     verdicts = [verdict(group, k, settings.bootstrap) for group in grouped.values()]
-    for found in verdicts:
-        digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:10]
-        where = found["checkpoint"]
-        name = f"{where['stage']}-{where['which']}-verdict-{digest}.json"
-        logs.write_json(pathlib.Path(workdir) / FOLDER / name, found)
+    for run, found in zip(runs, verdicts, strict=True):
+        name = f"{run.where['stage']}-{run.where['which']}-verdict-{store.digest(found)}.json"
+        store.write_json(run.folder / FOLDER / name, found)
     return results, contents, verdicts
 
 

@@ -10,13 +10,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from uatmc_jax import checkpoint, logs
+from uatmc_jax import checkpoint, store
 from uatmc_jax.build import build_model
 from uatmc_jax.data import Dataset
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Params
 from uatmc_jax.settings import Settings, to_dict
-from uatmc_jax.training.run import CONFIG_FILE
+from uatmc_jax.training.folder import CONFIG_FILE
 from uatmc_jax.training.stage import Progress
 
 STAGE, WHICH = "pretrain", "best"  # where imported weights go
@@ -77,7 +77,7 @@ def write_run(
     try:
         training = {"epoch": jnp.int32(progress.epoch)}
         checkpoint.save(partial, STAGE, WHICH, params, training, meta)
-        logs.write_json(partial / CONFIG_FILE, to_dict(settings))
+        store.write_json(partial / CONFIG_FILE, to_dict(settings))
         partial.chmod(0o777 & ~_umask())
         if workdir.is_dir():
             workdir.rmdir()

@@ -5,10 +5,16 @@ import functools
 import hashlib
 import pathlib
 
+import flax.struct
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from uatmc_jax.data.csr import CSR, make_csr
 from uatmc_jax.data.features import load_features, parse_modalities
+from uatmc_jax.data.graph import Adjacency, Graph, make_adjacency, make_graph
 from uatmc_jax.data.interactions import SPLITS, Interactions, read_inter, split_interactions
+from uatmc_jax.data.names import ItemNames, load_names, write_names
 from uatmc_jax.errors import InputError
 
 DEFAULT_MODALITIES = ("visual:image_feat.npy", "textual:text_feat.npy")
@@ -30,6 +36,7 @@ class Dataset:
       modalities: names in a fixed order; everything that loops over modalities
         uses this order.
       features: per modality, (n_items, dim_m) float32.
+      names: what its shop calls the items; no number depends on them, nor the fingerprint.
     """
 
     name: str
@@ -40,6 +47,7 @@ class Dataset:
     test: Interactions
     modalities: tuple[str, ...]
     features: tuple[np.ndarray, ...]
+    names: ItemNames = dataclasses.field(default_factory=ItemNames)
 
     def split(self, name: str) -> Interactions:
         """The split called "train", "valid" or "test"."""
@@ -62,6 +70,24 @@ class Dataset:
         return np.bincount(self.train.items, minlength=self.n_items)
 
     @functools.cached_property
+    def on_device(self) -> "DeviceData":
+        """What training and attacks read, on the default device; copied there once."""
+        return put_on_device(self)
+
+    @functools.cached_property
+    def adjacency(self) -> Adjacency:
+        """Neighbours of every node of the training graph, on the host."""
+        return make_adjacency(self.train, self.n_users, self.n_items)
+
+    def held_out(self, split: str) -> CSR:
+        """By user the items of "valid" or "test", without users who have not trained.
+
+        Raises:
+          InputError: nothing is left.
+        """
+        return make_csr(warm(self.split(split), self), self.n_users)
+
+    @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 over shapes, splits, modality names and feature values (16 hex digits)."""
         digest = hashlib.sha256(repr((self.n_users, self.n_items, self.modalities)).encode())
@@ -73,6 +99,34 @@ class Dataset:
             digest.update(repr(matrix.shape).encode())
             digest.update(np.ascontiguousarray(matrix, "<f4"))
         return digest.hexdigest()[:16]
+
+
+@flax.struct.dataclass
+class DeviceData:
+    """A data set on the device.
+
+    Attributes:
+      pairs: (users, items), each (n,) int32 training interactions.
+      seen: the same, by user.
+      graph: the same, as a graph.
+      features: modal, raw, (|I|, dim_m) float32.
+    """
+
+    pairs: tuple[jax.Array, jax.Array]
+    seen: CSR
+    graph: Graph
+    features: tuple[jax.Array, ...]
+
+
+def put_on_device(dataset: Dataset) -> DeviceData:
+    """Copies what training reads to the default device, once."""
+    train = dataset.train
+    return DeviceData(
+        pairs=(jnp.asarray(train.users), jnp.asarray(train.items)),
+        seen=make_csr(train, dataset.n_users),
+        graph=make_graph(train, dataset.n_users, dataset.n_items),
+        features=tuple(jnp.asarray(x) for x in dataset.features),
+    )
 
 
 def make_dataset(
@@ -134,6 +188,8 @@ def load_dataset(
 ) -> Dataset:
     """Reads `folder/name.inter`, or else the folder's only `.inter`, and one `.npy` per modality.
 
+    The items' names come along, where the folder has them (`load_names`).
+
     Args:
       folder: the data set's folder.
       name: the data set's name.
@@ -150,7 +206,8 @@ def load_dataset(
     _require(folder, [inter, *(folder / file for file in files.values())])
     rows = read_inter(inter)
     features = {m: load_features(folder / file) for m, file in files.items()}
-    return make_dataset(name, rows, features, str(inter))
+    dataset = make_dataset(name, rows, features, str(inter))
+    return dataclasses.replace(dataset, names=load_names(folder))
 
 
 def _find_inter(folder: pathlib.Path, name: str) -> pathlib.Path:
@@ -205,6 +262,7 @@ def write_dataset(dataset: Dataset, folder: str | pathlib.Path) -> None:
     files = parse_modalities(DEFAULT_MODALITIES)
     for modality, matrix in zip(dataset.modalities, dataset.features, strict=True):
         np.save(folder / files.get(modality, f"{modality}_feat.npy"), matrix)
+    write_names(dataset.names, folder)
 
 
 def warm(pairs: Interactions, dataset: Dataset) -> Interactions:

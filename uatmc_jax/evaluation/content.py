@@ -14,12 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax.data import CSR, Dataset, make_csr, warm
-from uatmc_jax.data.device import DeviceData
-from uatmc_jax.evaluation.metrics import evaluate
-from uatmc_jax.evaluation.ranking import RankingPlan
+from uatmc_jax.data import CSR, Dataset, DeviceData, make_csr, warm
+from uatmc_jax.evaluation.metrics import mean_metrics
+from uatmc_jax.evaluation.ranking import RankingPlan, make_plan
 from uatmc_jax.models import Modal, Model, Params
-from uatmc_jax.models.projection import project_all
 
 PERMUTATIONS = 3
 
@@ -28,8 +26,8 @@ def content_utility(
     model: Model,
     params: Params,
     dataset: Dataset,
-    data: DeviceData,
-    plan: RankingPlan,
+    z: Modal,
+    *,
     k: int,
     cold_count: int,
     rng: np.random.Generator,
@@ -39,9 +37,8 @@ def content_utility(
     Args:
       model: the recommender.
       params: its parameters.
-      dataset: the data.
-      data: the same on the device.
-      plan: masks the training items.
+      dataset: the data; training items are masked.
+      z: modal, (|I|, d), clean.
       k: the K.
       cold_count: items with at most this many training interactions are cold.
       rng: of the permutations.
@@ -51,12 +48,12 @@ def content_utility(
       "cold": {"at_most_interactions", "test_interactions", "clean", "permuted",
       "zeroed"}}; cold recalls are None if no test interaction is with a cold item.
     """
+    data, plan = dataset.on_device, make_plan(dataset.train, dataset.n_users, dataset.n_items)
     test = warm(dataset.test, dataset)
     cold = test.keep(dataset.item_train_counts[test.items] <= cold_count)
     splits = [make_csr(test, dataset.n_users)]
     if len(cold):
         splits.append(make_csr(cold, dataset.n_users))
-    z = jax.jit(functools.partial(project_all, model))(params, data.features)
     nothing = tuple(jnp.zeros((1, x.shape[1]), x.dtype) for x in data.features)
     empty = model.project(params.projectors, nothing)
     contents = {
@@ -105,4 +102,4 @@ def _recall(
     k: int,
 ) -> list[jax.Array]:
     user, item = model.encode(params.encoder, z, data.graph)
-    return [metrics[f"recall@{k}"] for metrics in evaluate(user, item, plan, splits, (k,))]
+    return [metrics[f"recall@{k}"] for metrics in mean_metrics(user, item, plan, splits, (k,))]

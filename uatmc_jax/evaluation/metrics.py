@@ -52,7 +52,7 @@ def user_metrics(
     return results
 
 
-def evaluate(
+def mean_metrics(
     user: jax.Array,
     item: jax.Array,
     plan: RankingPlan,
@@ -118,7 +118,7 @@ def make_measure(model: Model, data: DeviceData, plan: RankingPlan, ks: Sequence
         if z is None:
             z = project_all(model, params, data.features)
         user, item = model.encode(params.encoder, z, data.graph)
-        return evaluate(user, item, plan, held_out, ks)
+        return mean_metrics(user, item, plan, held_out, ks)
 
     return lambda params, z, held_out: measure(params, z, tuple(held_out), data, plan)
 
@@ -136,5 +136,5 @@ def popularity_metrics(
     """
     counts = jnp.asarray(dataset.item_train_counts, jnp.float32)[:, None]
     relevant = make_csr(warm(dataset.split(split), dataset), dataset.n_users)
-    (metrics,) = evaluate(jnp.ones((dataset.n_users, 1)), counts, plan, (relevant,), ks)
+    (metrics,) = mean_metrics(jnp.ones((dataset.n_users, 1)), counts, plan, (relevant,), ks)
     return {name: float(value) for name, value in metrics.items()}

@@ -11,7 +11,7 @@ from uatmc_jax.data.graph import (
 from uatmc_jax.models.field import Field, FieldPass, pad_field, shells_of
 from uatmc_jax.models.linear_vbpr import make_linear_vbpr
 from uatmc_jax.models.mmgcn import make_mmgcn
-from uatmc_jax.models.projection import by_blocks, project_all
+from uatmc_jax.models.projection import by_blocks, project_all, project_catalogue
 from uatmc_jax.models.protocol import (
     Batch,
     Embeddings,
@@ -45,6 +45,7 @@ __all__ = [
     "mean_neighbours",
     "pad_field",
     "project_all",
+    "project_catalogue",
     "select",
     "shells_of",
     "sum_neighbours",

@@ -7,8 +7,25 @@ import jax
 import jax.numpy as jnp
 
 from uatmc_jax.models.protocol import Modal, Model, Params
+from uatmc_jax.numerics import EXACT
 
 PROJECTION_BLOCK = 8192
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def project_catalogue(model: Model, params: Params, features: Modal) -> Modal:
+    """z of all items, compiled: what everything that reads a trained model hands on.
+
+    Args:
+      model: the recommender.
+      params: its parameters.
+      features: modal, raw, (|I|, dim_m).
+
+    Returns:
+      Modal, (|I|, d).
+    """
+    with jax.default_matmul_precision(EXACT):
+        return project_all(model, params, features)
 
 
 def project_all(model: Model, params: Params, features: Modal) -> Modal:

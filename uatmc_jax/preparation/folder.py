@@ -12,9 +12,9 @@ import pathlib
 import shutil
 
 from uatmc_jax.errors import InputError
-from uatmc_jax.logs import write_json
 from uatmc_jax.preparation.lines import sync
 from uatmc_jax.preparation.settings import Settings
+from uatmc_jax.store import write_json
 
 _FORMAT = 1
 _IDENTITY, _TABLES = "identity.json", "tables.json"

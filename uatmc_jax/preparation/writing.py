@@ -6,10 +6,10 @@ import importlib.metadata
 import pathlib
 from typing import Any
 
-from uatmc_jax.logs import write_json, write_text
 from uatmc_jax.preparation.core import SPLIT_RULE, Rows
 from uatmc_jax.preparation.lines import Tally, hash_file
 from uatmc_jax.preparation.settings import AmazonSettings, Settings
+from uatmc_jax.store import write_json, write_text
 
 MANIFEST_FILE = "manifest.json"
 MALFORMED_FILE = "malformed.log"

@@ -6,7 +6,6 @@ package reads a ConfigDict.
 
 from uatmc_jax.settings.attack import (
     AttackRunSettings,
-    AttackSettings,
     TargetSettings,
 )
 from uatmc_jax.settings.audit import AuditSettings
@@ -33,7 +32,6 @@ from uatmc_jax.settings.reading import (
 __all__ = [
     "AdversarialSettings",
     "AttackRunSettings",
-    "AttackSettings",
     "AuditSettings",
     "CheckpointSettings",
     "DataSettings",

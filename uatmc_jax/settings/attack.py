@@ -3,15 +3,11 @@
 import dataclasses
 from collections.abc import Mapping
 
-from uatmc_jax.ascent import NORMS
-from uatmc_jax.defenses import LEVELS
-from uatmc_jax.settings.reading import at_least, is_count, one_of, positive, require
+from uatmc_jax.attacks.batching import SCORERS
+from uatmc_jax.attacks.record import Attack, check
+from uatmc_jax.checks import at_least, is_count, one_of, require
 
 RULES = ("count", "quantile", "ids")
-UTILITIES = ("elu", "hinge", "sigmoid")
-SEARCHES = ("pgd", "apgd", "random")
-KEEPS = ("last", "best")
-PATHS = ("auto", "dense")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,64 +42,6 @@ class TargetSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class AttackSettings:
-    """One attack: its threat model and how it searches.
-
-    Attributes:
-      utility: g of Eq. 3, "elu", "hinge" or "sigmoid".
-      margin: of the hinge; the sigmoid's width, above 0. In units of the scores.
-      k: K of the threshold s_u^(K) that the attack wants to pass.
-      norm: of the ball and the steps, "l2" or "linf".
-      eps: radius as a share of the perturbed row's 2-norm.
-      steps: number of steps; 1 for FGSM; a random search's proposals.
-      step_size: of "pgd" alone: length of a step as a share of the radius.
-      restarts: searches from random points of the ball beside the one from zero.
-      keep: of "pgd" alone: "last" iterate, or the "best" among the iterates and
-        FGSM's point. The other searches keep the best.
-      beta: weight of the alignment term; 0 leaves it out. None in a random search.
-      level: perturb z ("projected") or the raw features ("feature").
-      modalities: names of those perturbed; empty for all.
-      search: "pgd" in steps of one length, "apgd" (`ascent.apgd`), or "random", by
-        values of Phi alone (`ascent.random_search`).
-      surrogate: name of the model that the perturbation is crafted on and carried
-        over from; empty for the model under attack itself.
-    """
-
-    utility: str
-    margin: float
-    k: int
-    norm: str
-    eps: float
-    steps: int
-    step_size: float
-    restarts: int
-    keep: str
-    beta: float
-    level: str
-    modalities: tuple[str, ...]
-    search: str = "pgd"
-    surrogate: str = ""
-
-    def __post_init__(self):
-        one_of("SECTION.utility", self.utility, UTILITIES)
-        one_of("SECTION.search", self.search, SEARCHES)
-        one_of("SECTION.norm", self.norm, NORMS)
-        one_of("SECTION.keep", self.keep, KEEPS)
-        one_of("SECTION.level", self.level, LEVELS)
-        for field in ("margin", "eps", "beta", "restarts"):
-            at_least(f"SECTION.{field}", getattr(self, field), 0)
-        for field in ("k", "steps"):
-            at_least(f"SECTION.{field}", getattr(self, field), 1)
-        positive("SECTION.step_size", self.step_size)
-        width = self.utility != "sigmoid" or self.margin > 0
-        require(width, "SECTION.margin", self.margin, "a width > 0 under utility = 'sigmoid'")
-        plain = self.search != "random" or self.beta == 0
-        require(plain, "SECTION.beta", self.beta, "0 under search = 'random', without gradients")
-        once = len(set(self.modalities)) == len(self.modalities)
-        require(once, "SECTION.modalities", self.modalities, "each modality once")
-
-
-@dataclasses.dataclass(frozen=True)
 class AttackRunSettings:
     """What is attacked, how, and how it is measured.
 
@@ -131,7 +69,7 @@ class AttackRunSettings:
     memory_mib: float
     bootstrap: int
     cold_count: int
-    attacks: Mapping[str, AttackSettings]
+    attacks: Mapping[str, Attack]
 
     def __post_init__(self):
         right = len(self.seeds) > 0 and all(
@@ -142,8 +80,10 @@ class AttackRunSettings:
         require(0 < self.user_share <= 1, "user_share", self.user_share, "a number in (0, 1]")
         right = len(self.ks) > 0 and all(is_count(k) for k in self.ks)
         require(right and len(set(self.ks)) == len(self.ks), "ks", self.ks, "positive integers")
-        one_of("path", self.path, PATHS)
+        one_of("path", self.path, SCORERS)
         for field in ("memory_mib", "cold_count"):
             at_least(field, getattr(self, field), 0)
         at_least("bootstrap", self.bootstrap, 1)
         require(len(self.attacks) > 0, "attacks", dict(self.attacks), "at least one attack")
+        for name, attack in self.attacks.items():
+            check(attack, f"SECTION.attacks.{name}")

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from uatmc_jax.data.device import DeviceData
+from uatmc_jax.data.dataset import DeviceData
 from uatmc_jax.models import Batch
 from uatmc_jax.settings import OptimizerSettings
 from uatmc_jax.training.batches import make_batch, shuffled_batches

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from uatmc_jax.data.device import DeviceData
+from uatmc_jax.data.dataset import DeviceData
 from uatmc_jax.losses import bpr_loss, modal_info_nce
 from uatmc_jax.models import Batch, Model, Params, select
 from uatmc_jax.models.projection import project_all

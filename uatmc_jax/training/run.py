@@ -1,39 +1,47 @@
 """A whole experiment: pre-train, harden, evaluate, write; the body of `uatmc_jax.train`."""
 
-import contextlib
 import json
-import os
 import pathlib
-import shutil
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from uatmc_jax import checkpoint, logs
+from uatmc_jax import checkpoint, logs, store
 from uatmc_jax.build import build_model, open_dataset
-from uatmc_jax.data import CSR, Dataset, make_csr, warm
-from uatmc_jax.data.device import DeviceData, put_on_device
+from uatmc_jax.data import CSR, Dataset
+from uatmc_jax.data.dataset import DeviceData
 from uatmc_jax.environment import environment, peak_memory_mib
 from uatmc_jax.errors import InputError
 from uatmc_jax.evaluation.metrics import Measure, make_measure, popularity_metrics
 from uatmc_jax.evaluation.ranking import make_plan
+from uatmc_jax.interrupts import stop_on_interrupt
 from uatmc_jax.models import Modal, Model, Params
-from uatmc_jax.settings import EvalSettings, Settings, from_config, to_dict
+from uatmc_jax.settings import EvalSettings, Settings, to_dict
 from uatmc_jax.training.epoch import TrainState
-from uatmc_jax.training.stage import Progress, Stage, run_stage
+from uatmc_jax.training.folder import (
+    CONFIG_FILE,
+    SUMMARY_FILE,
+    check_workdir,
+    differences,
+    remove_outputs,
+)
+from uatmc_jax.training.stage import Hooks, Progress, Stage, run_stage
 from uatmc_jax.training.stages import adversarial_stage, init_params, pretrain_stage
 
-CONFIG_FILE = "config.json"
-SUMMARY_FILE = "summary.json"
-# What a run writes; --overwrite removes these and nothing else.
-OUTPUTS = (CONFIG_FILE, SUMMARY_FILE, logs.METRICS_FILE, "checkpoints", "tensorboard")
-# May differ between a run and its resumption: they change no number.
-FREE_FIELDS = ("data.root", "checkpoint.every_seconds")
+
+class _Watch(NamedTuple):
+    """Who watches a training.
+
+    Attributes:
+      stop_requested: asked after every epoch.
+      on_epoch: told (epochs done, epochs at most) of a stage, in place of a bar.
+    """
+
+    stop_requested: Callable[[], bool]
+    on_epoch: Callable[[int, int], None] | None
 
 
 class _Run(NamedTuple):
@@ -45,8 +53,7 @@ class _Run(NamedTuple):
     data: DeviceData
     held_out: dict[str, CSR]
     measure: Measure
-    stop_requested: Callable[[], bool]
-    on_epoch: Callable[[int, int], None] | None
+    watch: _Watch
 
 
 def train_and_evaluate(
@@ -55,6 +62,7 @@ def train_and_evaluate(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    dataset: Dataset | None = None,
     on_epoch: Callable[[int, int], None] | None = None,
 ) -> dict:
     """Runs the experiment and writes everything below `workdir`.
@@ -64,6 +72,7 @@ def train_and_evaluate(
       workdir: created if absent.
       resume: go on with the run that is there; a complete one is left as it is.
       overwrite: remove the run that is there first.
+      dataset: the data that the settings name, if already open.
       on_epoch: told (epochs done, epochs at most) of a stage, in place of a bar.
 
     Returns:
@@ -75,11 +84,12 @@ def train_and_evaluate(
       Interrupted: Ctrl-C; the state is on disk and `resume` goes on with it.
     """
     workdir = pathlib.Path(workdir)
-    _check_workdir(settings, workdir, resume=resume, overwrite=overwrite)
+    check_workdir(settings, workdir, resume=resume, overwrite=overwrite)
     if resume and (workdir / SUMMARY_FILE).exists():  # written last: the run is complete
         return json.loads((workdir / SUMMARY_FILE).read_text(encoding="utf-8"))
     with stop_on_interrupt() as stop_requested:
-        return _train_and_evaluate(settings, workdir, resume, overwrite, stop_requested, on_epoch)
+        watch = _Watch(stop_requested, on_epoch)
+        return _train_and_evaluate(settings, workdir, resume, overwrite, dataset, watch)
 
 
 def _train_and_evaluate(
@@ -87,16 +97,13 @@ def _train_and_evaluate(
     workdir: pathlib.Path,
     resume: bool,
     overwrite: bool,
-    stop_requested: Callable[[], bool],
-    on_epoch: Callable[[int, int], None] | None,
+    dataset: Dataset | None,
+    watch: _Watch,
 ) -> dict:
     started = time.monotonic()
-    dataset = open_dataset(settings.data)
+    dataset = open_dataset(settings.data) if dataset is None else dataset
     check_ranking_depth(settings.eval, dataset)
-    held_out = {
-        split: make_csr(warm(dataset.split(split), dataset), dataset.n_users)
-        for split in ("valid", "test")
-    }
+    held_out = {split: dataset.held_out(split) for split in ("valid", "test")}
     model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
     params, source = first_params(settings, workdir, model, dataset, resume)
     done = {stage: Progress() for stage in checkpoint.STAGES}
@@ -106,16 +113,16 @@ def _train_and_evaluate(
             if stage == "adversarial" or not settings.pretrain.init_from:
                 checkpoint.drop_later(workdir, stage, progress.epoch)
     elif overwrite:
-        _remove_outputs(workdir)
+        remove_outputs(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    logs.write_json(workdir / CONFIG_FILE, to_dict(settings))
+    store.write_json(workdir / CONFIG_FILE, to_dict(settings))
     if source:
         # The run keeps what it starts from: the source may change or go before it is resumed.
         training = {"epoch": jnp.int32(source["epoch"])}
         checkpoint.save(workdir, "pretrain", "best", params, training, source)
     logs.keep_records(workdir, {stage: progress.epoch for stage, progress in done.items()})
 
-    data = put_on_device(dataset)
+    data = dataset.on_device
     blocks = settings.eval.block_users, settings.eval.block_items
     plan = make_plan(dataset.train, dataset.n_users, dataset.n_items, *blocks)
     measure = make_measure(model, data, plan, settings.eval.ks)
@@ -126,7 +133,7 @@ def _train_and_evaluate(
     summary = summary_head(settings, dataset)
     summary["popularity"] = {"test": popularity_metrics(dataset, plan, "test", settings.eval.ks)}
     stages = summary["stages"] = {}
-    run = _Run(settings, workdir, dataset, data, held_out, measure, stop_requested, on_epoch)
+    run = _Run(settings, workdir, dataset, data, held_out, measure, watch)
     if settings.pretrain.init_from:
         stages["pretrain"] = {"init_from": settings.pretrain.init_from}
     else:
@@ -144,7 +151,7 @@ def _train_and_evaluate(
     earlier = sum(progress.seconds for progress in done.values())
     summary["wall_seconds"] = earlier + time.monotonic() - started
     summary["peak_memory_mib"] = peak_memory_mib()
-    logs.write_json(workdir / SUMMARY_FILE, summary)
+    store.write_json(workdir / SUMMARY_FILE, summary)
     return summary
 
 
@@ -173,28 +180,20 @@ def _run_stage(
 
     with (
         logs.tensorboard(workdir, name, done.epoch) as writer,
-        logs.progress(name, stage.epochs, done.epoch, run.on_epoch is None) as bar,
+        logs.progress(name, stage.epochs, done.epoch, run.watch.on_epoch is None) as bar,
     ):
 
         def report(record: dict) -> None:
             logs.append_record(workdir, record)
             logs.add_scalars(writer, record)
-            if run.on_epoch is None:
+            if run.watch.on_epoch is None:
                 bar.show(record)
             else:
-                run.on_epoch(record["epoch"], stage.epochs)
+                run.watch.on_epoch(record["epoch"], stage.epochs)
 
-        progress = run_stage(
-            stage,
-            state,
-            done,
-            run.data,
-            save=save,
-            save_seconds=run.settings.checkpoint.every_seconds,
-            report=report,
-            stop_requested=run.stop_requested,
-            last_checkpoint=last_checkpoint,
-        )
+        hooks = Hooks(save, report, run.watch.stop_requested, last_checkpoint)
+        every = run.settings.checkpoint.every_seconds
+        progress = run_stage(stage, state, done, run.data, hooks, save_seconds=every)
     entry = {
         "epochs": progress.epoch,
         "best_epoch": progress.best_epoch,
@@ -237,13 +236,18 @@ def first_params(
     restored = checkpoint.restore(
         workdir if kept else source, "pretrain", "best", dataset, settings.model.name
     )
-    difference = differences(to_dict(restored.settings)["model"], to_dict(settings)["model"])
+    require_same_model(settings, restored.settings)
+    return restored.params, None if kept else restored.meta | {"copied_from": source}
+
+
+def require_same_model(settings: Settings, source: Settings) -> None:
+    """Raises InputError unless both settings have the same model."""
+    difference = differences(to_dict(source)["model"], to_dict(settings)["model"])
     if difference:
         raise InputError(
-            f"config.pretrain.init_from = {source!r}: that run's model differs in "
-            f"{', '.join(difference)}. Use the same config.model."
+            f"config.pretrain.init_from = {settings.pretrain.init_from!r}: that run's model "
+            f"differs in {', '.join(difference)}. Use the same config.model."
         )
-    return restored.params, None if kept else restored.meta | {"copied_from": source}
 
 
 def _progress_on_disk(workdir: pathlib.Path, stage: str, dataset: Dataset) -> Progress:
@@ -254,44 +258,6 @@ def _progress_on_disk(workdir: pathlib.Path, stage: str, dataset: Dataset) -> Pr
     return Progress(**{field: meta[field] for field in Progress._fields})
 
 
-def _check_workdir(
-    settings: Settings, workdir: pathlib.Path, *, resume: bool, overwrite: bool
-) -> None:
-    if resume and overwrite:
-        raise InputError("--resume and --overwrite exclude each other. Give one.")
-    nearest = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise InputError(f"{workdir}: cannot be written ({nearest}). Name another --workdir.")
-    source = settings.pretrain.init_from
-    if source and pathlib.Path(source).resolve() == workdir.resolve():
-        raise InputError(
-            f"config.pretrain.init_from = {source!r} is the workdir itself. Name another --workdir."
-        )
-    there = sorted(path.name for path in workdir.iterdir()) if workdir.is_dir() else []
-    if resume:
-        if CONFIG_FILE not in there:
-            raise InputError(f"{workdir}: no {CONFIG_FILE}, so no run to resume. Drop --resume.")
-        _check_same_settings(settings, workdir / CONFIG_FILE)
-    elif there and not overwrite:
-        raise InputError(
-            f"{workdir}: not empty ({', '.join(there[:4])}). Give --resume to go on with the run "
-            "there, --overwrite to replace it, or another --workdir."
-        )
-
-
-def _check_same_settings(settings: Settings, path: pathlib.Path) -> None:
-    try:
-        before = to_dict(from_config(json.loads(path.read_text(encoding="utf-8"))))
-    except ValueError as error:
-        raise InputError(f"{path}: cannot be read ({error}). Use --overwrite.") from None
-    changed = [f for f in differences(before, to_dict(settings)) if f not in FREE_FIELDS]
-    if changed:
-        raise InputError(
-            f"{path}: the run there has another {', '.join(f'config.{f}' for f in changed)}. "
-            "Resume with the same config, or use another --workdir."
-        )
-
-
 def check_ranking_depth(settings: EvalSettings, dataset: Dataset) -> None:
     """Raises InputError for a K beyond the catalogue."""
     if max(settings.ks) > dataset.n_items:
@@ -299,64 +265,6 @@ def check_ranking_depth(settings: EvalSettings, dataset: Dataset) -> None:
             f"config.eval.ks = {settings.ks}: K = {max(settings.ks)} exceeds the {dataset.n_items} "
             f"items of data set '{dataset.name}'. Use smaller K."
         )
-
-
-def without_free_fields(settings: Settings) -> dict:
-    """The settings that a run's numbers depend on, as a nested dict.
-
-    `pretrain.init_from` goes too: what lies in that folder, not its name, decides.
-    """
-    plain = to_dict(settings)
-    for path in (*FREE_FIELDS, "pretrain.init_from"):
-        section, _, field = path.partition(".")
-        del plain[section][field]
-    return plain
-
-
-def differences(before: dict, after: dict, prefix: str = "") -> list[str]:
-    """Dotted names of the fields whose values differ, as JSON sees them."""
-    names = []
-    for key in sorted(before.keys() | after.keys()):
-        old, new = before.get(key), after.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            names += differences(old, new, f"{prefix}{key}.")
-        elif json.dumps(old) != json.dumps(new):
-            names.append(prefix + key)
-    return names
-
-
-def _remove_outputs(workdir: pathlib.Path) -> None:
-    for name in OUTPUTS:
-        path = workdir / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C into a request to stop after the epoch; the second acts as usual."""
-    requested = []
-
-    def note(*_: Any) -> None:
-        requested.append(True)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        print(
-            "\nstopping: finishing this epoch and saving (Ctrl-C again to stop at once)",
-            file=sys.stderr,
-            flush=True,
-        )
-
-    try:
-        previous = signal.signal(signal.SIGINT, note)
-    except ValueError:  # not in the main thread: signals are the caller's business
-        yield lambda: False
-        return
-    try:
-        yield lambda: bool(requested)
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def summary_head(settings: Settings, dataset: Dataset) -> dict:

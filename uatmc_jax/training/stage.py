@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax.data.device import DeviceData
+from uatmc_jax.data.dataset import DeviceData
 from uatmc_jax.errors import DivergedError, Interrupted
 from uatmc_jax.models import Params
 from uatmc_jax.training.epoch import TrainState
@@ -69,17 +69,30 @@ def finished(stage: Stage, progress: Progress) -> bool:
 Save = Callable[[str, TrainState, Progress], None]
 
 
+class Hooks(NamedTuple):
+    """What a stage's loop asks and tells on its way.
+
+    Attributes:
+      save: writes a checkpoint; called for "best" and "latest" together.
+      report: takes one epoch's record.
+      stop_requested: asked after every epoch.
+      last_checkpoint: names the newest one on disk, for an error message.
+    """
+
+    save: Save
+    report: Callable[[dict], None]
+    stop_requested: Callable[[], bool]
+    last_checkpoint: Callable[[], str]
+
+
 def run_stage(
     stage: Stage,
     state: TrainState,
     progress: Progress,
     data: DeviceData,
+    hooks: Hooks,
     *,
-    save: Save,
     save_seconds: float,
-    report: Callable[[dict], None],
-    stop_requested: Callable[[], bool],
-    last_checkpoint: Callable[[], str],
 ) -> Progress:
     """Runs the stage to its end from wherever `state` and `progress` are.
 
@@ -88,11 +101,8 @@ def run_stage(
       state: consumed.
       progress: where `state` is.
       data: on the device.
-      save: writes a checkpoint; called for "best" and "latest" together.
+      hooks: asked and told on the way.
       save_seconds: least time between writes.
-      report: takes one epoch's record.
-      stop_requested: asked after every epoch.
-      last_checkpoint: names the newest one on disk, for an error message.
 
     Returns:
       The final progress.
@@ -106,8 +116,8 @@ def run_stage(
     def name_last() -> str:
         # Before giving up, write the best epoch that is still only in memory.
         if best is not None:
-            save("best", *best)
-        return last_checkpoint()
+            hooks.save("best", *best)
+        return hooks.last_checkpoint()
 
     written = time.monotonic()
     while not finished(stage, progress):
@@ -139,13 +149,13 @@ def run_stage(
             # The next epoch consumes the state, so the best one is copied until it is written.
             best = jax.tree.map(jnp.copy, state), progress
         record |= {"best_recall@20": best_metric, "best_epoch": best_epoch, "seconds": seconds}
-        report(record)
-        stop = stop_requested()
+        hooks.report(record)
+        stop = hooks.stop_requested()
         if stop or finished(stage, progress) or time.monotonic() - written >= save_seconds:
             if best is not None:
-                save("best", *best)
+                hooks.save("best", *best)
                 best = None
-            save("latest", state, progress)
+            hooks.save("latest", state, progress)
             written = time.monotonic()
         if stop and not finished(stage, progress):
             raise Interrupted(stage.name, epoch)

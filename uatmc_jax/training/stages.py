@@ -7,11 +7,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from uatmc_jax.data.device import DeviceData
+from uatmc_jax.data.dataset import DeviceData
 from uatmc_jax.defenses import Coefficients, Defense, Frozen, Trained, adversarial_objective
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Modal, Model, Params, ProjectorHead
-from uatmc_jax.models.projection import by_blocks, project_all
+from uatmc_jax.models.projection import by_blocks, project_catalogue
 from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.settings import Settings
 from uatmc_jax.training.epoch import (
@@ -137,9 +137,13 @@ class AdversarialParts(NamedTuple):
 
 
 def adversarial_parts(
-    settings: Settings, model: Model, params: Params, data: DeviceData
+    settings: Settings, model: Model, params: Params, data: DeviceData, z: Modal | None = None
 ) -> AdversarialParts:
     """What trainings that differ in scalars and seeds only share; arguments as above.
+
+    Args:
+      settings, model, params, data: as above.
+      z: modal, (|I|, d), of the pre-trained projectors, if known already.
 
     Raises:
       InputError: the projectors' last layer is to be trained and the model names none.
@@ -157,7 +161,7 @@ def adversarial_parts(
     defense = static_defense(settings)
     on_features = chosen.level == "feature"
     frozen = Frozen(
-        z=jax.jit(functools.partial(project_all, model))(params, data.features),
+        z=project_catalogue(model, params, data.features) if z is None else z,
         graph=data.graph,
         projectors=params.projectors if on_features else None,
         features=data.features if on_features else None,

@@ -7,7 +7,6 @@ a run of its own, with the files that `train_and_evaluate` writes:
     WORKDIR/.unfinished-DIGEST/   several members' state while they train
 """
 
-import hashlib
 import json
 import pathlib
 import shutil
@@ -19,26 +18,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax import checkpoint, logs
+from uatmc_jax import checkpoint, logs, store
 from uatmc_jax.build import build_model, open_dataset
-from uatmc_jax.data import CSR, Dataset, make_csr, warm
-from uatmc_jax.data.device import DeviceData, put_on_device
+from uatmc_jax.data import CSR, Dataset
+from uatmc_jax.data.dataset import DeviceData
 from uatmc_jax.environment import peak_memory_mib
 from uatmc_jax.errors import DivergedError, InputError, Interrupted
 from uatmc_jax.evaluation.metrics import Measure, make_measure
 from uatmc_jax.evaluation.ranking import make_plan
-from uatmc_jax.models import Model, Params
+from uatmc_jax.interrupts import stop_on_interrupt
+from uatmc_jax.models import Modal, Model, Params, project_catalogue
+from uatmc_jax.opened import OpenedRun
 from uatmc_jax.settings import Settings, from_config, to_dict
 from uatmc_jax.training.epoch import Epoch, TrainState, compile_epochs
-from uatmc_jax.training.run import (
+from uatmc_jax.training.folder import (
     CONFIG_FILE,
     SUMMARY_FILE,
-    check_ranking_depth,
     differences,
-    first_params,
-    stop_on_interrupt,
-    summary_head,
     without_free_fields,
+)
+from uatmc_jax.training.run import (
+    check_ranking_depth,
+    first_params,
+    require_same_model,
+    summary_head,
 )
 from uatmc_jax.training.stages import (
     SCALARS,
@@ -60,6 +63,7 @@ class _Shared(NamedTuple):
     data: DeviceData
     model: Model
     params: Params
+    z: Modal
     held_out: dict[str, CSR]
     measure: Measure
 
@@ -68,7 +72,8 @@ def train_vmapped(
     members: Mapping[str, Settings],
     workdir: str | pathlib.Path,
     *,
-    together: int,
+    vmapped: int,
+    source: OpenedRun | None = None,
     on_epochs: Callable[[int], None] = lambda count: None,
 ) -> dict[str, dict]:
     """Trains stage 2 of every member for all its epochs, those already there excepted.
@@ -80,7 +85,8 @@ def train_vmapped(
       members: {name: settings}, with the same `pretrain.init_from`, differing in
         the seed and the adversarial scalars (`stages.SCALARS`) only.
       workdir: each member's run goes to its folder below.
-      together: members trained at a time; as many as fit into the memory.
+      vmapped: members trained at a time; as many as fit into the memory.
+      source: the pre-trained state that `pretrain.init_from` names, if already open.
       on_epochs: told of every epoch done, times the members that did it.
 
     Returns:
@@ -92,16 +98,16 @@ def train_vmapped(
       Interrupted: Ctrl-C; the state is on disk, and the same call goes on with it.
     """
     workdir = pathlib.Path(workdir)
-    _check(members, workdir, together)
+    _check(members, workdir, vmapped)
     first = next(iter(members.values()))
     unfinished = [name for name in members if not (workdir / name / SUMMARY_FILE).exists()]
     if unfinished:
-        shared = _share(first, workdir)
-        parts = adversarial_parts(first, shared.model, shared.params, shared.data)
+        shared = _share(first, workdir, source)
+        parts = adversarial_parts(first, shared.model, shared.params, shared.data, shared.z)
         run_epochs = compile_epochs(parts.epoch, (None, 0))
         begun = _begun_chunks(members, workdir)
         left = [name for name in unfinished if not any(name in chunk for chunk in begun)]
-        size = -(-len(left) // max(1, -(-len(left) // together)))  # as even as can be
+        size = -(-len(left) // max(1, -(-len(left) // vmapped)))  # as even as can be
         fresh = [left[start : start + size] for start in range(0, len(left), size or 1)]
         with stop_on_interrupt() as stop_requested:
             for names in begun + fresh:
@@ -133,9 +139,9 @@ def compatible(members: Mapping[str, Settings]) -> list[dict[str, Settings]]:
     return list(groups.values())
 
 
-def _check(members: Mapping[str, Settings], workdir: pathlib.Path, together: int) -> None:
-    if not members or together < 1:
-        raise InputError("train_vmapped: give at least one member, and together >= 1.")
+def _check(members: Mapping[str, Settings], workdir: pathlib.Path, vmapped: int) -> None:
+    if not members or vmapped < 1:
+        raise InputError("train_vmapped: give at least one member, and vmapped >= 1.")
     named = {name: to_dict(settings) for name, settings in members.items()}
     (first_name, first), *others = named.items()
     if not first["pretrain"]["init_from"] or not first["adversarial"]["epochs"]:
@@ -166,20 +172,22 @@ def _check(members: Mapping[str, Settings], workdir: pathlib.Path, together: int
                 )
 
 
-def _share(settings: Settings, workdir: pathlib.Path) -> _Shared:
-    dataset = open_dataset(settings.data)
+def _share(settings: Settings, workdir: pathlib.Path, source: OpenedRun | None) -> _Shared:
+    dataset = open_dataset(settings.data) if source is None else source.data
     check_ranking_depth(settings.eval, dataset)
-    model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
-    params, _ = first_params(settings, workdir, model, dataset, resume=False)
-    data = put_on_device(dataset)
+    if source is None:
+        model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
+        params, _ = first_params(settings, workdir, model, dataset, resume=False)
+        z = project_catalogue(model, params, dataset.on_device.features)
+    else:
+        require_same_model(settings, source.settings)
+        model, params, z = source.model, source.params, source.z
+    data = dataset.on_device
     blocks = settings.eval.block_users, settings.eval.block_items
     plan = make_plan(dataset.train, dataset.n_users, dataset.n_items, *blocks)
-    held_out = {
-        split: make_csr(warm(dataset.split(split), dataset), dataset.n_users)
-        for split in ("valid", "test")
-    }
+    held_out = {split: dataset.held_out(split) for split in ("valid", "test")}
     measure = make_measure(model, data, plan, settings.eval.ks)
-    return _Shared(workdir, dataset, data, model, params, held_out, measure)
+    return _Shared(workdir, dataset, data, model, params, z, held_out, measure)
 
 
 def _begun_chunks(members: Mapping[str, Settings], workdir: pathlib.Path) -> list[list[str]]:
@@ -243,29 +251,34 @@ def _train_chunk(
             continue  # finished by this call before it was cut off, or by another one
         mine = [{term: values[n] for term, values in record.items()} for record in records]
         member = _member(state, n)
-        params = parts.assemble(member.trained)
-        _finish(name, one, shared, params, member, mine, seconds / len(chunk), list(chunk))
+        params, z = parts.assemble(member.trained), parts.content(member.trained)
+        trained = _Trained(name, one, params, z, member)
+        _finish(shared, trained, mine, seconds / len(chunk), list(chunk))
     shutil.rmtree(folder, ignore_errors=True)
 
 
+class _Trained(NamedTuple):
+    """One member at its end."""
+
+    name: str
+    settings: Settings
+    params: Params
+    z: Modal
+    state: TrainState
+
+
 def _finish(
-    name: str,
-    settings: Settings,
-    shared: _Shared,
-    params: Params,
-    state: TrainState,
-    records: list[dict],
-    seconds: float,
-    chunk: list[str],
+    shared: _Shared, trained: _Trained, records: list[dict], seconds: float, chunk: list[str]
 ) -> None:
     """One member's run as files; its summary last, which marks it as complete."""
+    name, settings, params, z, state = trained
     workdir = shared.workdir / name
     shutil.rmtree(workdir, ignore_errors=True)
     workdir.mkdir(parents=True)
-    logs.write_json(workdir / CONFIG_FILE, to_dict(settings))
+    store.write_json(workdir / CONFIG_FILE, to_dict(settings))
     for epoch, losses in enumerate(records, start=1):
         logs.append_record(workdir, {"stage": "adversarial", "epoch": epoch, "losses": losses})
-    measured = shared.measure(params, None, list(shared.held_out.values()))
+    measured = shared.measure(params, z, list(shared.held_out.values()))
     at_last = {
         split: {metric: float(value) for metric, value in metrics.items()}
         for split, metrics in zip(shared.held_out, measured, strict=True)
@@ -290,7 +303,7 @@ def _finish(
         },
     }
     summary["peak_memory_mib"] = peak_memory_mib()
-    logs.write_json(workdir / SUMMARY_FILE, summary)
+    store.write_json(workdir / SUMMARY_FILE, summary)
 
 
 def _check_finite(
@@ -315,4 +328,4 @@ def _member(state: TrainState, n: int) -> TrainState:
 
 def _digest(chunk: Mapping[str, Settings]) -> str:
     plain = {name: without_free_fields(settings) for name, settings in chunk.items()}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+    return store.digest(plain, 12)

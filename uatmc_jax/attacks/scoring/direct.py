@@ -1,4 +1,4 @@
-"""The path of models in which an item's content reaches nothing but its own score.
+"""The scorer of models in which an item's content reaches nothing but its own score.
 
 Only y_ut moves. With o_1 >= o_2 >= ... the clean scores of the *other* items,
 
@@ -11,14 +11,14 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from uatmc_jax.attacks.scoring.protocol import Path, Target
+from uatmc_jax.attacks.scoring.protocol import Scorer, Target
 from uatmc_jax.attacks.victim import Victim
-from uatmc_jax.models import Embeddings, Modal, Model, select
+from uatmc_jax.models import Embeddings, Modal, select
 from uatmc_jax.models.protocol import PyTree
 
 
 @flax.struct.dataclass
-class Site:
+class ScorerState:
     """What does not change while a target is perturbed.
 
     Attributes:
@@ -36,11 +36,11 @@ class Site:
     bars: jax.Array
 
 
-def _prepare(model: Model, victim: Victim, target: Target, k: int, ks: tuple[int, ...]) -> Site:
+def _prepare(victim: Victim, target: Target, k: int, ks: tuple[int, ...]) -> ScorerState:
     others = jnp.stack([nth_other(victim, target.item, n) for n in ks], axis=1)
-    return Site(
+    return ScorerState(
         item=target.item,
-        selected=select(model, victim.encoder, victim.users[:1], target.item[None]),
+        selected=select(victim.model, victim.encoder, victim.users[:1], target.item[None]),
         above=nth_other(victim, target.item, k - 1),
         below=nth_other(victim, target.item, k),
         bars=others,
@@ -63,31 +63,31 @@ def nth_other(victim: Victim, target: jax.Array, k: int) -> jax.Array:
     return jnp.where(ahead, victim.best_scores[:, k], victim.best_scores[:, k - 1])
 
 
-def target_item(model: Model, site: Site, z: Modal) -> jax.Array:
+def target_item(victim: Victim, state: ScorerState, z: Modal) -> jax.Array:
     """(D,) the target's embedding with content z, modal (1, d)."""
-    return model.encode_rows(site.selected, z).item[0]
+    return victim.model.encode_rows(state.selected, z).item[0]
 
 
-def _scores(model: Model, victim: Victim, site: Site, z: Modal) -> jax.Array:
-    return victim.user @ target_item(model, site, z)
+def _scores(victim: Victim, state: ScorerState, z: Modal) -> jax.Array:
+    return victim.user @ target_item(victim, state, z)
 
 
-def _excess(model: Model, victim: Victim, site: Site, z: Modal) -> jax.Array:
-    scores = _scores(model, victim, site, z)
-    return scores - jnp.clip(scores, site.below, site.above)
+def _excess(victim: Victim, state: ScorerState, z: Modal) -> jax.Array:
+    scores = _scores(victim, state, z)
+    return scores - jnp.clip(scores, state.below, state.above)
 
 
-def _hits(model: Model, victim: Victim, site: Site, z: Modal) -> jax.Array:
-    return _scores(model, victim, site, z)[:, None] > site.bars
+def _hits(victim: Victim, state: ScorerState, z: Modal) -> jax.Array:
+    return _scores(victim, state, z)[:, None] > state.bars
 
 
-def _embed(model: Model, victim: Victim, site: Site, z: Modal) -> Embeddings:
-    return Embeddings(victim.user, victim.item.at[site.item].set(target_item(model, site, z)))
+def _embed(victim: Victim, state: ScorerState, z: Modal) -> Embeddings:
+    return Embeddings(victim.user, victim.item.at[state.item].set(target_item(victim, state, z)))
 
 
-def _bytes_per_target(model: Model, victim: Victim, sizes: tuple[int, ...]) -> int:
-    del model, sizes
+def _bytes_per_target(victim: Victim, sizes: tuple[int, ...]) -> int:
+    del sizes
     return 4 * 24 * victim.users.shape[0]
 
 
-DIRECT = Path("direct", _prepare, _excess, _hits, _embed, _bytes_per_target)
+DIRECT = Scorer("direct", _prepare, _excess, _hits, _embed, _bytes_per_target)

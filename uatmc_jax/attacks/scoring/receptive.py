@@ -1,4 +1,4 @@
-"""The path of models that propagate: only the target's receptive field is computed anew.
+"""The scorer of models that propagate: only the target's receptive field is computed anew.
 
 The embeddings of the other users stay as they are, and of the items' only the
 field's move. So for a user outside the field s_u^(K) is the K-th largest of her
@@ -10,29 +10,30 @@ among those, c being the last one's clean score, cannot score more than
     y_ui + <h'_u - h_u, h_i>  <=  c + <h'_u - h_u, mu> + ||h'_u - h_u|| max_i ||h_i - mu||
 
 for any mu; here the mean item. Where that does not rule it out, the answer is
-NaN and the target is to be attacked on the dense path: exact or not at all.
+NaN and the target is to be attacked by the dense scorer: exact or not at all.
 """
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from uatmc_jax.attacks.scoring.protocol import Path, Target
+from uatmc_jax.attacks.scoring.protocol import Scorer, Target
 from uatmc_jax.attacks.victim import Victim
 from uatmc_jax.data import contains
-from uatmc_jax.models import Embeddings, Field, Modal, Model
+from uatmc_jax.models import Embeddings, Field, Modal
 from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.numerics import kth_largest, safe_norm, take
 
 
 @flax.struct.dataclass
-class Site:
+class ScorerState:
     """What does not change while a target is perturbed.
 
     m moved items, of which the target is the first; a users of shell 1; b users
     further out; L best items kept.
 
     Attributes:
+      item: () int32 the target.
       field: the receptive field.
       rows: the model's clean rows in it.
       moved: (m,) int32 items; |I| for padding.
@@ -49,6 +50,7 @@ class Site:
       ks: of the evaluation (static).
     """
 
+    item: jax.Array
     field: Field
     rows: PyTree
     moved: jax.Array
@@ -65,7 +67,7 @@ class Site:
     ks: tuple[int, ...] = flax.struct.field(pytree_node=False)
 
 
-def _prepare(model: Model, victim: Victim, target: Target, k: int, ks: tuple[int, ...]) -> Site:
+def _prepare(victim: Victim, target: Target, k: int, ks: tuple[int, ...]) -> ScorerState:
     field, graph = target.field, victim.graph
     n, n_items = victim.users.shape[0], graph.n_items
     nodes = jnp.full(graph.n_users + 1, n, jnp.int32)
@@ -77,9 +79,10 @@ def _prepare(model: Model, victim: Victim, target: Target, k: int, ks: tuple[int
     outer = [jnp.minimum(shell, graph.n_users) for shell in field.shells[3::2]]
     far = position[jnp.concatenate(outer)] if outer else jnp.zeros(0, jnp.int32)
     listed = jnp.where(is_moved, -jnp.inf, victim.best_scores)[:, :width]
-    return Site(
+    return ScorerState(
+        item=target.item,
         field=field,
-        rows=model.field.gather(victim.encoder, victim.trace, graph, field),
+        rows=victim.model.field.gather(victim.encoder, victim.trace, graph, field),
         moved=moved,
         listed=listed.T,
         tail=victim.best_scores[:, width - 1],
@@ -119,39 +122,39 @@ class _Look:
     bound: jax.Array
 
 
-def _looks(model: Model, victim: Victim, site: Site, z: Modal) -> tuple[_Look, _Look, _Look]:
+def _looks(victim: Victim, state: ScorerState, z: Modal) -> tuple[_Look, _Look, _Look]:
     """All users as if outside the field; those of shell 1; those further out."""
-    user, near, far, items = _changed(model, victim, site, z)
+    user, near, far, items = _changed(victim, state, z)
 
     def moved_scores(users: jax.Array, open_to: jax.Array) -> jax.Array:
         return jnp.where(open_to, items @ users.T, -jnp.inf)
 
     outside = _Look(
         user @ items[0],
-        jnp.concatenate([moved_scores(user, site.open), site.listed]),
-        site.tail,
+        jnp.concatenate([moved_scores(user, state.open), state.listed]),
+        state.tail,
     )
-    everything = jnp.where(site.near_open, near @ victim.item.T, -jnp.inf).T
-    is_moved = jnp.zeros(everything.shape[0], bool).at[site.moved].set(True, mode="drop")
+    everything = jnp.where(state.near_open, near @ victim.item.T, -jnp.inf).T
+    is_moved = jnp.zeros(everything.shape[0], bool).at[state.moved].set(True, mode="drop")
     everything = jnp.where(is_moved[:, None], -jnp.inf, everything)
     shell = _Look(
         near @ items[0],
-        jnp.concatenate([moved_scores(near, _columns(site.open, site.near)), everything]),
+        jnp.concatenate([moved_scores(near, _columns(state.open, state.near)), everything]),
         jnp.full(near.shape[0], -jnp.inf),
     )
-    again = jnp.einsum("bld,bd->bl", site.far_items, far)
+    again = jnp.einsum("bld,bd->bl", state.far_items, far)
     centre = jnp.mean(victim.item, axis=0)
     spread = jnp.max(safe_norm(victim.item - centre))
-    step = jax.lax.stop_gradient(far) - take(victim.user, site.far)
+    step = jax.lax.stop_gradient(far) - take(victim.user, state.far)
     further = _Look(
         far @ items[0],
         jnp.concatenate(
             [
-                moved_scores(far, _columns(site.open, site.far)),
-                jnp.where(site.far_listed, again, -jnp.inf).T,
+                moved_scores(far, _columns(state.open, state.far)),
+                jnp.where(state.far_listed, again, -jnp.inf).T,
             ]
         ),
-        site.far_tail + step @ centre + safe_norm(step) * spread,
+        state.far_tail + step @ centre + safe_norm(step) * spread,
     )
     return outside, shell, further
 
@@ -161,49 +164,48 @@ def _columns(table: jax.Array, positions: jax.Array) -> jax.Array:
 
 
 def _changed(
-    model: Model, victim: Victim, site: Site, z: Modal
+    victim: Victim, state: ScorerState, z: Modal
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Clean embeddings of all users, new ones of shell 1, of users further out, of moved items."""
-    shells = model.field.encode(victim.encoder, site.rows, site.field, z)
+    shells = victim.model.field.encode(victim.encoder, state.rows, state.field, z)
     odd = shells[3::2]
     far = jnp.concatenate(odd) if odd else jnp.zeros((0, shells[0].shape[1]), shells[0].dtype)
     return victim.user, shells[1], far, jnp.concatenate(shells[0::2])
 
 
-def _merge(site: Site, parts: list[jax.Array]) -> jax.Array:
+def _merge(state: ScorerState, parts: list[jax.Array]) -> jax.Array:
     outside, near, far = parts
-    return outside.at[site.near].set(near, mode="drop").at[site.far].set(far, mode="drop")
+    return outside.at[state.near].set(near, mode="drop").at[state.far].set(far, mode="drop")
 
 
-def _excess(model: Model, victim: Victim, site: Site, z: Modal) -> jax.Array:
+def _excess(victim: Victim, state: ScorerState, z: Modal) -> jax.Array:
     def part(look: _Look) -> jax.Array:
-        threshold = kth_largest(look.rivals, site.k)
+        threshold = kth_largest(look.rivals, state.k)
         certain = threshold >= look.bound
         return jnp.where(certain, look.target - threshold, jnp.nan)
 
-    return _merge(site, [part(look) for look in _looks(model, victim, site, z)])
+    return _merge(state, [part(look) for look in _looks(victim, state, z)])
 
 
-def _hits(model: Model, victim: Victim, site: Site, z: Modal) -> jax.Array:
+def _hits(victim: Victim, state: ScorerState, z: Modal) -> jax.Array:
     def part(look: _Look) -> jax.Array:
         ahead = jnp.sum(look.rivals[1:] >= look.target, axis=0)[:, None]
-        hit = ahead < jnp.array(site.ks)
+        hit = ahead < jnp.array(state.ks)
         certain = (look.target > look.bound)[:, None] | ~hit
         return jnp.where(certain, hit.astype(jnp.float32), jnp.nan)
 
-    return _merge(site, [part(look) for look in _looks(model, victim, site, z)])
+    return _merge(state, [part(look) for look in _looks(victim, state, z)])
 
 
-def _embed(model: Model, victim: Victim, site: Site, z: Modal) -> Embeddings:
-    user, near, far, items = _changed(model, victim, site, z)
+def _embed(victim: Victim, state: ScorerState, z: Modal) -> Embeddings:
+    user, near, far, items = _changed(victim, state, z)
     return Embeddings(
-        _merge(site, [user, near, far]), victim.item.at[site.moved].set(items, mode="drop")
+        _merge(state, [user, near, far]), victim.item.at[state.moved].set(items, mode="drop")
     )
 
 
-def _bytes_per_target(model: Model, victim: Victim, sizes: tuple[int, ...]) -> int:
+def _bytes_per_target(victim: Victim, sizes: tuple[int, ...]) -> int:
     """The far users' best items, and the rivals of all users with their order keys."""
-    del model
     kept, dim = victim.best_scores.shape[1], victim.item.shape[1]
     n, n_items = victim.users.shape[0], victim.item.shape[0]
     moved = sum(sizes[0::2])
@@ -211,4 +213,4 @@ def _bytes_per_target(model: Model, victim: Victim, sizes: tuple[int, ...]) -> i
     return 4 * (2 * sum(sizes[3::2]) * kept * dim + 6 * rivals + 40 * sum(sizes) * dim)
 
 
-RECEPTIVE = Path("receptive field", _prepare, _excess, _hits, _embed, _bytes_per_target)
+RECEPTIVE = Scorer("receptive field", _prepare, _excess, _hits, _embed, _bytes_per_target)

@@ -1,0 +1,95 @@
+"""Ascents in steps of one length."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from uatmc_jax.ascent.balls import PyTree, choose, move
+
+
+def ascend(
+    gradient: Callable[[PyTree], PyTree],
+    start: PyTree,
+    radius: PyTree,
+    *,
+    steps: int,
+    step_size: float,
+    norm: str,
+) -> PyTree:
+    """`steps` times delta <- project(delta + step_size * r * direction(gradient(delta))).
+
+    Args:
+      gradient: the objective's gradient, of delta's structure.
+      start: perturbation to start from, (n, dim) arrays.
+      radius: (n, 1) arrays.
+      steps: number of steps n.
+      step_size: length of a step as a share of the radius.
+      norm: "l2" or "linf", of the ball and of the step.
+
+    Returns:
+      The last perturbation; always inside the ball.
+    """
+
+    def step(_: int, delta: PyTree) -> PyTree:
+        return move(delta, gradient(delta), radius, step_size, norm)
+
+    return jax.lax.fori_loop(0, steps, step, start)
+
+
+def pgd(
+    objective: Callable[[PyTree], tuple[jax.Array, PyTree]],
+    start: PyTree,
+    radius: PyTree,
+    *,
+    steps: int,
+    step_size: float | jax.Array,
+    norm: str,
+    keep_best: bool,
+) -> tuple[PyTree, jax.Array, jax.Array]:
+    """`ascend` that watches a value on its way.
+
+    Args:
+      objective: delta -> (value, direction to go): the two need not belong
+        together, as when the gradient has a regulariser's part.
+      start: as in `ascend`.
+      radius: as in `ascend`.
+      steps: as in `ascend`.
+      step_size: as in `ascend`.
+      norm: as in `ascend`.
+      keep_best: return the point of the largest value among the start, all
+        iterates and the end of one full step of length r from the start
+        (FGSM's point); else the last iterate.
+
+    Returns:
+      The perturbation, its value, and (steps + 1,) the values at the start and
+      after each step. If any look gave a value that is not a number, so is the
+      value returned.
+    """
+
+    def look(carry: tuple, turn: jax.Array) -> tuple:
+        # One place that evaluates the objective, whatever the point: it compiles once.
+        delta, queued, best_value, best = carry
+        value, gradient = objective(delta)
+        better = (value > best_value) | jnp.isnan(value)
+        if not keep_best:
+            better |= turn == steps
+        best = choose(better, delta, best)
+        after = move(delta, gradient, radius, step_size, norm)
+        if keep_best:
+            # Turn 1 looks at FGSM's point; turn 2 goes on from the start.
+            full = move(delta, gradient, radius, 1.0, norm)
+            queued, after = (
+                choose(turn == 0, after, queued),
+                choose(turn == 0, full, choose(turn == 1, queued, after)),
+            )
+        return (after, queued, jnp.where(better, value, best_value), best), value
+
+    turns = steps + 2 if keep_best else steps + 1
+    carry = (start, start, jnp.float32(-jnp.inf), start)
+    (_, _, value, best), values = jax.lax.scan(look, carry, jnp.arange(turns))
+    # One look that is not a number has misled all later ones, whatever they found.
+    value = jnp.where(jnp.isnan(values).any(), jnp.nan, value)
+    if keep_best:
+        values = jnp.delete(values, 1, assume_unique_indices=True)
+    return best, value, values

@@ -1,0 +1,206 @@
+"""What an attack is: its threat model and how it searches, in one record.
+
+`fgsm`, `pgd`, `apgd` and `random_search` make the usual ones; whatever they do not
+name is `Attack`'s default or theirs, and can be given by keyword.
+
+    >>> pgd(norm="l2", eps=0.05).steps
+    10
+"""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from uatmc_jax.ascent import NORMS
+from uatmc_jax.checks import at_least, one_of, positive, require
+from uatmc_jax.defenses import LEVELS
+from uatmc_jax.errors import InputError
+
+UTILITIES = ("elu", "hinge", "sigmoid")
+SEARCHES = ("pgd", "apgd", "random")
+KEEPS = ("last", "best")
+
+
+def _static(default: Any) -> Any:
+    return flax.struct.field(pytree_node=False, default=default)
+
+
+@flax.struct.dataclass
+class Attack:
+    """One promotion attack: its threat model and how it searches.
+
+    margin, eps, step_size and beta are data of a compiled attack, everything else
+    shapes it: attacks that differ in these four share one program, and with an (E,)
+    array in the place of a number E budgets run in one call.
+
+    Attributes:
+      utility: g of Eq. 3, "elu", "hinge" or "sigmoid".
+      margin: of the hinge; the sigmoid's width, above 0. In units of the scores.
+      k: K of the threshold s_u^(K) that the attack wants to pass.
+      norm: of the ball and of the steps, "l2" or "linf".
+      eps: radius as a share of the perturbed row's 2-norm.
+      steps: number of steps; 1 for FGSM; a random search's proposals.
+      step_size: of "pgd" alone: length of a step as a share of the radius.
+      restarts: searches from random points of the ball beside the one from zero.
+      keep: of "pgd" alone: "last" iterate, or the "best" among the iterates and
+        FGSM's point (`ascent.pgd`). The other searches keep the best.
+      beta: weight of the alignment term cos(g^v, g^t); 0 leaves it out. None in a
+        random search.
+      level: perturb z ("projected") or the raw features ("feature").
+      modalities: names of those perturbed; empty for all.
+      search: "pgd" in steps of one length, "apgd" (`ascent.apgd`), or "random", by
+        values of Phi alone (`ascent.random_search`).
+      surrogate: name of the model that the perturbation is crafted on and carried
+        over from; empty for the model under attack itself.
+    """
+
+    utility: str = _static("hinge")
+    margin: float = 1.0
+    k: int = _static(50)
+    norm: str = _static("linf")
+    eps: float = 0.1
+    steps: int = _static(10)
+    step_size: float = 0.125
+    restarts: int = _static(0)
+    keep: str = _static("last")
+    beta: float = 0.0
+    level: str = _static("projected")
+    modalities: tuple[str, ...] = _static(())
+    search: str = _static("pgd")
+    surrogate: str = _static("")
+
+
+def fgsm(**choices: Any) -> Attack:
+    """One step of the radius's length, as published: hinge with margin 10.
+
+    Args:
+      **choices: fields of `Attack` to replace.
+
+    Raises:
+      InputError: a value out of range; TypeError: no such field.
+    """
+    return _checked({"steps": 1, "step_size": 1.0, "margin": 10.0} | choices)
+
+
+def pgd(steps: int = 10, **choices: Any) -> Attack:
+    """`steps` steps of 1.25 r / steps with projection, as published: hinge with margin 1.
+
+    Args:
+      steps: number of steps.
+      **choices: fields of `Attack` to replace.
+
+    Raises:
+      InputError: a value out of range; TypeError: no such field.
+    """
+    return _checked({"steps": steps, "step_size": 1.25 / max(steps, 1)} | choices)
+
+
+def apgd(**choices: Any) -> Attack:
+    """Auto-PGD from zero and from two random points, on elu.
+
+    Args:
+      **choices: fields of `Attack` to replace.
+
+    Raises:
+      InputError: a value out of range; TypeError: no such field.
+    """
+    return _checked({"search": "apgd", "steps": 35, "restarts": 2, "utility": "elu"} | choices)
+
+
+def random_search(**choices: Any) -> Attack:
+    """300 proposals judged by Phi alone, on elu.
+
+    Args:
+      **choices: fields of `Attack` to replace.
+
+    Raises:
+      InputError: a value out of range; TypeError: no such field.
+    """
+    return _checked({"search": "random", "steps": 300, "utility": "elu"} | choices)
+
+
+def _checked(choices: dict[str, Any]) -> Attack:
+    return checked(Attack(**choices))
+
+
+def checked(attack: Attack) -> Attack:
+    """The attack itself.
+
+    Raises:
+      InputError: a field's value that cannot be used.
+    """
+    try:
+        check(attack, "attack")
+    except InputError as error:
+        raise InputError(str(error).removeprefix("config.attack.")) from None
+    return attack
+
+
+def check(attack: Attack, where: str) -> None:
+    """Requires that every field has a value that can be used.
+
+    Args:
+      attack: with numbers, or arrays of numbers, in its data fields.
+      where: what to call it in an error, after "config.".
+
+    Raises:
+      InputError: names the field, its value and what is wanted.
+    """
+    one_of(f"{where}.utility", attack.utility, UTILITIES)
+    one_of(f"{where}.search", attack.search, SEARCHES)
+    one_of(f"{where}.norm", attack.norm, NORMS)
+    one_of(f"{where}.keep", attack.keep, KEEPS)
+    one_of(f"{where}.level", attack.level, LEVELS)
+    for field in ("margin", "eps", "beta", "restarts"):
+        at_least(f"{where}.{field}", _least(getattr(attack, field)), 0)
+    for field in ("k", "steps"):
+        at_least(f"{where}.{field}", getattr(attack, field), 1)
+    positive(f"{where}.step_size", _least(attack.step_size))
+    width = attack.utility != "sigmoid" or _least(attack.margin) > 0
+    require(width, f"{where}.margin", attack.margin, "a width > 0 under utility = 'sigmoid'")
+    plain = attack.search != "random" or _least(attack.beta) == 0
+    require(plain, f"{where}.beta", attack.beta, "0 under search = 'random', without gradients")
+    once = len(set(attack.modalities)) == len(attack.modalities)
+    require(once, f"{where}.modalities", attack.modalities, "each modality once")
+
+
+def _least(value: Any) -> Any:
+    return value if isinstance(value, int | float) else np.min(np.asarray(value))
+
+
+def as_compiled(attack: Attack) -> Attack:
+    """The attack as compiled functions take it: data as float32 arrays.
+
+    Without alignment beta is None, which leaves the second derivatives out of the
+    program; whom it is crafted on is the caller's business.
+    """
+    beta = jnp.asarray(attack.beta, jnp.float32) if np.any(np.asarray(attack.beta) > 0) else None
+    return attack.replace(
+        eps=jnp.asarray(attack.eps, jnp.float32),
+        step_size=jnp.asarray(attack.step_size, jnp.float32),
+        margin=jnp.asarray(attack.margin, jnp.float32),
+        beta=beta,
+        surrogate="",
+    )
+
+
+def budgets(attack: Attack) -> int | None:
+    """E, the number of budgets in a compiled attack's data; None for a single one.
+
+    Raises:
+      ValueError: data fields of unlike length.
+    """
+    sizes = {x.shape for x in jax.tree.leaves(attack)} - {()}
+    if not sizes:
+        return None
+    if len(sizes) > 1 or len(next(iter(sizes))) > 1:
+        raise ValueError(f"an attack's data are numbers or (E,) arrays of one E, not {sizes}")
+    return next(iter(sizes))[0]
+
+
+def one_budget(attack: Attack, place: jax.Array) -> Attack:
+    """Of a compiled attack with several budgets the one at () int32 `place`."""
+    return jax.tree.map(lambda x: x if x.ndim == 0 else x[place], attack)

@@ -1,0 +1,166 @@
+"""One model of an audit, judged: attacks, certificates, content use, recall, its users."""
+
+import itertools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from uatmc_jax.attacks import content_under
+from uatmc_jax.auditing.entries import RECALL_K, Entry
+from uatmc_jax.auditing.measures import reached_users, survey_certificates, user_recall
+from uatmc_jax.benchmark.run import options_of, read_deltas, run_attacks, victim_of
+from uatmc_jax.benchmark.summary import mean_with_interval
+from uatmc_jax.benchmark.verdict import suite_rows, verdict
+from uatmc_jax.opened import OpenedRun
+from uatmc_jax.report.commands import train_command
+from uatmc_jax.seeds import generator
+from uatmc_jax.settings import AuditSettings, to_dict
+
+# By how many of its training interactions a user is grouped.
+_QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_BAND = (0.1, 0.5, 0.9)
+
+
+class Judged(NamedTuple):
+    """A model's entry in audit.json, and what a closer look needs.
+
+    Attributes:
+      found: the entry.
+      results: {attack: its result}, as `run_attacks` gives them.
+    """
+
+    found: dict
+    results: dict[str, dict]
+
+
+def judge(entry: Entry, settings: AuditSettings, k: int, show_progress: bool) -> Judged:
+    """Attacks, certificates, content use and recall of one model.
+
+    Args:
+      entry: the model.
+      settings: the audit.
+      k: K of the lists.
+      show_progress: a bar on a terminal.
+    """
+    run, attack = entry.run, settings.attack
+    results, (content,) = run_attacks(attack, [run], show_progress=show_progress)
+    suite = [r for r in results if r["attack"] not in settings.other_threats]
+    rows, names = suite_rows(suite, attack.ks), run.data.names
+    for row in rows:
+        row["shop_id"] = names.ids.get(row["item"])
+        row["title"] = names.titles.get(row["item"])
+        row["name"] = row["title"] or row["shop_id"]
+        row["interactions"] = int(run.data.item_counts[row["item"]])
+    stepped = next(r for r in results if r["attack"] == settings.steps_of)
+    by_step = np.array([row["utility_by_step"] for row in stepped["rows"]])
+    defended = run.settings.adversarial if run.where["stage"] == "adversarial" else None
+    found = {
+        "name": entry.name,
+        "folder": str(run.folder),
+        "checkpoint": run.where,
+        "defense": None if defended is None else defended.defense,
+        "adversarial": None if defended is None else to_dict(defended),
+        "train_command": train_command(run.settings, run.folder) if defended else None,
+        "recall": _recall(run, attack.bootstrap),
+        "content": content,
+        "certificate": suite[0]["certificate"],
+        "affine_in_content": suite[0]["affine_in_content"],
+        "attacked_users": suite[0]["users"],
+        "verdict": verdict(suite, k, attack.bootstrap),
+        "other_threats": {
+            r["attack"]: {"threat_model": r["threat_model"], "summary": r["summary"]}
+            for r in results
+            if r["attack"] in settings.other_threats
+        },
+        "rows": rows,
+        "steps": {
+            "attack": settings.steps_of,
+            "quantiles": list(_BAND),
+            "utility": np.quantile(by_step, _BAND, axis=0).tolist(),
+        },
+    }
+    return Judged(found, {result["attack"]: result for result in results})
+
+
+def _recall(run: OpenedRun, bootstrap: int) -> dict[str, dict]:
+    """Mean recall@20 over users with its bootstrap 95 % interval, by split."""
+    splits = ("valid", "test")
+    found = user_recall(run.model, run.params, run.data, run.z, splits, RECALL_K)
+    entries = {}
+    for split, values in zip(splits, found, strict=True):
+        mean = mean_with_interval(values, bootstrap)
+        entries[split] = {
+            "value": mean["value"],
+            "over_users": mean["over_targets"],
+            "users": len(values),
+        }
+    return entries
+
+
+def look_closer(entry: Entry, judged: Judged, settings: AuditSettings, k: int) -> dict[str, Any]:
+    """Which users are reached, and what is certified of items of any popularity.
+
+    The perturbations are those of the strongest attack, as it has left them.
+
+    Args:
+      entry: the model.
+      judged: what `judge` found of it.
+      settings: the audit.
+      k: K of the lists.
+    """
+    run, seed = entry.run, settings.attack.seeds[0]
+    found = judged.found["verdict"]
+    members, threat = found["members"], found["threat_model"]
+    strongest = max(members, key=lambda name: members[name]["after"]["value"])
+    attack = settings.attack.attacks[strongest]
+    victim = victim_of(run, settings.attack, {strongest: attack}, seed)
+    deltas = read_deltas(judged.results[strongest])
+    items = deltas["item"].astype(np.int32)
+    moved = tuple(deltas[m] for m in run.data.modalities if m in deltas)
+    z = content_under(attack, victim, items, moved)
+    reached = reached_users(victim, items, z, k, options_of(settings.attack))
+    trained = np.bincount(run.data.train.users, minlength=run.data.n_users)
+    trained = trained[np.asarray(victim.users)]
+    size = min(settings.survey, run.data.n_items)
+    drawn = generator(seed, "survey").choice(run.data.n_items, size, replace=False)
+    drawn = np.sort(drawn).astype(np.int32)
+    widest = attack.replace(eps=threat["eps"])
+    survey = survey_certificates(widest, victim, drawn, k) if size else None
+    return {
+        "users_reached": {
+            "attack": strongest,
+            "targets": len(items),
+            "histogram_before": np.bincount(reached.before, minlength=len(items) + 1).tolist(),
+            "histogram_after": np.bincount(reached.after, minlength=len(items) + 1).tolist(),
+            "histogram_gained": np.bincount(reached.gained, minlength=len(items) + 1).tolist(),
+            "by_activity": _by_activity(trained, reached.before, reached.after, len(items)),
+        },
+        "survey": None
+        if survey is None
+        else {
+            "items": survey.items.tolist(),
+            "shown": survey.shown.tolist(),
+            "bound": survey.bound.tolist(),
+        },
+    }
+
+
+def _by_activity(
+    trained: np.ndarray, before: np.ndarray, after: np.ndarray, targets: int
+) -> list[dict]:
+    """Mean shares of the targets in the top K, for users of like many training interactions."""
+    edges = np.quantile(trained, _QUANTILES, method="nearest")
+    rows = []
+    for low, high in itertools.pairwise(edges):
+        inside = (trained >= low if not rows else trained > low) & (trained <= high)
+        if inside.any():
+            rows.append(
+                {
+                    "interactions": [int(trained[inside].min()), int(trained[inside].max())],
+                    "users": int(inside.sum()),
+                    "before": float(before[inside].mean() / targets),
+                    "after": float(after[inside].mean() / targets),
+                    "never": float((after[inside] == 0).mean()),
+                }
+            )
+    return rows

@@ -1,0 +1,73 @@
+"""One row a target: what an attack made of it, as JSON values."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from uatmc_jax.attacks import Certificate, Outcome
+from uatmc_jax.data import Dataset
+
+
+def outcome_rows(
+    outcome: Outcome,
+    certificate: Certificate | None,
+    ks: Sequence[int],
+    dataset: Dataset,
+    head: dict,
+) -> list[dict]:
+    """The rows of a batch.
+
+    Args:
+      outcome: of the batch, one budget.
+      certificate: of the same targets; None for a model that has none.
+      ks: K of the hit rates.
+      dataset: the data.
+      head: what all rows of the batch begin with: "seed" and the like.
+    """
+    rows = []
+    for n, item in enumerate(outcome.items.tolist()):
+        rows.append(
+            {
+                **head,
+                "item": item,
+                **called(dataset, item),
+                "interactions": int(dataset.item_counts[item]),
+                "train_interactions": int(dataset.item_train_counts[item]),
+                "scorer": str(outcome.scorers[n]),
+                **_numbers(outcome, n, ks),
+                **_bounds(certificate, n, ks),
+            }
+        )
+    return rows
+
+
+def called(dataset: Dataset, item: int) -> dict:
+    """A row's shop id and title of its item; None for what is not known."""
+    return {"name": dataset.names.ids.get(item), "title": dataset.names.titles.get(item)}
+
+
+def _numbers(outcome: Outcome, n: int, ks: Sequence[int]) -> dict:
+    numbers = {
+        "utility_before": float(outcome.utility_before[n]),
+        "utility_after": float(outcome.utility_after[n]),
+        "utility_by_step": [float(value) for value in outcome.values[n]],
+        "hr_before": _by_k(outcome.hr_before[n], ks),
+        "hr_after": _by_k(outcome.hr_after[n], ks),
+    }
+    if outcome.rank_before is not None:
+        numbers["rank_before"] = float(outcome.rank_before[n])
+        numbers["rank_after"] = float(outcome.rank_after[n])
+    return numbers
+
+
+def _bounds(certificate: Certificate | None, n: int, ks: Sequence[int]) -> dict:
+    if certificate is None:
+        return {}
+    bounds = {"any_content_certificate": _by_k(certificate.any_content[n], ks)}
+    if certificate.budget is not None:
+        bounds["budget_certificate"] = _by_k(certificate.budget[n], ks)
+    return bounds
+
+
+def _by_k(shares: np.ndarray, ks: Sequence[int]) -> dict[str, float]:
+    return {str(k): float(share) for k, share in zip(ks, shares, strict=True)}

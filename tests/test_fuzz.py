@@ -21,7 +21,7 @@ from configs import attack as attack_config
 from configs import audit as audit_config
 from configs import test as test_config
 from uatmc_jax.auditing.plan import fit, hardened_settings, victim_settings
-from uatmc_jax.benchmark.run import check_attacks
+from uatmc_jax.benchmark.checks import check_attacks
 from uatmc_jax.data import (
     SPLITS,
     load_dataset,

@@ -17,7 +17,7 @@ from uatmc_jax.attacks import attack, certify
 from uatmc_jax.attacks import make_victim as victim
 from uatmc_jax.attacks.serving import evaluate, recommend
 from uatmc_jax.benchmark.targets import targets
-from uatmc_jax.data import load
+from uatmc_jax.data import load_dataset as load
 from uatmc_jax.data import make_synthetic as synthetic
 from uatmc_jax.opened import open_run
 from uatmc_jax.settings import PretrainSettings as pretrain

@@ -18,8 +18,9 @@ import pytest
 from configs import audit as audit_config
 from tests.auditing.cases import K, small_audit, small_folder
 from uatmc_jax import checkpoint
+from uatmc_jax.auditing.entries import Given
 from uatmc_jax.auditing.recommendation import recommend, warn
-from uatmc_jax.auditing.run import REPORT_FILE, Checkpoint, run_audit
+from uatmc_jax.auditing.run import REPORT_FILE, run_audit
 from uatmc_jax.errors import InputError
 from uatmc_jax.report.audit import format_page
 from uatmc_jax.settings import AuditSettings, from_values
@@ -92,7 +93,7 @@ def test_the_same_call_computes_nothing_again(audited, monkeypatch):
     def no_more(*_, **__):
         raise AssertionError("an attack or a training was made again")
 
-    monkeypatch.setattr("uatmc_jax.benchmark.run.attack_targets", no_more)
+    monkeypatch.setattr("uatmc_jax.benchmark.run.attack_batches", no_more)
     monkeypatch.setattr("uatmc_jax.training.run.run_stage", no_more)
     monkeypatch.setattr("uatmc_jax.training.vmapped._train_chunk", no_more)
     again = run_audit(small_audit(folder), workdir, show_progress=False)
@@ -104,7 +105,7 @@ def test_a_trained_model_is_audited_in_its_own_right(audited, tmp_path):
     folder, workdir, audit = audited
     copied = tmp_path / "light"
     shutil.copytree(workdir / "victims" / "light", copied, ignore=lambda *_: {"attacks"})
-    given = Checkpoint(copied, "pretrain", "best")
+    given = Given(copied, "pretrain/best")
     settings = small_audit(folder, harden={})
     found = run_audit(settings, tmp_path / "given", given=given, show_progress=False)
     assert found["candidates"] == {} and found["recommended"] is None
@@ -120,7 +121,7 @@ def test_a_trained_model_is_audited_in_its_own_right(audited, tmp_path):
 
 def test_a_hardened_model_is_audited_and_hardened_from_where_it_came(audited, tmp_path):
     folder, workdir, audit = audited
-    given = Checkpoint(workdir / "hardened" / "exact_05", "adversarial", "latest")
+    given = Given(workdir / "hardened" / "exact_05", "adversarial/latest")
     settings = small_audit(folder, harden={"again": {"defense": "none"}})
     found = run_audit(settings, tmp_path / "other", given=given, show_progress=False)
     before = {entry["name"]: entry for entry in audit["entries"]}
@@ -131,29 +132,29 @@ def test_a_hardened_model_is_audited_and_hardened_from_where_it_came(audited, tm
 
 def test_what_was_hardened_from_other_weights_is_not_taken_for_this(audited, tmp_path):
     folder, workdir, _ = audited
-    given = Checkpoint(tmp_path / "imported", "pretrain", "best")
+    given = Given(tmp_path / "imported", "pretrain/best")
     shutil.copytree(workdir / "victims" / "light", given.folder)
     settings = small_audit(folder, harden={"on": {"defense": "none"}})
     run_audit(settings, tmp_path / "run", given=given, show_progress=False)
-    restored = checkpoint.restore(*given)
+    restored = checkpoint.restore(given.folder, *given.checkpoint.split("/"))
     other = jax.tree.map(lambda x: x + 0.01, restored.params)
     shutil.rmtree(given.folder / "checkpoints")
     training = {"epoch": jnp.int32(1)}
-    checkpoint.save(given.folder, *given[1:], other, training, restored.meta)
+    checkpoint.save(given.folder, *given.checkpoint.split("/"), other, training, restored.meta)
     with pytest.raises(InputError, match="hardened from another state"):
         run_audit(settings, tmp_path / "run", given=given, show_progress=False)
 
 
 def test_a_model_without_the_state_it_came_from_says_how_to_audit_it_alone(audited, tmp_path):
     folder, workdir, _ = audited
-    given = Checkpoint(tmp_path / "alone", "adversarial", "latest")
+    given = Given(tmp_path / "alone", "adversarial/latest")
     shutil.copytree(workdir / "hardened" / "exact_05", given.folder)
-    meta = checkpoint.load_meta(*given)
-    restored = checkpoint.restore(*given)
+    meta = checkpoint.load_meta(given.folder, *given.checkpoint.split("/"))
+    restored = checkpoint.restore(given.folder, *given.checkpoint.split("/"))
     shutil.rmtree(given.folder / "checkpoints")
     meta["settings"]["pretrain"]["init_from"] = str(tmp_path / "gone")
     training = {"epoch": jnp.int32(meta["epoch"])}
-    checkpoint.save(given.folder, *given[1:], restored.params, training, meta)
+    checkpoint.save(given.folder, *given.checkpoint.split("/"), restored.params, training, meta)
     with pytest.raises(InputError, match="--noharden"):
         run_audit(small_audit(folder), tmp_path / "run", given=given, show_progress=False)
     assert not (tmp_path / "run").exists()

@@ -1,6 +1,5 @@
 """The suite, and what fires its masking flags: made-up rows, plain models and one that masks."""
 
-import dataclasses
 import json
 
 import jax
@@ -10,8 +9,7 @@ import pytest
 
 from configs import attack as attack_config
 from tests.attacks.cases import DATASET, KS, K, case
-from uatmc_jax.attacks import attack_targets, join, list_depth, make_victim
-from uatmc_jax.benchmark.run import static_attack
+from uatmc_jax.attacks import Lists, Options, attack_batches, join, make_victim
 from uatmc_jax.benchmark.suite import ORDER, suite_settings
 from uatmc_jax.benchmark.summary import paired_difference, summarize
 from uatmc_jax.benchmark.verdict import (
@@ -163,7 +161,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_one_threat_model(name):
     changes, message = REFUSED[name]
-    attacks = {"fgsm": SUITE["fgsm"], "pgd": dataclasses.replace(SUITE["pgd"], **changes)}
+    attacks = {"fgsm": SUITE["fgsm"], "pgd": SUITE["pgd"].replace(**changes)}
     with pytest.raises(InputError, match=message):
         threat_of({name: to_dict(attack) for name, attack in attacks.items()})
 
@@ -190,7 +188,7 @@ def test_paired_difference():
 MEMBERS = {
     "pgd": SUITE["pgd"],
     "apgd_elu": SUITE["apgd_elu"],
-    "random": dataclasses.replace(SUITE["random"], steps=100),
+    "random": SUITE["random"].replace(steps=100),
 }
 ITEMS = np.arange(0, DATASET.n_items, 2, dtype=np.int32)
 
@@ -199,14 +197,13 @@ def by_k(rates):
     return [dict(zip(map(str, KS), row, strict=True)) for row in rates.tolist()]
 
 
-def attacked(model, victim, members, eps):
+def attacked(victim, members, eps):
     """Results of real attacks, as `run_attacks` has them."""
     results = []
     for name, chosen in members.items():
-        chosen = dataclasses.replace(chosen, eps=eps * chosen.eps / 0.1)
-        attack, strength = static_attack(chosen, DATASET.modalities)
-        parts = attack_targets(model, attack, strength, victim, ITEMS, KS, jax.random.key(0))
-        found = join(list(parts))
+        chosen = chosen.replace(eps=eps * chosen.eps / 0.1)
+        key, options = jax.random.key(0), Options(KS)
+        found = join(list(attack_batches(chosen, victim, ITEMS, key, options=options)))
         made = result(name, by_k(found.hr_after), phi=found.utility_after, attack=chosen)
         for row, before in zip(made["rows"], by_k(found.hr_before), strict=True):
             row["hr_before"] = before
@@ -231,7 +228,7 @@ def on_a_grid(model, width):
 @pytest.mark.parametrize("eps", [0.1, 0.3])
 def test_a_plain_model_raises_no_flag(eps):
     c = case("vbpr")
-    results = attacked(c.model, c.victim, MEMBERS | {"pgd_half": SUITE["pgd_half"]}, eps)
+    results = attacked(c.victim, MEMBERS | {"pgd_half": SUITE["pgd_half"]}, eps)
     found = verdict(results, K, 1000)
     assert len(found["comparisons"]) == 2 and found["masking"] == []
     rows = suite_rows(results, KS)
@@ -244,9 +241,9 @@ def test_a_plain_model_raises_no_flag(eps):
 def test_a_model_that_masks_its_gradients_is_found_out():
     c = case("vbpr")
     model = on_a_grid(c.model, 0.1)
-    victim = make_victim(model, c.params, c.data, c.users, list_depth(KS, K, model),
-                         block_users=16, block_items=32)  # fmt: skip
-    results = attacked(model, victim, MEMBERS, 0.3)
+    lists = Lists(k=max(KS), block_users=16, block_items=32)
+    victim = make_victim(model, c.params, DATASET, c.users, lists=lists)
+    results = attacked(victim, MEMBERS, 0.3)
     pgd = results[0]["rows"]
     assert all(row["hr_after"] == row["hr_before"] for row in pgd)  # nothing to go by
     found = verdict(results, K, 1000)

@@ -20,6 +20,7 @@ from uatmc_jax.build import open_dataset
 from uatmc_jax.conversion import import_mmrec, read_state
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import make_graph
+from uatmc_jax.opened import open_runs
 from uatmc_jax.settings import AttackRunSettings, from_values, load_config, to_dict
 from uatmc_jax.training.run import first_params
 
@@ -132,7 +133,7 @@ def test_what_is_imported_is_a_run(dataset, settings, tmp_path):
     config.targets.sample, config.targets.rule = 2, "quantile"
     config.bootstrap = 10
     chosen = from_values(AttackRunSettings, config)
-    results, _ = run_attacks(chosen, workdir, only=["fgsm"], show_progress=False)
+    results, _ = run_attacks(chosen, open_runs(workdir), only=["fgsm"], show_progress=False)
     assert len(results) == 1 and len(results[0]["rows"]) == 2
     with pytest.raises(InputError, match="run: not empty"):
         import_mmrec(file, settings, workdir)

@@ -9,16 +9,17 @@ import pytest
 
 from tests import oracles
 from uatmc_jax import checkpoint
-from uatmc_jax.attacks import Attack, Strength, attack_targets, join, list_depth, make_victim
-from uatmc_jax.attacks.batching import path_of
+from uatmc_jax.attacks import Attack, Lists, Options, attack_batches, join, make_victim
+from uatmc_jax.attacks.batching import scorer_of
 from uatmc_jax.attacks.scoring.direct import DIRECT
-from uatmc_jax.benchmark.run import check_alignment, run_attacks
+from uatmc_jax.benchmark.checks import check_alignment
+from uatmc_jax.benchmark.run import run_attacks
 from uatmc_jax.build import build_model
 from uatmc_jax.data import write_dataset
-from uatmc_jax.data.dataset import put_on_device
 from uatmc_jax.errors import InputError
 from uatmc_jax.losses import gradient_alignment, modal_info_nce
 from uatmc_jax.models import encode_changed, make_graph, make_linear_vbpr, select
+from uatmc_jax.opened import open_run
 from uatmc_jax.settings import AttackRunSettings, from_config, from_values, load_config
 from uatmc_jax.training import train_and_evaluate
 from uatmc_jax.training.stages import pretrain_stage
@@ -68,24 +69,19 @@ def test_no_unit_rows_no_claims(model, dataset):
 
 
 @pytest.mark.parametrize("norm,level", [("linf", "projected"), ("l2", "feature")])
-def test_attacks_on_the_exact_path_are_those_on_the_dense_one(model, params, dataset, norm, level):
+def test_attacks_with_the_exact_scorer_are_those_with_the_dense_one(
+    model, params, dataset, norm, level
+):
     users = np.arange(0, dataset.n_users, 2)
     items = np.argsort(dataset.item_train_counts)[:6].astype(np.int32)
-    victim = make_victim(
-        model, params, put_on_device(dataset), users, list_depth(KS, K, model), block_users=16
-    )
-    attack = Attack(
-        "elu", k=K, norm=norm, steps=4, restarts=0, keep="last", aligned=False, level=level,
-        modalities=(0, 1),
-    )  # fmt: skip
-    strength = Strength(*map(jnp.float32, (0.1, 0.4, 0.0, 0.0)))
-    assert path_of(model, "auto") is DIRECT
+    lists = Lists(k=max(*KS, K), block_users=16)
+    victim = make_victim(model, params, dataset, users, lists=lists)
+    attack = Attack(utility="elu", k=K, norm=norm, steps=4, step_size=0.4, level=level)
+    assert scorer_of(model) is DIRECT
 
-    def run(path):
-        parts = attack_targets(
-            model, attack, strength, victim, items, KS, jax.random.key(0), path=path
-        )
-        return join(list(parts))
+    def run(scorer):
+        key, options = jax.random.key(0), Options(KS, scorer=scorer)
+        return join(list(attack_batches(attack, victim, items, key, options=options)))
 
     exact, dense = run("auto"), run("dense")
     assert (exact.utility_after > exact.utility_before).all()
@@ -125,8 +121,7 @@ def test_trained_hardened_and_attacked_from_a_config(config, dataset, tmp_path):
     chosen.targets.rule, chosen.targets.sample, chosen.bootstrap = "quantile", 2, 10
     results, contents = run_attacks(
         from_values(AttackRunSettings, chosen),
-        tmp_path / "run",
-        checkpoints=[("adversarial", "latest")],
+        [open_run(tmp_path / "run", "adversarial/latest")],
         only=["fgsm"],
         show_progress=False,
     )
@@ -161,8 +156,8 @@ def test_what_compares_modalities_of_unlike_width_is_refused(dataset, model, con
     with pytest.raises(InputError, match=r"attacks\.pgd\.beta = 1\.0.*'visual': 64, 'textual': 32"):
         check_alignment(aligned, model, dataset)
     check_alignment(attacks, model, dataset)
-    one = {"pgd": dataclasses.replace(aligned["pgd"], modalities=("visual",))}
+    one = {"pgd": aligned["pgd"].replace(modalities=("visual",))}
     check_alignment(one, model, dataset)
-    data, params = put_on_device(dataset), model.init(jax.random.key(0))
+    data, params = dataset.on_device, model.init(jax.random.key(0))
     with pytest.raises(InputError, match=r"alpha = 1\.0: L_NCE compares.*\[64, 32\]"):
         pretrain_stage(from_config(config), model, params, data, validate=None)

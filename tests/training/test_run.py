@@ -18,6 +18,7 @@ from uatmc_jax import checkpoint, logs
 from uatmc_jax.data import make_synthetic
 from uatmc_jax.errors import DivergedError, InputError, Interrupted
 from uatmc_jax.settings import from_config
+from uatmc_jax.training import folder as folder_module
 from uatmc_jax.training import run as run_module
 from uatmc_jax.training import train_and_evaluate
 
@@ -56,7 +57,7 @@ def finished(tmp_path_factory):
 
 def test_everything_is_written(finished):
     workdir, summary = finished
-    assert {p.name for p in workdir.iterdir()} == set(run_module.OUTPUTS)
+    assert {p.name for p in workdir.iterdir()} == set(folder_module.OUTPUTS)
     assert json.loads((workdir / "summary.json").read_text()) == json.loads(json.dumps(summary))
     records = logs.read_records(workdir)
     assert [(r["stage"], r["epoch"]) for r in records] == [
@@ -79,10 +80,10 @@ def test_restored_model_scores_as_reported(finished, small_data):
     workdir, summary = finished
     for stage in checkpoint.STAGES:
         restored = checkpoint.restore(workdir, stage, "best", small_data, "vbpr")
-        data = run_module.put_on_device(small_data)
+        data = small_data.on_device
         plan = run_module.make_plan(small_data.train, small_data.n_users, small_data.n_items)
         measure = run_module.make_measure(restored.model, data, plan, (20,))
-        held_out = run_module.make_csr(small_data.test, small_data.n_users)
+        held_out = small_data.held_out("test")
         z = restored.model.project(restored.params.projectors, data.features)
         for known in (None, z):  # projected afresh, or given
             (metrics,) = measure(restored.params, known, [held_out])

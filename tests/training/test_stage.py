@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from uatmc_jax.errors import DivergedError, Interrupted
-from uatmc_jax.training.stage import Progress, Stage, run_stage
+from uatmc_jax.training.stage import Hooks, Progress, Stage, run_stage
 
 
 class State(int):
@@ -46,17 +46,13 @@ def drive(
     )
     done = done or Progress()
     try:
-        progress = run_stage(
-            stage,
-            State(done.epoch),
-            done,
-            None,
+        hooks = Hooks(
             save=lambda which, state, progress: saved.append((which, int(state), progress)),
-            save_seconds=save_seconds,
             report=reports.append,
             stop_requested=lambda: len(reports) == stop_at,
             last_checkpoint=lambda: "THE LAST ONE",
         )
+        progress = run_stage(stage, State(done.epoch), done, None, hooks, save_seconds=save_seconds)
     except Interrupted as stop:
         progress = stop
     return progress, saved, reports

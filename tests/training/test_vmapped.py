@@ -57,7 +57,7 @@ def test_each_member_is_the_training_it_would_be_alone(pretrained, tmp_path):
     pretrained.adversarial.train_projector_head = True
     chosen = members(pretrained)
     told = []
-    summaries = train_vmapped(chosen, tmp_path / "runs", together=3, on_epochs=told.append)
+    summaries = train_vmapped(chosen, tmp_path / "runs", vmapped=3, on_epochs=told.append)
     assert sum(told) == 4 * 2
     for name, settings in chosen.items():
         alone = train_and_evaluate(settings, tmp_path / "alone" / name)
@@ -78,7 +78,7 @@ def test_each_member_is_the_training_it_would_be_alone(pretrained, tmp_path):
 
 def test_an_interrupted_chunk_goes_on_to_the_same_bits(pretrained, tmp_path, monkeypatch):
     chosen = members(pretrained)
-    whole = train_vmapped(chosen, tmp_path / "whole", together=2)
+    whole = train_vmapped(chosen, tmp_path / "whole", vmapped=2)
     calls = []
 
     class Stop:
@@ -91,10 +91,10 @@ def test_an_interrupted_chunk_goes_on_to_the_same_bits(pretrained, tmp_path, mon
     with monkeypatch.context() as patch:
         patch.setattr(vmapped_module, "stop_on_interrupt", Stop)
         with pytest.raises(Interrupted):
-            train_vmapped(chosen, tmp_path / "cut", together=2, on_epochs=calls.append)
+            train_vmapped(chosen, tmp_path / "cut", vmapped=2, on_epochs=calls.append)
     assert sorted(p.name for p in (tmp_path / "cut").iterdir())[1:] == ["member0", "member1"]
     told = []
-    cut = train_vmapped(chosen, tmp_path / "cut", together=2, on_epochs=told.append)
+    cut = train_vmapped(chosen, tmp_path / "cut", vmapped=2, on_epochs=told.append)
     assert sum(told) == 4  # the second chunk: one epoch that was there, one that was not
     assert [p.name for p in (tmp_path / "cut").iterdir() if p.name.startswith(".")] == []
     for name in chosen:
@@ -111,10 +111,10 @@ def test_an_interrupted_chunk_goes_on_to_the_same_bits(pretrained, tmp_path, mon
 def test_what_is_complete_is_left_alone(pretrained, tmp_path, monkeypatch):
     chosen = members(pretrained)
     few = {name: chosen[name] for name in ("member0", "member1")}
-    train_vmapped(few, tmp_path / "runs", together=2)
+    train_vmapped(few, tmp_path / "runs", vmapped=2)
     times = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*") if p.is_file()}
     monkeypatch.setattr(vmapped_module, "adversarial_parts", None)  # nothing is trained
-    summaries = train_vmapped(few, tmp_path / "runs", together=2)
+    summaries = train_vmapped(few, tmp_path / "runs", vmapped=2)
     assert times == {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*") if p.is_file()}
     assert summaries["member0"]["stages"]["adversarial"]["trained_together_with"] == list(few)
 
@@ -128,10 +128,10 @@ def test_a_run_finished_in_other_company_is_not_trained_over(pretrained, tmp_pat
         stop = contextlib.nullcontext(lambda: len(calls) == 1)
         patch.setattr(vmapped_module, "stop_on_interrupt", lambda: stop)
         with pytest.raises(Interrupted):
-            train_vmapped(few, tmp_path / "runs", together=2, on_epochs=calls.append)
-    train_vmapped({"member1": few["member1"]}, tmp_path / "runs", together=2)
+            train_vmapped(few, tmp_path / "runs", vmapped=2, on_epochs=calls.append)
+    train_vmapped({"member1": few["member1"]}, tmp_path / "runs", vmapped=2)
     alone = (tmp_path / "runs" / "member1" / "summary.json").read_bytes()
-    train_vmapped(few, tmp_path / "runs", together=2)
+    train_vmapped(few, tmp_path / "runs", vmapped=2)
     assert (tmp_path / "runs" / "member1" / "summary.json").read_bytes() == alone
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["member0", "member1"]
 
@@ -141,21 +141,21 @@ def test_refusals(pretrained, tmp_path):
     one = chosen["member0"]
     other = dataclasses.replace(one, adversarial=dataclasses.replace(one.adversarial, norm="linf"))
     with pytest.raises(InputError, match=r"'a' and 'b' differ in config\.adversarial\.norm"):
-        train_vmapped({"a": one, "b": other}, tmp_path, together=2)
+        train_vmapped({"a": one, "b": other}, tmp_path, vmapped=2)
     keeping = dataclasses.replace(
         one, adversarial=dataclasses.replace(one.adversarial, content=0.2)
     )
     with pytest.raises(InputError, match=r"'a' and 'b': config\.adversarial\.content is 0 in one"):
-        train_vmapped({"a": one, "b": keeping}, tmp_path, together=2)
+        train_vmapped({"a": one, "b": keeping}, tmp_path, vmapped=2)
     with pytest.raises(InputError, match="at least one member"):
-        train_vmapped({}, tmp_path, together=2)
+        train_vmapped({}, tmp_path, vmapped=2)
     fresh = dataclasses.replace(one, pretrain=dataclasses.replace(one.pretrain, init_from=""))
     with pytest.raises(InputError, match="init_from"):
-        train_vmapped({"a": fresh}, tmp_path, together=1)
+        train_vmapped({"a": fresh}, tmp_path, vmapped=1)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "config.json").write_text(json.dumps(run_module.to_dict(chosen["member1"])))
     with pytest.raises(InputError, match=r"another config\.adversarial\.lam"):
-        train_vmapped({"a": one}, tmp_path, together=1)
+        train_vmapped({"a": one}, tmp_path, vmapped=1)
 
 
 def test_divergence_names_the_member(pretrained, tmp_path):
@@ -165,4 +165,4 @@ def test_divergence_names_the_member(pretrained, tmp_path):
         bad, adversarial=dataclasses.replace(bad.adversarial, eps=1e18, lam=1e25)
     )
     with pytest.raises(DivergedError, match="member 'bad', stage adversarial, epoch 1"):
-        train_vmapped(chosen, tmp_path / "runs", together=5)
+        train_vmapped(chosen, tmp_path / "runs", vmapped=5)

@@ -5,6 +5,7 @@ whatever a page among them links to in turn, becomes part of the site below `rep
 code as pages, anything else as a copy. The links are rewritten to lead there.
 """
 
+import logging
 import pathlib
 import posixpath
 import re
@@ -14,7 +15,9 @@ from mkdocs.structure.files import File, Files
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PREFIX = "repository/"
 LINK = re.compile(r"(\]\()([^)\s#]*)([^)\s]*\))")
+HTML_LINK = re.compile(r'href="([^":#]+\.md)(#[^"]*)?"')
 FENCE = re.compile(r"(^```.*?^```$)", re.DOTALL | re.MULTILINE)
+LOG = logging.getLogger("mkdocs.plugins.site_hook")  # its warnings count under --strict
 CODE = {".py": "python", ".toml": "toml", ".cff": "yaml", ".jsonl": "json", "": "text"}
 
 
@@ -50,6 +53,22 @@ def on_page_markdown(markdown: str, page, files: Files, **_) -> str:
     parts = FENCE.split(markdown)
     parts[::2] = [LINK.sub(rewrite, part) for part in parts[::2]]
     return "".join(parts)
+
+
+def on_page_content(html: str, page, files: Files, **_) -> str:
+    """Rewrites a notebook's links: they have become HTML before mkdocs could see them."""
+    if not page.file.src_uri.endswith(".ipynb"):
+        return html
+
+    def rewrite(match):
+        link, anchor = match.groups()
+        target = files.get_file_from_path(_site_uri(_resolve(f"docs/{page.file.src_uri}", link)))
+        if target is None:
+            LOG.warning("%s links to %s, which is not there", page.file.src_uri, link)
+            return match.group(0)
+        return f'href="{target.url_relative_to(page.file)}{anchor or ""}"'
+
+    return HTML_LINK.sub(rewrite, html)
 
 
 def _targets(source, markdown):

@@ -26,9 +26,10 @@ from uatmc_jax.preparation import GenericSettings, prepare
 
 COLOURS = "red blue green black white yellow brown grey pink orange violet silver".split()
 THINGS = "teapot scarf lamp chair vase mug clock rug basket mirror candle plate kettle tray".split()
-TITLES = [f"{colour} {thing}" for thing in THINGS for colour in COLOURS]
+SIZES = ("small ", "", "large ")
+TITLES = [f"{size}{colour} {thing}" for thing in THINGS for colour in COLOURS for size in SIZES]
 
-drawn = make_synthetic(1, n_users=600, n_items=len(TITLES), n_interactions=7000)
+drawn = make_synthetic(1, n_users=1200, n_items=len(TITLES), n_interactions=14_000)
 with open("purchases.csv", "w", newline="") as file:
     table = csv.writer(file)
     table.writerow(["customer", "article"])
@@ -65,7 +66,7 @@ manifest = prepare(
 )
 data = um.load("data/shop")
 print(f"{data.n_users} customers, {data.n_items} articles, {len(data.train.users)} to train on")
-print(manifest["interactions"])
+print("kept:", manifest["interactions"]["kept"])
 
 # %% [markdown]
 # ## Train
@@ -83,7 +84,7 @@ print(f"recall@20 {um.evaluate(victim)['recall@20']:.3f}")
 
 # %%
 for row in um.recommend(victim, [0], k=10).rows():
-    print(f"{row['rank']:>2}  {row['id']:<5} {row['title']:<16} {row['score']:6.2f}")
+    print(f"{row['rank']:>2}  {row['id']:<5} {row['title']:<20} {row['score']:6.2f}")
 
 # %% [markdown]
 # ## Push one item
@@ -98,8 +99,11 @@ item = um.targets(data, quantiles=(0, 0.5), sample=1, seed=0)
 pgd, eps = um.attacks.pgd(norm="linf", steps=10), (0.01, 0.02, 0.05, 0.1)
 found = um.attack(pgd, victim, item, eps=eps)
 bound = um.certify(victim, item, norm="linf", eps=eps)
-for row in found.rows():
-    print(row)
+print(
+    f"{found.rows()[0]['title']}: in the top 50 of {np.mean(found.hr_before):.1%} of the customers"
+)
+for budget, after, most in zip(eps, found.hr_after[:, 0], bound[:, 0], strict=True):
+    print(f"eps {budget:<4}  under attack {after:6.1%}, under any attack at most {most:6.1%}")
 
 # %% [markdown]
 # ## Harden, and compare
@@ -117,9 +121,9 @@ for name, params, colour in (("as trained", clean, "tab:blue"), ("hardened", har
     victim = um.victim(model, params, data)
     found = um.attack(pgd, victim, items, eps=eps)
     bound = um.certify(victim, items, norm="linf", eps=eps)
-    before, after = np.mean(found.hr_before), np.asarray(found.hr_after).mean(1)
+    before, after = np.mean(found.hr_before), found.hr_after.mean(1)
     axes.plot((0, *eps), (before, *after), "o-", color=colour, label=name)
-    axes.plot(eps, np.asarray(bound).mean(1), "--", color=colour)
+    axes.plot(eps, bound.mean(1), "--", color=colour)
     recall = um.evaluate(victim)["recall@20"]
     reached = ", ".join(f"{share:.1%}" for share in after)
     print(f"{name:<10}  recall@20 {recall:.3f}  HR before {before:.1%}, after {reached}")

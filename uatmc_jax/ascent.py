@@ -83,7 +83,7 @@ def ascend(
     radius: PyTree,
     *,
     steps: int,
-    step_size: float,
+    step_size: float | jax.Array,
     norm: str,
 ) -> PyTree:
     """`steps` times delta <- project(delta + step_size * r * direction(gradient(delta))).
@@ -168,6 +168,7 @@ def pgd(
 
     turns = steps + 2 if keep_best else steps + 1
     carry = (start, start, jnp.float32(-jnp.inf), start)
+    values: jax.Array
     (_, _, value, best), values = jax.lax.scan(look, carry, jnp.arange(turns))
     # One look that is not a number has misled all later ones, whatever they found.
     value = jnp.where(jnp.isnan(values).any(), jnp.nan, value)
@@ -375,6 +376,7 @@ def random_search(
     turns = jnp.arange(steps + 1)
     plan = (np.append(blocks, 1), np.append(offsets, 0).astype(np.int32))
     carry = (start, start, jnp.float32(-jnp.inf))
+    values: jax.Array
     (_, kept, value), values = jax.lax.scan(look, carry, (turns, *map(jnp.asarray, plan)))
     return kept, value, values
 

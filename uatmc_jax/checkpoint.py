@@ -13,7 +13,7 @@ the stage's progress.
 
 import hashlib
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -28,6 +28,7 @@ from uatmc_jax.settings import Settings, from_config, to_dict
 STAGES = ("pretrain", "adversarial")
 WHICH = ("best", "latest")
 PyTree = Any
+T = TypeVar("T")
 
 
 class Restored(NamedTuple):
@@ -74,7 +75,7 @@ def saved_epoch(workdir: pathlib.Path, stage: str, which: str) -> int | None:
 
 
 def save(
-    workdir: pathlib.Path, stage: str, which: str, params: Params, training: PyTree, meta: dict
+    workdir: pathlib.Path, stage: str, which: str, params: PyTree, training: PyTree, meta: dict
 ) -> None:
     """Writes one checkpoint; the previous one goes once this one is complete.
 
@@ -118,7 +119,7 @@ def load_meta(workdir: pathlib.Path, stage: str, which: str) -> dict:
     return _load(workdir, stage, which, meta=ocp.args.JsonRestore())["meta"]
 
 
-def load_params(workdir: pathlib.Path, stage: str, which: str, like: Params) -> Params:
+def load_params(workdir: pathlib.Path, stage: str, which: str, like: T) -> T:
     """Reads `params` back into the structure of `like`, arrays or their shapes.
 
     Raises:
@@ -186,7 +187,7 @@ def digest(params: PyTree) -> str:
     """SHA-256 over the arrays' values, in the tree's order (16 hex digits)."""
     found = hashlib.sha256()
     for leaf in jax.tree.leaves(params):
-        found.update(np.ascontiguousarray(leaf))
+        found.update(np.ascontiguousarray(leaf))  # type: ignore[arg-type]
     return found.hexdigest()[:16]
 
 

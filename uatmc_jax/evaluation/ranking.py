@@ -148,6 +148,7 @@ def _count_rows(scores: jax.Array, thresholds: jax.Array) -> jax.Array:
 
 
 def starts(plan: RankingPlan) -> jax.Array:
+    """(n_blocks,) int32: the first user of each block."""
     return jnp.arange(0, plan.n_users, plan.block_users, dtype=jnp.int32)
 
 

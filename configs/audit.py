@@ -16,7 +16,7 @@ Presets, chosen after the colon:
 
 Measured on 2 CPU cores, seed 999: the synthetic data 147 s from start to end, recall@20 0.3755
 audited, 0.3703 recommended (exact_05), HR@50 under attack 23.2 % and 15.1 %. Results on Amazon
-Baby and Sports are in README.
+Baby and Sports are in docs/audit.md.
 """
 
 from ml_collections import ConfigDict

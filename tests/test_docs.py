@@ -1,16 +1,20 @@
 """The documents' code, run as written; and that what they name is there."""
 
 import dataclasses
-import importlib
+import importlib.util
+import json
 import os
 import pathlib
 import re
 import subprocess
 import sys
 
+import matplotlib
+import matplotlib.pyplot
 import numpy as np
 import pytest
 
+import uatmc_jax
 from tests.auditing.cases import K, small_audit, small_folder
 from tests.conftest import ROOT
 from uatmc_jax.auditing.run import run_audit
@@ -21,21 +25,84 @@ from uatmc_jax.errors import InputError
 from uatmc_jax.models import make_graph
 
 FENCE = re.compile(r"```(python|sh)\n(.*?)```", re.DOTALL)
+DOCS = ROOT / "docs"
+PAGES = [*sorted(DOCS.rglob("*.md")), *(ROOT / f"{n}.md" for n in ("README", "CONTRIBUTING"))]
+# Parts of the package without a page: what only other parts use.
+UNLISTED = {"configs"}
 
 
 def blocks(name):
     """(language, text) of a document's code, in order."""
-    return FENCE.findall((ROOT / "docs" / name).read_text(encoding="utf-8"))
+    return FENCE.findall((ROOT / name).read_text(encoding="utf-8"))
 
 
-def test_the_tutorial_runs_as_written(tmp_path, monkeypatch, capsys):
+def cells(kind):
+    """The tutorial's cells of one kind."""
+    notebook = json.loads((DOCS / "tutorial.ipynb").read_text(encoding="utf-8"))
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == kind]
+
+
+@pytest.fixture
+def fresh_folder(tmp_path, monkeypatch):
+    """An empty folder to work in, without data sets from elsewhere and windows that open."""
     monkeypatch.chdir(tmp_path)
-    environment = {k: v for k, v in os.environ.items() if k != "UATMC_DATA"}
+    monkeypatch.delenv("UATMC_DATA", raising=False)
+    matplotlib.use("Agg")
+    yield tmp_path
+    matplotlib.pyplot.close("all")
+
+
+def test_readme_is_short():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text.count("\n") <= 150 and len(text.split()) <= 900
+
+
+def test_readmes_fifteen_lines_run_as_written(fresh_folder, capsys):
+    ((_, text),) = blocks("README.md")
+    assert len([line for line in text.splitlines() if line]) <= 15
+    exec(compile(text, "README.md", "exec"), {})
+    assert len(re.findall(r"^0\.\d+ \[", capsys.readouterr().out, re.MULTILINE)) == 2
+    assert not list(fresh_folder.iterdir())  # no files
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs_as_written(fresh_folder, capsys):
+    namespace = {}
+    for number, cell in enumerate(cells("code")):
+        exec(compile("".join(cell["source"]), f"cell {number}", "exec"), namespace)
+    printed = capsys.readouterr().out
+    assert "at most" in printed and "hardened    recall@20" in printed
+
+
+def test_the_tutorial_is_made_of_its_script_and_was_executed():
+    """`python docs/execute_tutorial.py` was run after the last change of docs/tutorial.py."""
+    script = (DOCS / "tutorial.py").read_text(encoding="utf-8")
+    prose = "".join("".join(cell["source"]) for cell in cells("markdown"))
+    assert re.sub(r"\W", "", prose) == re.sub(
+        r"\W", "", "".join(re.findall(r"^# %% \[markdown\]\n((?:#.*\n)*)", script, re.MULTILINE))
+    )
+    assert len(cells("code")) == len(re.findall(r"^# %%$", script, re.MULTILINE))
+    outputs = []
+    for cell in cells("code"):
+        source = "".join(cell["source"])
+        compile(source, "tutorial.ipynb", "exec")
+        assert source in script
+        outputs += cell["outputs"]
+    assert all(output["output_type"] != "error" for output in outputs)
+    assert "Traceback" not in json.dumps(outputs)
+    assert sum("image/png" in output.get("data", ()) for output in outputs) == 1
+    assert sum(output["output_type"] == "stream" for output in outputs) >= 5
+    assert len(json.dumps(outputs)) < 200_000
+
+
+@pytest.mark.slow
+def test_the_shop_runs_as_written(fresh_folder, capsys):
+    environment = dict(os.environ)
     environment["PATH"] = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     namespace = {}
-    for language, text in blocks("tutorial.md"):
+    for language, text in blocks("docs/shop.md"):
         if language == "python":
-            exec(compile(text, "tutorial.md", "exec"), namespace)
+            exec(compile(text, "shop.md", "exec"), namespace)
             continue
         done = subprocess.run(
             ["bash", "-euc", text], env=environment, capture_output=True, text=True, check=False
@@ -44,13 +111,13 @@ def test_the_tutorial_runs_as_written(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "victim: recall@20" in printed and "exact_05: recall@20" in printed
     assert printed.count("Article number") == 5
-    assert (tmp_path / "runs" / "audit_shop" / "report.html").is_file()
+    assert (fresh_folder / "runs" / "audit_shop" / "report.html").is_file()
 
 
 @pytest.fixture
 def my_models(tmp_path, monkeypatch):
     """The module of docs/own_model.md, to be imported as its reader would."""
-    ((_, text),) = [block for block in blocks("own_model.md") if block[0] == "python"]
+    ((_, text),) = [block for block in blocks("docs/own_model.md") if block[0] == "python"]
     assert len(text.split("def make_lightgcn")[1].splitlines()) <= 40
     (tmp_path / "my_models.py").write_text(text, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
@@ -135,18 +202,50 @@ def test_a_model_that_does_not_fit_is_told_so(name, message, tmp_path, my_models
 
 
 def test_every_name_of_the_api_page_is_there():
-    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    text = (DOCS / "api" / "index.md").read_text(encoding="utf-8")
     named = re.findall(r"^\| `(uatmc_jax[\w.]*)` \| (.*?) \|", text, re.MULTILINE)
     assert len(named) > 20
     for module, functions in named:
         found = importlib.import_module(module)
         for function in re.findall(r"`(\w+)`", functions):
             assert hasattr(found, function), f"{module}.{function}"
+    offered = {name for name in re.findall(r"`um\.(\w+)`", text)}
+    assert len(offered) == 14
+    for name in offered:
+        assert hasattr(uatmc_jax, name), f"um.{name}"
 
 
-@pytest.mark.parametrize("file", [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"])
+def test_every_package_has_a_page():
+    pages = "".join(file.read_text(encoding="utf-8") for file in (DOCS / "api").glob("*.md"))
+    shown = set(re.findall(r"^::: uatmc_jax\.([\w.]+)$", pages, re.MULTILINE))
+    packages = {file.parent.name for file in (ROOT / "uatmc_jax").glob("*/__init__.py")}
+    assert packages - UNLISTED <= shown
+    for name in shown:
+        assert importlib.util.find_spec(f"uatmc_jax.{name}") is not None, name
+
+
+@pytest.mark.parametrize("file", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda file: file.name)
 def test_links_lead_somewhere(file):
-    text = file.read_text(encoding="utf-8")
+    check_links(file, file.read_text(encoding="utf-8"))
+
+
+def test_the_tutorials_links_lead_somewhere():
+    prose = "\n".join("".join(cell["source"]) for cell in cells("markdown"))
+    check_links(DOCS / "tutorial.ipynb", prose)
+
+
+def check_links(file, text):
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
         if not target.startswith("http"):
             assert (file.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("file", PAGES, ids=lambda file: file.name)
+def test_the_commands_named_are_there(file):
+    text = file.read_text(encoding="utf-8")
+    for module in set(re.findall(r"python -m ((?:uatmc_jax|experiments)[\w.]*\w)", text)):
+        assert importlib.util.find_spec(module) is not None, module
+    for command in set(re.findall(r"\buatmc ([a-z]+) --", text)):
+        assert importlib.util.find_spec(f"uatmc_jax.{command}") is not None, command
+    for config in set(re.findall(r"\bconfigs/\w+\.py", text)):
+        assert (ROOT / config).is_file(), config

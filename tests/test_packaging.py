@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ml_collections import config_flags
 
+import uatmc_jax
 from configs import synthetic_vbpr
 from tests.conftest import ROOT
 from uatmc_jax import __main__ as uatmc
@@ -131,7 +132,22 @@ def test_uatmc_runs_the_module_as_the_program(tmp_path):
 def test_extras_that_errors_name_exist():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = set(project["optional-dependencies"])
-    assert {"torch", "safetensors", "encoders", "parquet", "dev"} <= extras
+    assert {"torch", "safetensors", "encoders", "parquet", "dev", "docs"} <= extras
+
+
+def test_the_version_stands_in_one_place():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["setuptools"]["dynamic"]["version"]["attr"] == "uatmc_jax.__version__"
+    assert f"\nversion: {uatmc_jax.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"## [{uatmc_jax.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_importing_the_package_starts_nothing():
+    """The version is read when the distribution is built; --help should not wait for JAX."""
+    code = "import sys, uatmc_jax; print([m for m in ('jax', 'numpy') if m in sys.modules])"
+    found = run(sys.executable, "-c", code, cwd=ROOT)
+    assert found.stdout == "[]\n", found.stdout + found.stderr
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,7 @@ def _module(command: str) -> str:
 
 
 def _docstring(name: str) -> str | None:
-    source = pathlib.Path(importlib.util.find_spec(name).origin).read_text(encoding="utf-8")
+    source = pathlib.Path(str(importlib.util.find_spec(name).origin)).read_text(encoding="utf-8")
     return ast.get_docstring(ast.parse(source))
 
 

@@ -13,7 +13,7 @@ the stage's progress.
 
 import hashlib
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -28,6 +28,7 @@ from uatmc_jax.settings import Settings, from_config, to_dict
 STAGES = ("pretrain", "adversarial")
 WHICH = ("best", "latest")
 PyTree = Any
+T = TypeVar("T")
 
 
 class Restored(NamedTuple):
@@ -90,7 +91,7 @@ def saved_epoch(workdir: pathlib.Path, stage: str, which: str) -> int | None:
 
 
 def save(
-    workdir: pathlib.Path, stage: str, which: str, params: Params, training: PyTree, meta: dict
+    workdir: pathlib.Path, stage: str, which: str, params: PyTree, training: PyTree, meta: dict
 ) -> None:
     """Writes one checkpoint; the previous one goes once this one is complete.
 
@@ -144,7 +145,7 @@ def load_settings(workdir: str | pathlib.Path, stage: str, which: str) -> Settin
     return from_config(load_meta(pathlib.Path(workdir), stage, which)["settings"])
 
 
-def load_params(workdir: pathlib.Path, stage: str, which: str, like: Params) -> Params:
+def load_params(workdir: pathlib.Path, stage: str, which: str, like: T) -> T:
     """Reads `params` back into the structure of `like`, arrays or their shapes.
 
     Raises:
@@ -210,7 +211,7 @@ def digest(params: PyTree) -> str:
     """SHA-256 over the arrays' values, in the tree's order (16 hex digits)."""
     found = hashlib.sha256()
     for leaf in jax.tree.leaves(params):
-        found.update(np.ascontiguousarray(leaf))
+        found.update(np.ascontiguousarray(leaf))  # type: ignore[arg-type]
     return found.hexdigest()[:16]
 
 

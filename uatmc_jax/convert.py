@@ -11,6 +11,7 @@ python -m uatmc_jax.attack --workdir runs/imported
 
 import argparse
 import dataclasses
+import pathlib
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -113,7 +114,7 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _default(workdir: str) -> str:
-    hardened = checkpoint.saved_epoch(workdir, "adversarial", "best") is not None
+    hardened = checkpoint.saved_epoch(pathlib.Path(workdir), "adversarial", "best") is not None
     return "adversarial/best" if hardened else "pretrain/best"
 
 

@@ -79,5 +79,6 @@ def random_search(
     turns = jnp.arange(steps + 1)
     plan = (np.append(blocks, 1), np.append(offsets, 0).astype(np.int32))
     carry = (start, start, jnp.float32(-jnp.inf))
+    values: jax.Array
     (_, kept, value), values = jax.lax.scan(look, carry, (turns, *map(jnp.asarray, plan)))
     return kept, value, values

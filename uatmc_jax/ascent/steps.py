@@ -14,7 +14,7 @@ def ascend(
     radius: PyTree,
     *,
     steps: int,
-    step_size: float,
+    step_size: float | jax.Array,
     norm: str,
 ) -> PyTree:
     """`steps` times delta <- project(delta + step_size * r * direction(gradient(delta))).
@@ -87,6 +87,7 @@ def pgd(
 
     turns = steps + 2 if keep_best else steps + 1
     carry = (start, start, jnp.float32(-jnp.inf), start)
+    values: jax.Array
     (_, _, value, best), values = jax.lax.scan(look, carry, jnp.arange(turns))
     # One look that is not a number has misled all later ones, whatever they found.
     value = jnp.where(jnp.isnan(values).any(), jnp.nan, value)

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -158,7 +159,7 @@ def _parse(metadata: dict, file: pathlib.Path) -> tuple[Settings, Progress]:
     texts = [metadata.get(k) for k in ("stage", "which")]
     texts += [trained_on.get(k) for k in ("name", "fingerprint")]
     for field, kind in Progress.__annotations__.items():
-        value = metadata.get(field)
+        value: Any = metadata.get(field)
         number = isinstance(value, int if kind is int else int | float)
         if not number or isinstance(value, bool) or not -1 <= value < 2**31:
             raise broken

@@ -22,6 +22,7 @@ import functools
 import itertools
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -94,7 +95,7 @@ def changes(before: Settings, after: Settings) -> dict[str, tuple]:
     """{field: (value before, value after)} of the settings that differ."""
     plain = to_dict(before), to_dict(after)
 
-    def value(settings: dict, field: str):
+    def value(settings: Any, field: str) -> Any:
         for part in field.split("."):
             settings = settings.get(part) if isinstance(settings, Mapping) else None
         return settings

@@ -93,11 +93,11 @@ class Dataset:
         digest = hashlib.sha256(repr((self.n_users, self.n_items, self.modalities)).encode())
         for split in SPLITS:
             pairs = self.split(split)
-            digest.update(np.ascontiguousarray(pairs.users, "<i4"))
-            digest.update(np.ascontiguousarray(pairs.items, "<i4"))
+            digest.update(np.ascontiguousarray(pairs.users, "<i4"))  # type: ignore[arg-type]
+            digest.update(np.ascontiguousarray(pairs.items, "<i4"))  # type: ignore[arg-type]
         for matrix in self.features:
             digest.update(repr(matrix.shape).encode())
-            digest.update(np.ascontiguousarray(matrix, "<f4"))
+            digest.update(np.ascontiguousarray(matrix, "<f4"))  # type: ignore[arg-type]
         return digest.hexdigest()[:16]
 
 

@@ -1,5 +1,6 @@
 """One training batch as every defence sees it, and the losses they share."""
 
+import dataclasses
 from typing import NamedTuple
 
 import flax.struct
@@ -140,6 +141,8 @@ def make_step(
       output: the projectors' last layer, or None, as in `Trained`.
       model, defense, frozen, weights, batch, key: as `Step`'s attributes.
     """
+    positive: jax.Array | slice
+    negative: jax.Array | slice
     if defense.kind in (*PERTURBED, "linearized"):
         items, positive, negative = distinct_items(batch, frozen.graph.n_items)
     else:
@@ -150,7 +153,7 @@ def make_step(
     elif model.encode_rows is not None:
         z = model.head.apply(output, tuple(take(x, items) for x in frozen.hidden))
     else:  # such a model reads every item's content
-        frozen = frozen.replace(z=model.head.apply(output, frozen.hidden))
+        frozen = dataclasses.replace(frozen, z=model.head.apply(output, frozen.hidden))  # type: ignore[arg-type]
         z = tuple(take(x, items) for x in frozen.z)
     return Step(model, defense, frozen, weights, batch, key, items, positive, negative, z)
 
@@ -207,6 +210,6 @@ def distinct_items(batch: Batch, n_items: int) -> tuple[jax.Array, jax.Array, ja
     return jnp.where(last == places, both, n_items), positive, negative
 
 
-def occurs(places: jax.Array, weights: jax.Array, n_rows: int) -> jax.Array:
+def occurs(places: jax.Array | slice, weights: jax.Array, n_rows: int) -> jax.Array:
     """(n_rows,) bool: which rows occur at `places` in a triple that is not padding."""
     return jnp.zeros(n_rows, bool).at[places].max(weights > 0)

@@ -85,7 +85,7 @@ def _slopes(step: Step, selected: PyTree, clean: Embeddings) -> Modal:
     chosen = select(step.model, selected, rows[:1], rows)  # any item of the batch will do
 
     def total(z: Modal) -> jax.Array:
-        return jnp.sum(clean.user * Embeddings(*step.model.encode_rows(chosen, z)).item)
+        return jnp.sum(clean.user * Embeddings(*step.model.encode_rows(chosen, z)).item)  # type: ignore[misc]
 
     # Row n of z reaches score n alone, so one gradient of the sum holds every user's own.
     return jax.grad(total)(tuple(x[: rows.size] for x in step.z))

@@ -40,7 +40,7 @@ def user_metrics(
     gains = jnp.cumsum(hits * discounts, axis=1)
     found = jnp.cumsum(hits, axis=1)
     precisions = jnp.cumsum(hits * found / ranks, axis=1)
-    results = {}
+    results: dict[str, jax.Array] = {}
     for k in ks:
         reachable = jnp.clip(n_relevant, 1, k)
         results |= {

@@ -148,7 +148,7 @@ def _count_rows(scores: jax.Array, thresholds: jax.Array) -> jax.Array:
 
 
 def starts(plan: RankingPlan) -> jax.Array:
-    """(blocks,) int32 first user of each block."""
+    """(n_blocks,) int32: the first user of each block."""
     return jnp.arange(0, plan.n_users, plan.block_users, dtype=jnp.int32)
 
 

@@ -71,7 +71,7 @@ def _meta(line: bytes) -> tuple[str, Item]:
     description = _text(fields.get("description"))
     text = flat(" ".join(part for part in (title, brand, *path, description) if part))
     shown = (html.unescape(part) for part in (title, brand, " > ".join(path)))
-    return asin, Item(*map(flat, shown), text)
+    return asin, Item(*map(flat, shown), text)  # type: ignore[call-arg]
 
 
 def _object(line: bytes, literal: bool = False) -> dict:

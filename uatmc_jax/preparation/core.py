@@ -32,7 +32,7 @@ class Rows(NamedTuple):
 
 def take(rows: Rows, index: np.ndarray) -> Rows:
     """The rows that `index`, a mask or positions, chooses, in its order."""
-    return Rows(*(None if column is None else column[index] for column in rows))
+    return Rows(*(None if column is None else column[index] for column in rows))  # type: ignore[arg-type]
 
 
 def first_of_pairs(rows: Rows) -> tuple[np.ndarray, int]:

@@ -202,7 +202,7 @@ def encode_resumably(
     Raises:
       InputError: progress of another encoder, too much malformed, nothing to encode.
     """
-    identity = {"rows": n_rows, "source": tally.sha256, **encoder._replace(encode=None)._asdict()}
+    identity = {"rows": n_rows, "source": tally.sha256, **encoder._replace(encode=None)._asdict()}  # type: ignore[arg-type]
     done = _resume(identity, out, progress, tally)
     if done is None:
         progress.with_suffix(".npy").unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from uatmc_jax.preparation.encoders import Encoder, encode_resumably
 from uatmc_jax.preparation.items import Catalogue, look_up, open_catalogue
 from uatmc_jax.preparation.lines import MalformedError, Tally, note
 from uatmc_jax.preparation.matrices import copy_rows
-from uatmc_jax.preparation.settings import AmazonSettings, Settings
+from uatmc_jax.preparation.settings import AmazonSettings, GenericSettings, Settings
 
 TEXT_FILE, IMAGE_FILE = "text_feat.npy", "image_feat.npy"
 
@@ -49,7 +49,10 @@ def write_text(
 
 
 def write_image(
-    settings: Settings, work: pathlib.Path, item_rows: int, encoder: Encoder | None
+    settings: AmazonSettings | GenericSettings,
+    work: pathlib.Path,
+    item_rows: int,
+    encoder: Encoder | None,
 ) -> tuple[dict, Tally] | None:
     """Writes the items' image features, if any are asked for; see `write_text`."""
     out, share = work / "data" / IMAGE_FILE, settings.max_malformed
@@ -66,10 +69,10 @@ def write_image(
         return None
     folder, tally = settings.images, Tally(settings.images.absolute().name)
     names = _image_names(settings, work)
-    images.describe(folder, names, tally)
+    images.describe(folder, names, tally)  # type: ignore[arg-type]
 
     def fetch(rows: range, tally: Tally) -> list:
-        return [_fetch_image(folder, names[row], tally, share) for row in rows]
+        return [_fetch_image(folder, names[row], tally, share) for row in rows]  # type: ignore[arg-type]
 
     progress = work / "image.json"
     counts = encode_resumably(encoder, len(names), fetch, out, progress, tally, share)
@@ -89,13 +92,13 @@ def _named(encoder: Encoder) -> dict:
     return {"encoder": encoder.name, "versions": encoder.versions}
 
 
-def _image_names(settings: Settings, work: pathlib.Path) -> list[str | None]:
+def _image_names(settings: GenericSettings, work: pathlib.Path) -> list[str | None]:
     if settings.image_column:
         catalogue: Catalogue = open_catalogue(work)
         with catalogue.file:
             names = images.by_path(catalogue)
     else:
-        names = images.by_id(settings.images, list(load_item_names(work / "data")))
+        names = images.by_id(settings.images, list(load_item_names(work / "data")))  # type: ignore[arg-type]
     if not any(names):
         wanted = "--image-column is empty" if settings.image_column else "none is called ID.jpg"
         raise InputError(

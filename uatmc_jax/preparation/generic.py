@@ -49,7 +49,7 @@ def _time(cell: str | None) -> float | None:
         return timestamp(cell)
     except MalformedError:
         try:
-            moment = datetime.datetime.fromisoformat(cell)
+            moment = datetime.datetime.fromisoformat(cell)  # type: ignore[arg-type]
         except ValueError:
             raise MalformedError("the time is neither a number below 2^53 nor ISO 8601") from None
     if moment.tzinfo is None:
@@ -78,14 +78,14 @@ def read_items(settings: GenericSettings, tally: Tally) -> Iterator[tuple[str, I
     def parse(cells: tuple[str, ...]) -> tuple[str, Item]:
         rest = list(cells)
         name, title, brand, category, image = (rest.pop(0) if n else "" for n in names[:5])
-        name = identifier(name)
+        name = identifier(name)  # type: ignore[assignment]
         if name is None:
             raise MalformedError("no id")
         text = flat(" ".join(filter(None, rest)))
-        return name, Item(*map(flat, (title, brand, category)), text, image)
+        return name, Item(*map(flat, (title, brand, category)), text, image)  # type: ignore[call-arg]
 
     path, share = settings.items, settings.max_malformed
-    return read_table(path, columns, settings.delimiter, parse, tally, share)
+    return read_table(path, columns, settings.delimiter, parse, tally, share)  # type: ignore[arg-type]
 
 
 def text_columns(settings: GenericSettings) -> tuple[str, ...]:

@@ -20,7 +20,8 @@ def by_id(folder: pathlib.Path, ids: list[str]) -> list[str | None]:
     Raises:
       InputError: two images of one item.
     """
-    wanted, found = set(ids), {}
+    wanted = set(ids)
+    found: dict[str, str] = {}
     for entry in sorted(os.listdir(folder)):
         stem, ending = os.path.splitext(entry)
         if ending.lower() not in ENDINGS or stem not in wanted:
@@ -66,7 +67,7 @@ def open_image(folder: pathlib.Path, name: str):
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 image.draft("RGB", (_LONGEST_SIDE, _LONGEST_SIDE))
-                image = image.convert("RGB")
+                image = image.convert("RGB")  # type: ignore[assignment]
         image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
     # Whatever a decoder raises is about the image.
     except Exception as error:

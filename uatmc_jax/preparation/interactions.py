@@ -3,7 +3,7 @@
 import array
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -52,7 +52,7 @@ class Chosen(NamedTuple):
     n_each: dict[str, int]
 
 
-def number(value: object, what: str, limit: float = math.inf) -> float | None:
+def number(value: Any, what: str, limit: float = math.inf) -> float | None:
     """A finite number of a source; None if there is none.
 
     Raises:
@@ -137,7 +137,7 @@ def _read(
     """Complete events as columns, the ids by their numbers, and counts of the incomplete ones."""
     users: dict[str, int] = {}
     items: dict[str, int] = {}
-    columns = Rows(*(array.array(code) for code in "iidfb"))
+    columns: Any = Rows(*(array.array(code) for code in "iidfb"))  # type: ignore[arg-type]
     incomplete = {"without user": 0, "without item": 0, "without time": 0}
     for event in events:
         if event.user is None or event.item is None or (timed and event.time is None):
@@ -182,7 +182,7 @@ def _number(rows: Rows, users: list, items: list) -> tuple[Rows, list[str], list
 
 def _check_usable(rows: Rows, n_items: int, labelled: bool) -> dict[str, int]:
     """Refuses what `uatmc_jax.data` would refuse later; the interactions in each split."""
-    counts = map(int, np.bincount(rows.labels, minlength=len(SPLITS)))
+    counts = map(int, np.bincount(rows.labels, minlength=len(SPLITS)))  # type: ignore[arg-type]
     n_each = dict(zip(SPLITS, counts, strict=True))
     for name, n in n_each.items():
         if not n:

@@ -18,7 +18,7 @@ from uatmc_jax.preparation.writing import write_inter, write_manifest, write_nam
 USERS_FILE = "u_id_mapping.csv"
 
 
-def prepare(settings: Settings) -> dict:
+def prepare(settings: AmazonSettings | GenericSettings) -> dict:
     """Writes a data set that `uatmc_jax.data.load_dataset` reads.
 
     Work happens in OUT.partial, which becomes OUT at the end; the same call
@@ -49,7 +49,7 @@ def prepare(settings: Settings) -> dict:
             "image": write_image(settings, work, rows, image),
         }
         features = {modality: result for modality, result in features.items() if result}
-        manifest = write_manifest(settings, work / "data", tables, features)
+        manifest = write_manifest(settings, work / "data", tables, features)  # type: ignore[arg-type]
         publish(work, settings.out)
     except BaseException:
         discard_early(work)
@@ -66,7 +66,7 @@ def _encoders(settings: Settings) -> tuple[Encoder | None, Encoder | None]:
     return text, image
 
 
-def _write_tables(settings: Settings, work: pathlib.Path) -> dict:
+def _write_tables(settings: AmazonSettings | GenericSettings, work: pathlib.Path) -> dict:
     """Interactions, ids and items; returns what the manifest says of them."""
     share, data = settings.max_malformed, work / "data"
     items = None

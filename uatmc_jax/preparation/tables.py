@@ -4,6 +4,7 @@ import csv
 import pathlib
 import sys
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -20,6 +21,7 @@ from uatmc_jax.preparation.lines import (
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _BATCH_ROWS = 1 << 14
+T = TypeVar("T")
 _PARQUET_MAGIC = b"PAR1"
 
 
@@ -27,10 +29,10 @@ def read_table(
     path: pathlib.Path,
     columns: tuple[str, ...],
     delimiter: str | None,
-    parse: Callable[[tuple[str, ...]], object],
+    parse: Callable[[tuple[str, ...]], T],
     tally: Tally,
     share: float,
-) -> Iterator[object]:
+) -> Iterator[T]:
     """Yields what `parse` makes of each row's cells; its `MalformedError`s are counted.
 
     Args:

@@ -19,7 +19,10 @@ _BLOCK_ROWS = 1 << 16
 def write_inter(path: pathlib.Path, rows: Rows) -> None:
     """Writes interactions in MMRec's layout, with those of rating and time that there are."""
     columns = {"userID": rows.users, "itemID": rows.items}
-    shown = {"rating": (rows.ratings, _format_rating), "timestamp": (rows.times, _format_time)}
+    shown: dict[str, Any] = {
+        "rating": (rows.ratings, _format_rating),
+        "timestamp": (rows.times, _format_time),
+    }
     shown = {name: pair for name, pair in shown.items() if pair[0] is not None}
     with open(path, "w", encoding="utf-8") as file:
         file.write("\t".join((*columns, *shown, "x_label")) + "\n")
@@ -27,7 +30,7 @@ def write_inter(path: pathlib.Path, rows: Rows) -> None:
             block = slice(start, start + _BLOCK_ROWS)
             cells = [map(str, column[block].tolist()) for column in columns.values()]
             cells += [map(form, column[block].tolist()) for column, form in shown.values()]
-            cells.append(map(str, rows.labels[block].tolist()))
+            cells.append(map(str, rows.labels[block].tolist()))  # type: ignore[index]
             file.writelines("\t".join(row) + "\n" for row in zip(*cells, strict=True))
 
 

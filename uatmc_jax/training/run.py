@@ -109,9 +109,9 @@ def _train_and_evaluate(
     done = {stage: Progress() for stage in checkpoint.STAGES}
     if resume:
         done = {stage: _progress_on_disk(workdir, stage, dataset) for stage in done}
-        for stage, progress in done.items():
-            if stage == "adversarial" or not settings.pretrain.init_from:
-                checkpoint.drop_later(workdir, stage, progress.epoch)
+        for name, progress in done.items():
+            if name == "adversarial" or not settings.pretrain.init_from:
+                checkpoint.drop_later(workdir, name, progress.epoch)
     elif overwrite:
         remove_outputs(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -173,7 +173,7 @@ def _run_stage(
 
     def last_checkpoint() -> str:
         epochs = {w: checkpoint.saved_epoch(workdir, name, w) or 0 for w in checkpoint.WHICH}
-        which = max(epochs, key=epochs.get)
+        which = max(epochs, key=epochs.__getitem__)
         if not epochs[which]:
             return "none yet in this stage"
         return str(checkpoint.folder(workdir, name, which) / str(epochs[which]))

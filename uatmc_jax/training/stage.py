@@ -122,11 +122,11 @@ def run_stage(
     written = time.monotonic()
     while not finished(stage, progress):
         start = time.monotonic()
-        state, terms, finite = stage.run_epoch(state, stage.fixed, data)
-        terms = {name: np.asarray(values) for name, values in terms.items()}
+        state, found, finite = stage.run_epoch(state, stage.fixed, data)
+        terms = {name: np.asarray(values) for name, values in found.items()}
         epoch = progress.epoch + 1
         _check_finite(stage.name, epoch, terms, bool(finite), name_last)
-        record = {
+        record: dict[str, Any] = {
             "stage": stage.name,
             "epoch": epoch,
             "losses": {name: float(values.mean()) for name, values in terms.items()},

@@ -1,5 +1,6 @@
 """The two stages, assembled from settings: objective, optimiser, compiled epoch, first state."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -170,15 +171,15 @@ def adversarial_parts(
 
     def assemble(trained: Trained) -> Params:
         if layer is None:
-            return params.replace(encoder=trained.encoder)
+            return dataclasses.replace(params, encoder=trained.encoder)
         projectors = layer.join(params.projectors, trained.output)
-        return params.replace(encoder=trained.encoder, projectors=projectors)
+        return dataclasses.replace(params, encoder=trained.encoder, projectors=projectors)
 
     def disassemble(params: Params) -> Trained:
         return Trained(params.encoder, layer.split(params.projectors) if layer else None)
 
     def content(trained: Trained) -> Modal:
-        return layer.apply(trained.output, frozen.hidden) if layer else frozen.z
+        return layer.apply(trained.output, frozen.hidden) if layer else frozen.z  # type: ignore[arg-type]
 
     def objective(trained, fixed, batch, key):
         frozen, weights = fixed
@@ -193,7 +194,8 @@ def adversarial_parts(
         frozen, weights = fixed
         if chosen.ramp_epochs:
             share = jnp.minimum((state.epoch + 1) / chosen.ramp_epochs, 1.0)
-            weights = weights.replace(lam=share * weights.lam, eps=share * weights.eps)
+            lam, eps = share * weights.lam, share * weights.eps
+            weights = dataclasses.replace(weights, lam=lam, eps=eps)
         return full(state, (frozen, weights), data)
 
     return AdversarialParts(epoch, frozen, first_state, assemble, disassemble, content)

@@ -149,8 +149,8 @@ def _check(members: Mapping[str, Settings], workdir: pathlib.Path, vmapped: int)
             f"member '{first_name}': config.pretrain.init_from and config.adversarial.epochs must "
             "be set; trainings run together begin with a pre-trained state."
         )
-    for name, settings in others:
-        wrong = [f for f in differences(first, settings) if f not in _MAY_DIFFER]
+    for name, other in others:
+        wrong = [f for f in differences(first, other) if f not in _MAY_DIFFER]
         if wrong:
             raise InputError(
                 f"members '{first_name}' and '{name}' differ in config.{wrong[0]}; trainings run "
@@ -165,7 +165,7 @@ def _check(members: Mapping[str, Settings], workdir: pathlib.Path, vmapped: int)
         file = workdir / name / CONFIG_FILE
         if file.exists():
             there = json.loads(file.read_text(encoding="utf-8"))
-            changed = differences(*map(without_free_fields, (from_config(there), settings)))
+            changed = differences(*map(without_free_fields, (from_config(there), settings)))  # type: ignore[arg-type]
             if changed:
                 raise InputError(
                     f"{file}: the run there has another config.{changed[0]}. Use another workdir."
@@ -230,8 +230,8 @@ def _train_chunk(
     written = time.monotonic()
     while done < epochs:
         start = time.monotonic()
-        state, terms, finite = run_epochs(state, fixed, shared.data)
-        terms = {name: np.asarray(values) for name, values in terms.items()}
+        state, found, finite = run_epochs(state, fixed, shared.data)
+        terms = {name: np.asarray(values) for name, values in found.items()}
         done += 1
         _check_finite(list(chunk), done, terms, np.asarray(finite))
         seconds += time.monotonic() - start

@@ -7,6 +7,7 @@ stand-ins, which are then replaced by the style sheet's variables.
 import io
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -25,7 +26,7 @@ _COLOURS = {
     "#070707": "var(--four)",
 }
 INK, SOFT, LINE, ONE, TWO, THREE, FOUR = _COLOURS
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: readable, searchable, in the page's font
     "svg.hashsalt": "uatmc",
     "font.size": 9,
@@ -79,7 +80,9 @@ def items_reached(rows: Sequence[Mapping], users: int, k: int) -> str:
         return _svg(figure, "items")
 
 
-def users_reached(histograms: Mapping[str, Sequence[int]], targets: int, k: int) -> str:
+def users_reached(
+    histograms: Mapping[str, Sequence[int] | np.ndarray], targets: int, k: int
+) -> str:
     """Into how many users' lists at least so many of the attacked items can be put.
 
     Args:
@@ -204,7 +207,7 @@ def _counts(axes: Axes, values: np.ndarray) -> None:
     axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:,.0f}"))
 
 
-def _wide_scale(axes: Axes, which: str, values: Sequence[float]) -> None:
+def _wide_scale(axes: Axes, which: str, values: Sequence[float] | np.ndarray) -> None:
     """Makes the "x" or "y" axis logarithmic above the small values if they span much."""
     positive = np.asarray(values, float)
     positive = positive[positive > 0]

@@ -35,10 +35,10 @@ from uatmc_jax import logs
 from uatmc_jax.benchmark.run import run_attacks
 from uatmc_jax.benchmark.suite import suite_settings
 from uatmc_jax.benchmark.verdict import verdict
+from uatmc_jax.checks import at_least, require
 from uatmc_jax.data import Dataset
 from uatmc_jax.errors import InputError
 from uatmc_jax.settings import AttackRunSettings, Settings, from_config, from_values, to_dict
-from uatmc_jax.settings.reading import at_least, require
 from uatmc_jax.training.run import without_free_fields
 
 PAGE = "SCOREBOARD.md"

@@ -21,6 +21,7 @@ import jax
 from configs import attack as attack_config
 from uatmc_jax import __version__, logs
 from uatmc_jax.benchmark.run import Case, open_cases, run_attacks
+from uatmc_jax.checks import at_least, require
 from uatmc_jax.data import Dataset
 from uatmc_jax.environment import environment
 from uatmc_jax.settings import (
@@ -29,7 +30,6 @@ from uatmc_jax.settings import (
     from_values,
     to_dict,
 )
-from uatmc_jax.settings.reading import at_least, require
 from uatmc_jax.training import compatible, train_and_evaluate, train_vmapped
 from uatmc_jax.training.epoch import steps_per_epoch
 from uatmc_jax.training.run import without_free_fields

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 
 from uatmc_jax.ascent import NORMS
+from uatmc_jax.checks import at_least, is_count, one_of, positive, require
 from uatmc_jax.defenses import LEVELS
-from uatmc_jax.settings.reading import at_least, is_count, one_of, positive, require
 
 RULES = ("count", "quantile", "ids")
 UTILITIES = ("elu", "hinge", "sigmoid")

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from uatmc_jax.checks import at_least, require
 from uatmc_jax.settings.attack import AttackRunSettings
 from uatmc_jax.settings.experiment import AdversarialSettings, PretrainSettings, Settings
-from uatmc_jax.settings.reading import at_least, require
 
 VICTIM = "victim"  # what an audit calls the model audited, among those of `harden`
 

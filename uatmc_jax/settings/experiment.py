@@ -8,17 +8,10 @@ import ml_collections
 from absl import flags
 
 from uatmc_jax.ascent import NORMS
+from uatmc_jax.checks import at_least, is_count, one_of, positive, require
 from uatmc_jax.defenses import DEFENSES, LEVELS, ON_FEATURES
 from uatmc_jax.errors import InputError
-from uatmc_jax.settings.reading import (
-    at_least,
-    from_config_flag,
-    from_values,
-    is_count,
-    one_of,
-    positive,
-    require,
-)
+from uatmc_jax.settings.reading import from_config_flag, from_values
 
 MODELS = ("vbpr", "linear_vbpr", "mmgcn")
 SCHEDULES = ("constant", "cosine")

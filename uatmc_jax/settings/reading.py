@@ -15,6 +15,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+from uatmc_jax.checks import require
 from uatmc_jax.errors import InputError
 
 _PACKAGE = "uatmc_jax.configs"  # of a checkout the folder configs/
@@ -162,29 +163,3 @@ def _with_tuples(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: _with_tuples(v) for k, v in value.items()}
     return tuple(value) if isinstance(value, list | tuple) else value
-
-
-def require(right: bool, field: str, value: Any, wanted: str) -> None:
-    """Raises InputError naming the field, its value and what was wanted, unless `right`."""
-    if not right:
-        raise InputError(f"config.{field} = {value!r}: wanted {wanted}.")
-
-
-def is_count(value: Any) -> bool:
-    """Whether the value is a positive integer."""
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def one_of(field: str, value: str, choices: tuple[str, ...]) -> None:
-    """Requires one of `choices`."""
-    require(value in choices, field, value, " or ".join(repr(c) for c in choices))
-
-
-def at_least(field: str, value: float, least: float) -> None:
-    """Requires a number not below `least`."""
-    require(value >= least, field, value, f"a number >= {least}")
-
-
-def positive(field: str, value: float) -> None:
-    """Requires a number above 0."""
-    require(value > 0, field, value, "a number > 0")

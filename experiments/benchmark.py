@@ -33,12 +33,21 @@ from uatmc_jax import checkpoint
 from uatmc_jax.attacks import attack_targets, join, list_depth, make_victim
 from uatmc_jax.benchmark.run import batch_memory_mib, static_attack
 from uatmc_jax.benchmark.targets import choose_targets, choose_users
-from uatmc_jax.build import build_model, open_dataset
 from uatmc_jax.cli import start
+from uatmc_jax.data import open_dataset
 from uatmc_jax.data.device import put_on_device
+from uatmc_jax.defenses import coefficients
 from uatmc_jax.environment import peak_memory_mib
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Graph, Modal, Params, make_adjacency, make_graph, sum_neighbours
+from uatmc_jax.models import (
+    Graph,
+    Modal,
+    Params,
+    build_model,
+    make_adjacency,
+    make_graph,
+    sum_neighbours,
+)
 from uatmc_jax.settings import AttackRunSettings, Settings, from_flag, from_values
 from uatmc_jax.training.epoch import TrainState, compile_epochs, steps_per_epoch
 from uatmc_jax.training.stage import Stage
@@ -47,7 +56,6 @@ from uatmc_jax.training.stages import (
     adversarial_stage,
     init_params,
     pretrain_stage,
-    scalars,
 )
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.")
@@ -74,7 +82,7 @@ def measure(settings: Settings, stages: list[str], epochs: int) -> dict:
       Settings that matter, the device, and for each stage milliseconds a step.
     """
     dataset = open_dataset(settings.data)
-    model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
+    model = build_model(settings.model, dataset.sizes)
     data = put_on_device(dataset)
     params = init_params(settings, model)
     builders = {"pretrain": pretrain_stage, "adversarial": adversarial_stage}
@@ -124,7 +132,7 @@ def measure_vmapped(settings: Settings, sizes: list[int], epochs: int) -> dict:
       {trainings: milliseconds a step and training}.
     """
     dataset = open_dataset(settings.data)
-    model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
+    model = build_model(settings.model, dataset.sizes)
     data = put_on_device(dataset)
     parts = adversarial_parts(settings, model, init_params(settings, model), data)
     run_epochs = compile_epochs(parts.epoch, (None, 0))
@@ -134,7 +142,7 @@ def measure_vmapped(settings: Settings, sizes: list[int], epochs: int) -> dict:
         states = [parts.first_state(seed) for seed in range(size)]
         state, weights = (
             jax.tree.map(lambda *x: jnp.stack(x), *some)
-            for some in (states, [scalars(settings)] * size)
+            for some in (states, [coefficients(settings.adversarial)] * size)
         )
         seconds = []
         for _ in range(epochs + 1):

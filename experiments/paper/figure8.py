@@ -16,12 +16,12 @@ from experiments.study import (
     attack_seconds,
     attack_settings,
     measuring_unit,
+    recorded,
 )
 from uatmc_jax.analysis.trajectory import follow
 from uatmc_jax.benchmark.run import batch_memory_mib, static_attack
 from uatmc_jax.benchmark.summary import mean_with_interval
-from uatmc_jax.build import dataset_folder
-from uatmc_jax.data import load_item_names
+from uatmc_jax.data import dataset_folder, load_item_names
 from uatmc_jax.errors import InputError
 from uatmc_jax.report.text import percent, table
 from uatmc_jax.settings import to_dict
@@ -104,7 +104,7 @@ def _units(study: Study) -> list[Unit]:
             tell(done / len(settings.attacks))
         return rows
 
-    plan = to_dict(settings) | {"case_item": study.plan.case_item}
+    plan = recorded(settings) | {"case_item": study.plan.case_item}
     return [measuring_unit(study, "figure8/steps", [UNDEFENDED], plan, seconds, run)]
 
 

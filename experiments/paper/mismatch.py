@@ -10,8 +10,7 @@ from uatmc_jax.analysis.mismatch import Mismatch, measure_mismatch
 from uatmc_jax.attacks.victim import Victim
 from uatmc_jax.benchmark.run import Case, batch_memory_mib, static_attack, victim_of
 from uatmc_jax.benchmark.targets import choose_targets
-from uatmc_jax.build import dataset_folder
-from uatmc_jax.data import load_item_names
+from uatmc_jax.data import dataset_folder, load_item_names
 from uatmc_jax.settings import AttackRunSettings
 
 

@@ -24,7 +24,13 @@ import numpy as np
 
 from uatmc_jax import checkpoint, logs
 from uatmc_jax.auditing.measures import reached_users, survey_certificates, user_recall
-from uatmc_jax.auditing.plan import fit, hardened_settings, name_fields, victim_settings
+from uatmc_jax.auditing.plan import (
+    OTHER_PRESETS,
+    fit,
+    hardened_settings,
+    name_fields,
+    victim_settings,
+)
 from uatmc_jax.auditing.recommendation import recommend, warn
 from uatmc_jax.benchmark.run import (
     Case,
@@ -39,20 +45,23 @@ from uatmc_jax.benchmark.run import (
 from uatmc_jax.benchmark.summary import mean_with_interval, paired_difference
 from uatmc_jax.benchmark.targets import choose_targets, generator, starts_key
 from uatmc_jax.benchmark.verdict import suite_rows, threat_of, verdict
-from uatmc_jax.build import build_model, dataset_folder, open_dataset
 from uatmc_jax.data import (
     Dataset,
+    dataset_folder,
     load_item_names,
     load_item_titles,
     make_csr,
+    open_dataset,
     statistics,
     warm,
 )
 from uatmc_jax.data.names import NAMES_FILE
+from uatmc_jax.defenses import check_model
 from uatmc_jax.environment import environment, peak_memory_mib
 from uatmc_jax.errors import InputError
 from uatmc_jax.evaluation.metrics import popularity_metrics
 from uatmc_jax.evaluation.ranking import RankingPlan, make_plan
+from uatmc_jax.models import build_model
 from uatmc_jax.report.audit import format_page
 from uatmc_jax.report.commands import train_command
 from uatmc_jax.settings import AuditSettings, DataSettings, Settings, to_dict
@@ -227,9 +236,7 @@ def _check(settings: AuditSettings, dataset: Dataset, k: int, given: Checkpoint 
                 "uatmc_jax.attack transfers attacks."
             )
     _targets(settings, dataset)
-    model = build_model(
-        settings.experiment.model, dataset.n_users, dataset.n_items, dataset.raw_dims
-    )
+    model = build_model(settings.experiment.model, dataset.sizes)
     check_alignment(settings.attack.attacks, model, dataset)
     if given is None:
         trained, source = next(iter(victim_settings(settings).values())), "victim"
@@ -239,20 +246,11 @@ def _check(settings: AuditSettings, dataset: Dataset, k: int, given: Checkpoint 
             raise InputError(f"{given.folder}: cannot be written; the attacks go there. Copy it.")
         source = _source(given) if settings.harden else given.folder
     for name, one in hardened_settings(settings, trained, source).items():
-        chosen = one.adversarial
-        if chosen.defense == "exact" and not (
-            model.affine_in_content and model.encode_rows is not None
-        ):
-            raise InputError(
-                f"config.harden.{name}.defense = 'exact' needs scores that are affine in an item's "
-                f"content, which model {model.name} does not declare. Take --config audit:general "
-                "(or audit:mmgcn), or another defence."
-            )
-        if chosen.train_projector_head and model.head is None:
-            raise InputError(
-                f"config.harden.{name}.train_projector_head: model {model.name} names no last layer of "
-                "its projectors (head). Leave it False."
-            )
+        try:
+            check_model(one.adversarial, model, dataset.raw_dims)
+        except InputError as error:
+            text = str(error).replace("config.adversarial", f"config.harden.{name}")
+            raise InputError(f"{text} (Presets for other models: {OTHER_PRESETS}.)") from None
 
 
 def _source(given: Checkpoint) -> pathlib.Path:
@@ -451,7 +449,7 @@ def _look_closer(
         k,
         starts_key(seed),
         adjacency=case.adjacency,
-        path=settings.attack.path,
+        path=settings.attack.scorer,
         memory_mib=batch_memory_mib(settings.attack),
     )
     trained = np.bincount(dataset.train.users, minlength=dataset.n_users)[np.asarray(victim.users)]

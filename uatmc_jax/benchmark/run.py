@@ -31,8 +31,7 @@ from uatmc_jax.attacks.transfer import check_shared_z, transfer_targets
 from uatmc_jax.attacks.victim import Victim, make_victim
 from uatmc_jax.benchmark.summary import summarize
 from uatmc_jax.benchmark.targets import choose_targets, choose_users, generator, starts_key
-from uatmc_jax.build import dataset_folder, open_dataset
-from uatmc_jax.data import Dataset, load_item_names
+from uatmc_jax.data import Dataset, dataset_folder, load_item_names, open_dataset
 from uatmc_jax.data.device import DeviceData, put_on_device
 from uatmc_jax.environment import environment
 from uatmc_jax.errors import InputError
@@ -40,7 +39,14 @@ from uatmc_jax.evaluation.content import content_utility
 from uatmc_jax.evaluation.ranking import make_plan
 from uatmc_jax.models import Adjacency, Modal, Model, make_adjacency
 from uatmc_jax.models.projection import project_all
-from uatmc_jax.settings import AttackRunSettings, AttackSettings, DataSettings, to_dict
+from uatmc_jax.settings import (
+    AttackRunSettings,
+    AttackSettings,
+    DataSettings,
+    as_recorded,
+    result_with_new_names,
+    to_dict,
+)
 
 FOLDER = "attacks"
 # What a training run reports, hence what is attacked unless said otherwise.
@@ -407,7 +413,7 @@ def _attack_rows(
     given = (items, settings.ks, starts_key(seed))
     shared = {
         "adjacency": case.adjacency,
-        "path": settings.path,
+        "path": settings.scorer,
         "ranks": settings.ranks,
         "memory_mib": batch_memory_mib(settings),
     }
@@ -547,8 +553,8 @@ def _identity(
 ) -> dict:
     return {
         "software": _software(),
-        "attack": to_dict(attack),
-        "settings": _shared(settings),
+        "attack": as_recorded(AttackSettings, to_dict(attack)),
+        "settings": as_recorded(AttackRunSettings, _shared(settings)),
         "dataset": case.dataset.fingerprint,
         "checkpoint": case.where,
         "surrogate": None if surrogate is None else surrogate.where,
@@ -596,6 +602,6 @@ def _read_rows(file: pathlib.Path) -> dict[tuple[int, int], dict]:
 
 def _read_result(file: pathlib.Path) -> dict:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return result_with_new_names(json.loads(file.read_text(encoding="utf-8")))
     except ValueError as error:
         raise InputError(f"{file}: not JSON ({error}). Delete it.") from None

@@ -4,6 +4,7 @@ from uatmc_jax.data.csr import CSR, contains, degrees, make_csr, nth_absent
 from uatmc_jax.data.dataset import (
     DEFAULT_MODALITIES,
     Dataset,
+    Sizes,
     load_dataset,
     make_dataset,
     present_modalities,
@@ -15,6 +16,7 @@ from uatmc_jax.data.features import load_features, parse_modalities
 from uatmc_jax.data.graph import Adjacency, Graph, make_adjacency, make_graph
 from uatmc_jax.data.interactions import SPLITS, Interactions, read_inter, split_interactions
 from uatmc_jax.data.names import load_item_names, load_item_titles
+from uatmc_jax.data.source import DataSettings, dataset_folder, open_dataset
 from uatmc_jax.data.statistics import format_statistics, statistics
 from uatmc_jax.data.synthetic import make_synthetic
 
@@ -23,11 +25,14 @@ __all__ = [
     "DEFAULT_MODALITIES",
     "SPLITS",
     "Adjacency",
+    "DataSettings",
     "Dataset",
     "DeviceData",
     "Graph",
     "Interactions",
+    "Sizes",
     "contains",
+    "dataset_folder",
     "degrees",
     "format_statistics",
     "load_dataset",
@@ -40,6 +45,7 @@ __all__ = [
     "make_graph",
     "make_synthetic",
     "nth_absent",
+    "open_dataset",
     "parse_modalities",
     "present_modalities",
     "put_on_device",

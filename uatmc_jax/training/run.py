@@ -15,14 +15,14 @@ import jax
 import jax.numpy as jnp
 
 from uatmc_jax import checkpoint, logs
-from uatmc_jax.build import build_model, open_dataset
-from uatmc_jax.data import CSR, Dataset, make_csr, warm
+from uatmc_jax.data import CSR, Dataset, make_csr, open_dataset, warm
 from uatmc_jax.data.device import DeviceData, put_on_device
+from uatmc_jax.defenses import check_model
 from uatmc_jax.environment import environment, peak_memory_mib
 from uatmc_jax.errors import InputError
 from uatmc_jax.evaluation.metrics import Measure, make_measure, popularity_metrics
 from uatmc_jax.evaluation.ranking import make_plan
-from uatmc_jax.models import Modal, Model, Params
+from uatmc_jax.models import Modal, Model, Params, build_model
 from uatmc_jax.settings import EvalSettings, Settings, from_config, to_dict
 from uatmc_jax.training.epoch import TrainState
 from uatmc_jax.training.stage import Progress, Stage, run_stage
@@ -97,7 +97,9 @@ def _train_and_evaluate(
         split: make_csr(warm(dataset.split(split), dataset), dataset.n_users)
         for split in ("valid", "test")
     }
-    model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
+    model = build_model(settings.model, dataset.sizes)
+    if settings.adversarial.epochs:
+        check_model(settings.adversarial, model, dataset.raw_dims)
     params, source = first_params(settings, workdir, model, dataset, resume)
     done = {stage: Progress() for stage in checkpoint.STAGES}
     if resume:

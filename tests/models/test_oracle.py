@@ -255,17 +255,17 @@ def test_an_item_without_features_does_not_blow_up_the_gradient():
 
 
 def test_blocks_of_the_catalogue_project_alike(monkeypatch):
-    from uatmc_jax import device_data
+    from uatmc_jax.models import projection
 
     c = case("vbpr", 2, None)
 
     def total(params):
-        z = device_data.project_all(c.model, params, c.features)
+        z = projection.project_all(c.model, params, c.features)
         return sum(jnp.sum(jnp.sin(3 * x)) for x in z), z
 
     whole, gradient = jax.value_and_grad(total, has_aux=True)(c.params)
     for block in (4, 5):
-        monkeypatch.setattr(device_data, "PROJECTION_BLOCK", block)
+        monkeypatch.setattr(projection, "PROJECTION_BLOCK", block)
         cut, cut_gradient = jax.value_and_grad(total, has_aux=True)(c.params)
         assert_trees_close(whole, cut, 1e-6)
         assert_trees_close(gradient.projectors, cut_gradient.projectors, 1e-5)

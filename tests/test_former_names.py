@@ -127,7 +127,9 @@ def test_options_of_a_model_of_ones_own():
     with pytest.raises(AttributeError, match=r"give config\.model\.depths"):
         print(told.depths)
     # What a former section says by default is what a new one leaves out.
-    assert from_values(ModelSettings, common | former()["model"] | {"name": common["name"]}) == plain
+    assert (
+        from_values(ModelSettings, common | former()["model"] | {"name": common["name"]}) == plain
+    )
 
 
 @pytest.mark.parametrize("file", sorted((RESULTS / "scoreboard").glob("*.jsonl")))

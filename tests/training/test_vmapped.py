@@ -145,9 +145,7 @@ def test_refusals(pretrained, tmp_path):
     keeping = dataclasses.replace(
         one, adversarial=dataclasses.replace(one.adversarial, content_weight=0.2)
     )
-    with pytest.raises(
-        InputError, match=r"'a' and 'b': config\.adversarial\.content_weight is 0"
-    ):
+    with pytest.raises(InputError, match=r"'a' and 'b': config\.adversarial\.content_weight is 0"):
         train_vmapped({"a": one, "b": keeping}, tmp_path, together=2)
     with pytest.raises(InputError, match="at least one member"):
         train_vmapped({}, tmp_path, together=2)

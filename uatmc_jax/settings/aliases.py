@@ -130,7 +130,9 @@ def result_with_new_names(found: Mapping[str, Any]) -> dict[str, Any]:
 def _rename(values: Mapping[str, Any], former: Mapping[str, str], path: str) -> dict[str, Any]:
     for old, new in former.items():
         if old in values and new in values:
-            raise InputError(f"{path}.{old} is called {new} now, and both are given. Leave it out.")
+            raise InputError(
+                f"{path}.{old} is called {new} now, and both are given. Give {new} alone."
+            )
     return {former.get(name, name): value for name, value in values.items()}
 
 

@@ -39,10 +39,6 @@ def get_config(preset: str = "published") -> ConfigDict:
     config.model.hidden = ConfigDict({"visual": (1024, 256), "textual": (256,)})
     config.model.default_hidden = (256,)
     config.model.temperature = 0.07
-    config.model.latent_dims = ConfigDict({"visual": 256})
-    config.model.n_layers = 3
-    config.model.fuse = "concat"
-    config.model.train_preference = True
 
     config.pretrain = ConfigDict()
     config.pretrain.init_from = ""
@@ -65,7 +61,7 @@ def get_config(preset: str = "published") -> ConfigDict:
     config.adversarial.eps = 0.1
     config.adversarial.random_start = False
     config.adversarial.modalities = ()  # all
-    config.adversarial.content = 0.0
+    config.adversarial.content_weight = 0.0
     config.adversarial.ramp_epochs = 0
     config.adversarial.train_projector_head = False
     config.adversarial.optimizer = _adam(1e-3)
@@ -84,6 +80,10 @@ def get_config(preset: str = "published") -> ConfigDict:
 def use_mmgcn(config: ConfigDict) -> None:
     """MMGCN in place of VBPR, with what all its published configs share."""
     config.model.name = "mmgcn"
+    config.model.latent_dims = ConfigDict({"visual": 256})
+    config.model.n_layers = 3
+    config.model.fuse = "concat"
+    config.model.train_preference = True
     for stage in (config.pretrain, config.adversarial):
         stage.mu = 0.01
         stage.optimizer.learning_rate = 5e-4

@@ -72,9 +72,9 @@ def _vbpr() -> dict[str, dict]:
     for name, lam, eps in (("mild", 1.0, 0.03), ("half", 1.0, 0.05), ("whole", 0.2, 0.1)):
         entries[f"exact_{name}"] = _linf("exact", lam, eps)
     entries["exact_wide"] = _linf("exact", 0.2, 0.2)
-    entries["content"] = {"defense": "none", "content": 0.2}
-    entries["exact_whole_content"] = _linf("exact", 0.2, 0.1, content=0.05)
-    entries["exact_wide_content"] = _linf("exact", 0.2, 0.2, content=0.2)
+    entries["content"] = {"defense": "none", "content_weight": 0.2}
+    entries["exact_whole_content"] = _linf("exact", 0.2, 0.1, content_weight=0.05)
+    entries["exact_wide_content"] = _linf("exact", 0.2, 0.2, content_weight=0.2)
     # z learned anew, without a defence and with one.
     entries["learned_z"] = {"defense": "none", "train_projector_head": True}
     entries["uat_whole_learned_z"] = _linf("uat", 0.2, 0.1, train_projector_head=True)
@@ -85,7 +85,7 @@ def _vbpr() -> dict[str, dict]:
     entries["exact_between_learned_z"] = _linf("exact", 0.2, 0.15, train_projector_head=True)
     entries["exact_light_learned_z"] = _linf("exact", 0.1, 0.2, train_projector_head=True)
     entries["exact_wide_learned_z_content"] = _linf(
-        "exact", 0.2, 0.2, train_projector_head=True, content=0.1
+        "exact", 0.2, 0.2, train_projector_head=True, content_weight=0.1
     )
     return entries
 
@@ -98,7 +98,7 @@ def _mmgcn() -> dict[str, dict]:
         "uat_linf_wide": _linf("uat", 0.2, 0.2),
         "uat_linf_strong_learned_z": _linf("uat", 1.0, 0.1, train_projector_head=True),
         "linearized": _linf("linearized", 0.2, 0.1),
-        "linearized_content": _linf("linearized", 0.2, 0.1, content=0.2),
+        "linearized_content": _linf("linearized", 0.2, 0.1, content_weight=0.2),
         "linearized_learned_z": _linf("linearized", 0.2, 0.1, train_projector_head=True),
     }
 

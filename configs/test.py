@@ -13,7 +13,6 @@ def get_config(preset: str = "published"):
     config.model.dim = 8
     config.model.hidden.visual = (16,)
     config.model.hidden.textual = (16,)
-    config.model.latent_dims.visual = 12
     config.pretrain.batch_size = config.adversarial.batch_size = 200
     config.pretrain.epochs = 2
     config.pretrain.mu = 0.1

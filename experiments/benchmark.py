@@ -31,11 +31,12 @@ from configs import attack as attack_config
 from uatmc_jax.attacks import Victim, attack_batches, join
 from uatmc_jax.benchmark.run import options_of, victim_of
 from uatmc_jax.benchmark.targets import choose_targets
-from uatmc_jax.build import build_model, open_dataset
 from uatmc_jax.cli import start
+from uatmc_jax.data import open_dataset
+from uatmc_jax.defenses import coefficients
 from uatmc_jax.environment import peak_memory_mib
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Graph, Modal, Params, make_graph, sum_neighbours
+from uatmc_jax.models import Graph, Modal, Params, build_model, make_graph, sum_neighbours
 from uatmc_jax.opened import open_run
 from uatmc_jax.settings import AttackRunSettings, Settings, from_flag, from_values
 from uatmc_jax.training.epoch import TrainState, compile_epochs, steps_per_epoch
@@ -45,7 +46,6 @@ from uatmc_jax.training.stages import (
     adversarial_stage,
     init_params,
     pretrain_stage,
-    scalars,
 )
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.")
@@ -72,7 +72,7 @@ def measure(settings: Settings, stages: list[str], epochs: int) -> dict:
       Settings that matter, the device, and for each stage milliseconds a step.
     """
     dataset = open_dataset(settings.data)
-    model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
+    model = build_model(settings.model, dataset.sizes)
     data = dataset.on_device
     params = init_params(settings, model)
     builders = {"pretrain": pretrain_stage, "adversarial": adversarial_stage}
@@ -122,7 +122,7 @@ def measure_vmapped(settings: Settings, sizes: list[int], epochs: int) -> dict:
       {trainings: milliseconds a step and training}.
     """
     dataset = open_dataset(settings.data)
-    model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
+    model = build_model(settings.model, dataset.sizes)
     data = dataset.on_device
     parts = adversarial_parts(settings, model, init_params(settings, model), data)
     run_epochs = compile_epochs(parts.epoch, (None, 0))
@@ -132,7 +132,7 @@ def measure_vmapped(settings: Settings, sizes: list[int], epochs: int) -> dict:
         states = [parts.first_state(seed) for seed in range(size)]
         state, weights = (
             jax.tree.map(lambda *x: jnp.stack(x), *some)
-            for some in (states, [scalars(settings)] * size)
+            for some in (states, [coefficients(settings.adversarial)] * size)
         )
         seconds = []
         for _ in range(epochs + 1):

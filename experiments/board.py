@@ -22,10 +22,12 @@ from experiments.study import (
     Rows,
     Study,
     Unit,
+    cost_class,
     make_study,
     measuring_unit,
     open_variant,
     read_unit,
+    recorded,
     training_row,
     training_settings,
     training_units,
@@ -140,7 +142,7 @@ def units_of(study: Study) -> list[Unit]:
                 study,
                 f"suite/{variant}/seed{study.settings.seed}",
                 (variant, UNDEFENDED, RESEEDED),
-                to_dict(settings),
+                recorded(settings),
                 20.0 * board_cost(study),
                 lambda tell, v=variant, settings=settings: [measure(study, v, settings)],
             )
@@ -150,7 +152,7 @@ def units_of(study: Study) -> list[Unit]:
 
 def board_cost(study: Study) -> float:
     """A suite's expected time in that of Baby VBPR's 100 targets on two CPU cores."""
-    heavier = 10.0 if study.settings.model.name == "mmgcn" else 1.0
+    heavier = 10.0 if cost_class(study.settings) == "graph" else 1.0
     return heavier * study.plan.targets / 100 * study.dataset.n_users / 19_445
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from uatmc_jax.errors import InputError
 from uatmc_jax.report.text import table
+from uatmc_jax.settings import result_with_new_names
 
 # Measured quantities and which way is better. "certificate" may be None (no bound known), "gain"
 # as well (nobody had a target before).
@@ -99,7 +100,7 @@ def read_rows(file: pathlib.Path) -> list[dict]:
             known_null = value is None and isinstance(row, dict) and name in row
             if not right and not (name in _MAY_BE_NULL and known_null):
                 raise InputError(f"{file}, line {number}: '{name}' must be there: {meaning}.")
-        rows.append(row)
+        rows.append(result_with_new_names(row))
     if not rows:
         raise InputError(f"{file}: no rows. Delete it, or put rows into it.")
     return rows
@@ -307,8 +308,8 @@ def _settings(defense: Mapping[str, Any]) -> str:
         parts.append(f"beta {defense['beta']:g}")
     if defense.get("modalities"):
         parts.append(f"{' and '.join(defense['modalities'])} only")
-    if defense.get("content"):
-        parts.append(f"content {defense['content']:g}")
+    if defense.get("content_weight"):
+        parts.append(f"content {defense['content_weight']:g}")
     if defense.get("train_projector_head"):
         parts.append("z learned anew")
     if defense.get("ramp_epochs"):

@@ -22,7 +22,7 @@ from experiments.study import Rows, Study, Unit, read_unit
 from uatmc_jax import store
 from uatmc_jax.errors import InputError
 from uatmc_jax.report.text import table
-from uatmc_jax.settings import to_dict
+from uatmc_jax.settings import result_with_new_names, to_dict
 
 REPORT_FILE = "REPORT.md"
 _ROWS = "*/rows.jsonl"
@@ -98,7 +98,8 @@ def read_results(results: pathlib.Path) -> list[Results]:
     """
     found = []
     for file in sorted(results.glob(_ROWS)):
-        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        lines = file.read_text(encoding="utf-8").splitlines()
+        rows = [result_with_new_names(json.loads(line)) for line in lines]
         plan = json.loads((file.parent / "plan.json").read_text(encoding="utf-8"))
         found.append(Results(file.parent.name, plan, rows))
     if not found:

@@ -25,8 +25,8 @@ from experiments.paper.artefact import Artefact
 from experiments.paper.registry import ARTEFACTS
 from experiments.paper.trainings import paper_study
 from experiments.study import Plan, Study
-from uatmc_jax.build import open_dataset
 from uatmc_jax.cli import EXIT_INTERRUPTED, start
+from uatmc_jax.data import open_dataset
 from uatmc_jax.errors import InputError, Interrupted
 from uatmc_jax.settings import (
     Settings,

@@ -24,8 +24,8 @@ from configs import scoreboard as boards
 from configs import synthetic_vbpr
 from experiments import plots, runner
 from experiments.board import PAGE, Board, rebuild, run_board, studies_of, units_of
-from uatmc_jax.build import open_dataset
 from uatmc_jax.cli import EXIT_INTERRUPTED, start
+from uatmc_jax.data import open_dataset
 from uatmc_jax.errors import InputError, Interrupted
 from uatmc_jax.settings import Settings, from_config, from_config_flag, from_flag, from_values
 

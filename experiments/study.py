@@ -24,11 +24,14 @@ from uatmc_jax.benchmark.run import run_attacks
 from uatmc_jax.checks import at_least, require
 from uatmc_jax.data import Dataset
 from uatmc_jax.environment import environment
+from uatmc_jax.models.registry import declared
 from uatmc_jax.opened import OpenedRun, open_run
 from uatmc_jax.settings import (
     AttackRunSettings,
     Settings,
+    as_recorded,
     from_values,
+    result_with_new_names,
     to_dict,
 )
 from uatmc_jax.training import compatible, train_and_evaluate, train_vmapped
@@ -157,6 +160,11 @@ def make_study(
     return Study(name, settings, plan, out / name, dataset, tuple(overrides), variants)
 
 
+def recorded(settings: Any) -> dict[str, Any]:
+    """Settings as digests are made of them: their names may change, those of units may not."""
+    return as_recorded(type(settings), to_dict(settings))
+
+
 def changed(settings: Settings, values: dict[str, Any]) -> Settings:
     """The settings with {"section.field": value} replaced."""
     plain = to_dict(settings)
@@ -187,7 +195,7 @@ def run_folder(study: Study, variant: str) -> pathlib.Path:
 def _plain(study: Study, variant: str) -> dict:
     """What a variant's numbers depend on."""
     plain = {
-        "settings": without_free_fields(training_settings(study, variant)),
+        "settings": as_recorded(Settings, without_free_fields(training_settings(study, variant))),
         "data": study.dataset.fingerprint,
         "software": __version__,
     }
@@ -351,7 +359,10 @@ def unit_file(study: Study, unit: Unit) -> pathlib.Path:
 def read_unit(study: Study, unit: Unit) -> dict | None:
     """{"seconds", "rows"} of a unit that is done."""
     file = unit_file(study, unit)
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    if not file.exists():
+        return None
+    done = json.loads(file.read_text(encoding="utf-8"))
+    return done | {"rows": [result_with_new_names(row) for row in done["rows"]]}
 
 
 def do_unit(study: Study, unit: Unit, tell: Callable[[float], None]) -> dict:
@@ -422,11 +433,17 @@ def _digest(value: Any) -> str:
 # number of training interactions (trainings) and of users attacked (attacks).
 _BABY_INTERACTIONS, _BABY_USERS = 118_551, 7_778
 _STEP = {
-    "vbpr": {"pretrain": 0.16, "adversarial": 0.013},
-    "mmgcn": {"pretrain": 1.0, "adversarial": 1.0},
+    "rows": {"pretrain": 0.16, "adversarial": 0.013},
+    "graph": {"pretrain": 1.0, "adversarial": 1.0},
 }
-_PER_TARGET = {"vbpr": {"fgsm": 0.002, "pgd": 0.004}, "mmgcn": {"fgsm": 0.2, "pgd": 0.6}}
-_CONTENT = {"vbpr": 5.0, "mmgcn": 8.0}  # opening, ranking and content utility of one checkpoint
+_PER_TARGET = {"rows": {"fgsm": 0.002, "pgd": 0.004}, "graph": {"fgsm": 0.2, "pgd": 0.6}}
+_CONTENT = {"rows": 5.0, "graph": 8.0}  # opening, ranking and content utility of one checkpoint
+
+
+def cost_class(settings: Settings) -> str:
+    """How a model's costs grow: "rows" if it encodes the rows in play alone, else "graph"."""
+    model = declared(settings.model)
+    return "rows" if model is not None and model.encode_rows is not None else "graph"
 
 
 def _training_seconds(study: Study, variant: str) -> float:
@@ -434,13 +451,14 @@ def _training_seconds(study: Study, variant: str) -> float:
     stage = "pretrain" if variant == UNDEFENDED else "adversarial"
     chosen = getattr(settings, stage)
     steps = steps_per_epoch(pairs, chosen.batch_size) * chosen.epochs
-    wider = pairs / _BABY_INTERACTIONS if settings.model.name == "mmgcn" else 1.0
-    return steps * _STEP[settings.model.name][stage] * wider
+    cost = cost_class(settings)
+    wider = pairs / _BABY_INTERACTIONS if cost == "graph" else 1.0
+    return steps * _STEP[cost][stage] * wider
 
 
 def attack_seconds(study: Study, n_variants: int, seeds: Sequence[int], **counts: int) -> float:
     """Expected time of attacks on some variants; counts of "fgsm" and "pgd" attacks each."""
-    model = study.settings.model.name
+    cost = cost_class(study.settings)
     users = 0.4 * study.dataset.n_users / _BABY_USERS
-    each = sum(n * _PER_TARGET[model][base] for base, n in counts.items())
-    return n_variants * (_CONTENT[model] + len(seeds) * study.plan.targets * users * each)
+    each = sum(n * _PER_TARGET[cost][base] for base, n in counts.items())
+    return n_variants * (_CONTENT[cost] + len(seeds) * study.plan.targets * users * each)

@@ -18,11 +18,10 @@ import uatmc_jax
 from tests.auditing.cases import K, small_audit, small_folder
 from tests.conftest import ROOT
 from uatmc_jax.auditing.run import run_audit
-from uatmc_jax.build import build_model
 from uatmc_jax.checkpoint import restore
 from uatmc_jax.data import load_dataset
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import make_graph
+from uatmc_jax.models import OwnModelSettings, Sizes, build_model, make_graph
 
 FENCE = re.compile(r"```(python|sh)\n(.*?)```", re.DOTALL)
 DOCS = ROOT / "docs"
@@ -147,7 +146,7 @@ def dense_lightgcn(params, dataset, n_layers):
 def test_a_model_of_ones_own_is_trained_attacked_and_audited(tmp_path, my_models):
     folder = small_folder(tmp_path)
     settings = small_audit(folder, harden={"uat_mc": {"defense": "uat_mc", "lam": 1.0}})
-    chosen = dataclasses.replace(settings.experiment.model, name="my_models:make_lightgcn")
+    chosen = OwnModelSettings("my_models:make_lightgcn", dim=settings.experiment.model.dim)
     experiment = dataclasses.replace(settings.experiment, model=chosen)
     settings = dataclasses.replace(settings, experiment=experiment)
     audit = run_audit(settings, tmp_path / "run", show_progress=False)
@@ -195,9 +194,10 @@ def test_a_model_that_does_not_fit_is_told_so(name, message, tmp_path, my_models
         "    return 1 / 0\n"
     )
     (tmp_path / "broken.py").write_text("def make(:\n")
-    chosen = dataclasses.replace(settings.model, name=name)
     with pytest.raises(InputError, match=message):
-        build_model(chosen, 60, 50, {"visual": 64, "textual": 32})
+        build_model(
+            OwnModelSettings(name=name, dim=8), Sizes(60, 50, {"visual": 64, "textual": 32})
+        )
     sys.modules.pop("wrong", None)
 
 

@@ -7,7 +7,7 @@ from configs import base
 from experiments.board import Board
 from experiments.study import Plan
 from tests.conftest import ROOT
-from uatmc_jax.build import open_dataset
+from uatmc_jax.data import open_dataset
 from uatmc_jax.errors import InputError
 from uatmc_jax.settings import (
     AttackRunSettings,
@@ -21,10 +21,7 @@ from uatmc_jax.settings import (
 BAD = {
     "model.name": "lightgcn",
     "model.dim": 0,
-    "model.fuse": "False",
-    "model.n_layers": 0,
     "model.hidden.visual": (0,),
-    "model.latent_dims.visual": -3,
     "eval.every": 101,
     "seed": -1,
     "data.source": "csv",
@@ -46,7 +43,7 @@ BAD = {
     "adversarial.beta": float("inf"),
     "adversarial.steps": 0,
     "adversarial.step_size": 0.0,
-    "adversarial.content": -0.1,
+    "adversarial.content_weight": -0.1,
     "adversarial.ramp_epochs": -1,
     "adversarial.modalities": ("audio",),
     "eval.ks": (5, 10),
@@ -58,6 +55,16 @@ BAD = {
 def test_bad_values_are_refused_by_name(config, field):
     config.update_from_flattened_dict({field: BAD[field]})
     with pytest.raises(InputError, match=f"config.{field}"):
+        from_config(config)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("fuse", "False"), ("n_layers", 0), ("latent_dims", {"visual": -3}), ("n_layer", 2)],
+)
+def test_bad_values_of_mmgcn_are_refused_by_name(config, field, value):
+    config.model.update({"name": "mmgcn", field: value})
+    with pytest.raises(InputError, match=f"config.model.{field}"):
         from_config(config)
 
 
@@ -115,7 +122,7 @@ def test_what_a_defence_cannot_do_is_refused_before_pre_training(config):
 
 def test_settings_written_before_a_field_existed_still_read(config):
     values = to_dict(from_config(config))
-    for field in ("content", "modalities", "ramp_epochs"):
+    for field in ("content_weight", "modalities", "ramp_epochs"):
         del values["adversarial"][field]
     assert from_config(values) == from_config(config)
 

@@ -29,6 +29,9 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config",
     find_config("audit"),
     "The audit; audit:mmgcn, audit:general or audit:quick for that preset.",
+    # A field that the config lacks may be its model's; reading the settings refuses the rest.
+    lock_config=False,
+    accept_new_attributes=True,
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where to write; by default runs/audit_NAME.")
 _VICTIM = flags.DEFINE_string(

@@ -19,10 +19,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from uatmc_jax.build import build_model
-from uatmc_jax.data import Dataset
+from uatmc_jax.data import Dataset, Sizes
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Model, Params
+from uatmc_jax.models import Model, Params, build_model
 from uatmc_jax.settings import Settings, from_config, to_dict
 
 STAGES = ("pretrain", "adversarial")
@@ -68,11 +67,7 @@ def describe(settings: Settings, dataset: Dataset) -> dict:
     return {
         "settings": to_dict(settings),
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
-        "sizes": {
-            "n_users": dataset.n_users,
-            "n_items": dataset.n_items,
-            "raw_dims": dataset.raw_dims,
-        },
+        "sizes": dataset.sizes._asdict(),
     }
 
 
@@ -202,7 +197,7 @@ def restore(
     if dataset is not None:
         check_data(meta, dataset, workdir)
     sizes = meta["sizes"]
-    built = build_model(settings.model, sizes["n_users"], sizes["n_items"], sizes["raw_dims"])
+    built = build_model(settings.model, Sizes(**sizes))
     params = load_params(workdir, stage, which, jax.eval_shape(built.init, jax.random.key(0)))
     return Restored(built, params, settings, meta)
 

@@ -1,4 +1,7 @@
-"""Small checks of settings' values, with one clear error for whatever is wrong."""
+"""Checks of a setting's value; each raises one error that names the field and what was wanted.
+
+They know nothing but numbers and names, so that every package's own settings can use them.
+"""
 
 from typing import Any
 
@@ -6,7 +9,14 @@ from uatmc_jax.errors import InputError
 
 
 def require(right: bool, field: str, value: Any, wanted: str) -> None:
-    """Raises InputError naming the field, its value and what was wanted, unless `right`."""
+    """Raises InputError naming the field, its value and what was wanted, unless `right`.
+
+    Args:
+      right: whether the value can be used.
+      field: its dotted name below `config`.
+      value: as given.
+      wanted: what would do.
+    """
     if not right:
         raise InputError(f"config.{field} = {value!r}: wanted {wanted}.")
 

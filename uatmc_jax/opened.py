@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from uatmc_jax import checkpoint
-from uatmc_jax.build import open_dataset
-from uatmc_jax.data import Dataset
+from uatmc_jax.data import Dataset, open_dataset
 from uatmc_jax.models import Modal, Model, Params, project_catalogue
 from uatmc_jax.settings import Settings
 

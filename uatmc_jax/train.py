@@ -18,7 +18,12 @@ from uatmc_jax.settings import from_flag
 from uatmc_jax.training import train_and_evaluate
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The experiment, e.g. configs/baby_vbpr.py; FILE:paper for that preset."
+    "config",
+    None,
+    "The experiment, e.g. configs/baby_vbpr.py; FILE:paper for that preset.",
+    # A field that the config lacks may be its model's; reading the settings refuses the rest.
+    lock_config=False,
+    accept_new_attributes=True,
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Where to write; by default runs/<name of the config file>."

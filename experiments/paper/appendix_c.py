@@ -7,20 +7,19 @@ import jax
 import numpy as np
 
 from experiments.paper.artefact import FAILS, HOLDS, Artefact, Claim, nothing_to_draw
-from experiments.study import Rows, Study, Unit, attack_settings, changed
+from experiments.study import Rows, Study, Unit, attack_settings, changed, cost_class, recorded
 from uatmc_jax.analysis.mismatch import contributions, make_shares, user_gradients
 from uatmc_jax.attacks import Lists, make_victim
 from uatmc_jax.attacks.batching import scorer_of
 from uatmc_jax.attacks.record import as_compiled
 from uatmc_jax.attacks.scoring.dense import DENSE
 from uatmc_jax.attacks.scoring.protocol import Target
-from uatmc_jax.build import build_model
 from uatmc_jax.data import Dataset, make_synthetic
-from uatmc_jax.models import Model, Params
+from uatmc_jax.defenses import coefficients
+from uatmc_jax.models import Model, Params, build_model
 from uatmc_jax.report.text import table
-from uatmc_jax.settings import to_dict
 from uatmc_jax.training.epoch import compile_epoch, steps_per_epoch
-from uatmc_jax.training.stages import adversarial_parts, init_params, scalars
+from uatmc_jax.training.stages import adversarial_parts, init_params
 
 N_ITEMS = 2_000
 K = 50
@@ -40,10 +39,10 @@ def _units(study: Study) -> list[Unit]:
     plain = {
         "users": list(sizes),
         "items": N_ITEMS,
-        "model": to_dict(study.settings.model),
-        "adversarial": to_dict(study.settings.adversarial),
+        "model": recorded(study.settings.model),
+        "adversarial": recorded(study.settings.adversarial),
     }
-    each = 25.0 if study.settings.model.name == "vbpr" else 90.0
+    each = 25.0 if cost_class(study.settings) == "rows" else 90.0
     return [Unit("appendix_c/cost", plain, each * len(sizes), run)]
 
 
@@ -55,7 +54,7 @@ def _measure(study: Study, n_users: int) -> dict:
         study.settings,
         {"data.source": "synthetic", "data.name": "synthetic", "adversarial.batch_size": 2048},
     )
-    model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
+    model = build_model(settings.model, dataset.sizes)
     data = dataset.on_device
     params = init_params(settings, model)
     found: dict = {"interactions": len(dataset.train), "batch_size": 2048}
@@ -63,7 +62,7 @@ def _measure(study: Study, n_users: int) -> dict:
     for defense in ("none", "uat", "uat_mc"):
         chosen = changed(settings, {"adversarial.defense": defense})
         parts = adversarial_parts(chosen, model, params, data)
-        epoch, fixed = compile_epoch(parts.epoch), (parts.frozen, scalars(chosen))
+        epoch, fixed = compile_epoch(parts.epoch), (parts.frozen, coefficients(chosen.adversarial))
         state, seconds = parts.first_state(0), []
         for _ in range(REPEATS + 1):
             start = time.perf_counter()

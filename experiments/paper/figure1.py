@@ -18,6 +18,7 @@ from experiments.study import (
     Unit,
     attack_seconds,
     measuring_unit,
+    recorded,
 )
 from uatmc_jax.analysis.mismatch import top_users
 from uatmc_jax.attacks import attack
@@ -80,7 +81,7 @@ def _units(study: Study) -> list[Unit]:
             for (name, group), some in found.items()
         ]
 
-    plan = to_dict(settings) | {"rho": study.plan.rho, "sets": "by the attack's own utility"}
+    plan = recorded(settings) | {"rho": study.plan.rho, "sets": "by the attack's own utility"}
     return [measuring_unit(study, "figure1/variants", [UNDEFENDED], plan, seconds, run)]
 
 

@@ -8,7 +8,15 @@ import numpy as np
 from experiments import plots
 from experiments.paper.artefact import UNTESTED, Artefact, Claim, verdict
 from experiments.paper.mismatch import UTILITIES, analysed, mismatch_of, scenes
-from experiments.study import UNDEFENDED, Rows, Study, Unit, attack_seconds, measuring_unit
+from experiments.study import (
+    UNDEFENDED,
+    Rows,
+    Study,
+    Unit,
+    attack_seconds,
+    measuring_unit,
+    recorded,
+)
 from uatmc_jax.analysis.mismatch import jaccard, top_users
 from uatmc_jax.benchmark.summary import mean_with_interval
 from uatmc_jax.report.text import table
@@ -48,7 +56,7 @@ def _units(study: Study) -> list[Unit]:
             for (name, rho), values in overlaps.items()
         ]
 
-    given = to_dict(settings) | {"rhos": list(plan.rhos)}
+    given = recorded(settings) | {"rhos": list(plan.rhos)}
     return [measuring_unit(study, "figure3/jaccard", [UNDEFENDED], given, seconds, run)]
 
 

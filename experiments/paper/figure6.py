@@ -15,9 +15,9 @@ from experiments.study import (
     attack_settings,
     attack_variant,
     measuring_unit,
+    recorded,
 )
 from uatmc_jax.report.text import gain, table
-from uatmc_jax.settings import to_dict
 
 SWEEPS = {"lam": "lambda", "beta": "beta"}
 K = 50
@@ -36,7 +36,7 @@ def _units(study: Study) -> list[Unit]:
             study,
             f"figure6/{field}_{value:g}",
             [variant],
-            to_dict(settings) | {"swept": field, "value": value},
+            recorded(settings) | {"swept": field, "value": value},
             seconds,
             lambda tell, given=(field, value, variant): run(*given),
         )

@@ -16,6 +16,7 @@ from experiments.study import (
     attack_seconds,
     attack_settings,
     measuring_unit,
+    recorded,
 )
 from uatmc_jax.analysis.trajectory import follow
 from uatmc_jax.benchmark.run import options_of
@@ -88,7 +89,7 @@ def _units(study: Study) -> list[Unit]:
             tell(done / len(settings.attacks))
         return rows
 
-    plan = to_dict(settings) | {"case_item": study.plan.case_item}
+    plan = recorded(settings) | {"case_item": study.plan.case_item}
     return [measuring_unit(study, "figure8/steps", [UNDEFENDED], plan, seconds, run)]
 
 

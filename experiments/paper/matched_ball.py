@@ -20,10 +20,10 @@ from experiments.study import (
     attack_settings,
     attack_variant,
     measuring_unit,
+    recorded,
 )
 from uatmc_jax.benchmark.summary import compare
 from uatmc_jax.report.text import gain, percent, table
-from uatmc_jax.settings import to_dict
 
 VARIANTS = (UNDEFENDED, CONTROL, "uat", "matched_strong", "matched_mild")
 NAMES = {UNDEFENDED: "w/o AT", CONTROL: "w/o AT, trained on"}
@@ -46,7 +46,7 @@ def _units(study: Study) -> list[Unit]:
         return rows
 
     seconds = attack_seconds(study, len(VARIANTS), study.plan.grid_seeds, pgd=1)
-    return [measuring_unit(study, "matched_ball/pgd", VARIANTS, to_dict(settings), seconds, run)]
+    return [measuring_unit(study, "matched_ball/pgd", VARIANTS, recorded(settings), seconds, run)]
 
 
 def _section(rows: Rows) -> list[str]:

@@ -24,10 +24,11 @@ from experiments.study import (
     attack_settings,
     attack_variant,
     measuring_unit,
+    recorded,
 )
 from uatmc_jax.benchmark.summary import compare
 from uatmc_jax.report.text import change, gain, percent, table
-from uatmc_jax.settings import AttackRunSettings, to_dict
+from uatmc_jax.settings import AttackRunSettings
 
 DEFENCES = {
     UNDEFENDED: "w/o AT",
@@ -58,7 +59,7 @@ def _attacks(study: Study) -> AttackRunSettings:
 
 def _units(study: Study) -> list[Unit]:
     settings = _attacks(study)
-    plan = to_dict(settings)
+    plan = recorded(settings)
     seconds = attack_seconds(study, 1, study.plan.target_seeds, fgsm=4, pgd=4)
     units = [
         measuring_unit(
@@ -78,7 +79,7 @@ def _units(study: Study) -> list[Unit]:
             study,
             "table2/weights",
             [UNDEFENDED],
-            to_dict(weights),
+            recorded(weights),
             attack_seconds(study, 1, study.plan.target_seeds, pgd=len(weights.attacks)),
             lambda tell: _weigh(study),
         ),

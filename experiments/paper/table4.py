@@ -18,10 +18,11 @@ from experiments.study import (
     attack_settings,
     attack_variant,
     measuring_unit,
+    recorded,
 )
 from uatmc_jax.benchmark.summary import compare
 from uatmc_jax.report.text import gain, table
-from uatmc_jax.settings import AttackRunSettings, to_dict
+from uatmc_jax.settings import AttackRunSettings
 
 TABLES = {"fgsm": numbers.TABLE_4, "fgsm_aligned": numbers.TABLE_5}
 K = 50
@@ -48,7 +49,7 @@ def _attacks(study: Study) -> AttackRunSettings:
 
 def _units(study: Study) -> list[Unit]:
     settings = _attacks(study)
-    plan = to_dict(settings)
+    plan = recorded(settings)
     seconds = attack_seconds(study, 1, study.plan.grid_seeds, fgsm=len(settings.attacks))
 
     def run(label: str, budget: float, variant: str) -> Rows:

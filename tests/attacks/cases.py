@@ -10,7 +10,7 @@ from tests import oracles
 from uatmc_jax.attacks import Attack, Lists, make_victim
 from uatmc_jax.attacks.victim import SPARE_ITEMS
 from uatmc_jax.data import make_synthetic
-from uatmc_jax.models import make_mmgcn, make_vbpr
+from uatmc_jax.models import mmgcn, vbpr
 
 KS = (1, 5, 10)
 K = 5
@@ -22,13 +22,10 @@ SPREAD = {"vbpr": 2.0, "mmgcn": 1.4}
 @functools.cache
 def model_of(name):
     """The model, one for all cases: what is compiled for one serves the others."""
-    hidden = {m: (6,) for m in DATASET.modalities}
-    shared = (DATASET.n_users, DATASET.n_items, DATASET.raw_dims, hidden, DIM, 0.07)
+    shared = {"dim": DIM, "hidden": {}, "default_hidden": (6,)}
     if name == "vbpr":
-        return make_vbpr(*shared)
-    return make_mmgcn(
-        *shared, latent_dims={"visual": 6}, n_layers=3, fuse="concat", train_preference=True
-    )
+        return vbpr(DATASET.sizes, **shared)
+    return mmgcn(DATASET.sizes, **shared, latent_dims={"visual": 6})
 
 
 class Case:

@@ -13,6 +13,7 @@ from configs import audit as audit_config
 from uatmc_jax.auditing.plan import fit, hardened_settings, name_fields, victim_settings
 from uatmc_jax.data import Interactions
 from uatmc_jax.errors import InputError
+from uatmc_jax.models import LinearVBPRSettings
 from uatmc_jax.settings import AuditSettings, from_values, to_dict
 from uatmc_jax.training import compatible
 
@@ -96,7 +97,7 @@ def test_entries_that_differ_in_scalars_alone_train_together():
 
 def test_the_general_preset_hardens_models_that_the_others_cannot():
     settings = audit("general")
-    model = dataclasses.replace(settings.experiment.model, name="linear_vbpr")
+    model = LinearVBPRSettings()
     pretrain = dataclasses.replace(settings.experiment.pretrain, alpha=0.0)
     trained = dataclasses.replace(settings.experiment, model=model, pretrain=pretrain)
     settings = dataclasses.replace(settings, experiment=trained)

@@ -299,7 +299,7 @@ BAD_VALUES = {
     "rule": ({"targets.rule": "all"}, "config.targets.rule"),
     "no ids": ({"targets.rule": "ids"}, "at least one item id"),
     "quantiles": ({"targets.quantiles": (0.5, 0.1)}, "config.targets.quantiles"),
-    "path": ({"path": "fast"}, "config.path"),
+    "scorer": ({"scorer": "fast"}, "config.scorer"),
 }
 
 

@@ -12,11 +12,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from uatmc_jax import checkpoint
-from uatmc_jax.build import build_model
 from uatmc_jax.conversion import export_run, import_file
 from uatmc_jax.conversion.imported import write_run
 from uatmc_jax.data import make_synthetic, write_dataset
 from uatmc_jax.errors import InputError
+from uatmc_jax.models import MODELS, build_model
 from uatmc_jax.settings import to_dict
 from uatmc_jax.training.stage import Progress
 
@@ -30,7 +30,7 @@ QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 def settings_of(settings, name):
     return dataclasses.replace(
         settings,
-        model=dataclasses.replace(settings.model, name=name),
+        model=MODELS[name].settings(dim=8, hidden={}, default_hidden=(16,)),
         pretrain=dataclasses.replace(settings.pretrain, alpha=0.0),
         adversarial=dataclasses.replace(settings.adversarial, defense="uat"),
     )
@@ -38,7 +38,7 @@ def settings_of(settings, name):
 
 def write(settings, dataset, workdir):
     """A run with random parameters, to the last bit: tiny values and negative zeros too."""
-    model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
+    model = build_model(settings.model, dataset.sizes)
     rng = np.random.default_rng(1)
 
     def noise(x):

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from uatmc_jax import checkpoint
 from uatmc_jax.benchmark.run import run_attacks
-from uatmc_jax.build import open_dataset
 from uatmc_jax.conversion import import_mmrec, read_state
+from uatmc_jax.data import open_dataset
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import make_graph
 from uatmc_jax.opened import open_runs

@@ -31,7 +31,14 @@ def test_each_item_of_a_batch_has_one_row(positives, negatives, n_valid):
 
 def loss(c, kind="uat_mc", norm="l2", steps=1, random_start=False, level="projected", seed=0,
          **changes):  # fmt: skip
-    scalars = {"lam": 2.0, "beta": 3.0, "eps": 0.3, "step_size": 1.0, "mu": 0.4, "content": 0.0}
+    scalars = {
+        "lam": 2.0,
+        "beta": 3.0,
+        "eps": 0.3,
+        "step_size": 1.0,
+        "mu": 0.4,
+        "content_weight": 0.0,
+    }
     scalars |= changes
     frozen = Frozen(c.z, c.graph, c.params.projectors, c.features)
     value, terms = objective(

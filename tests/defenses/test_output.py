@@ -8,14 +8,20 @@ import pytest
 from tests import oracles
 from tests.models.test_oracle import CASES, TRIPLES, assert_trees_close, case
 from tests.training.test_run import SMALL
-from uatmc_jax.build import build_model
 from uatmc_jax.data import make_synthetic
-from uatmc_jax.data.dataset import put_on_device
-from uatmc_jax.defenses import Coefficients, Defense, Frozen, Trained, adversarial_objective
+from uatmc_jax.defenses import (
+    Coefficients,
+    Defense,
+    Frozen,
+    Trained,
+    adversarial_objective,
+    coefficients,
+)
 from uatmc_jax.errors import InputError
+from uatmc_jax.models import build_model
 from uatmc_jax.models.projection import project_all
 from uatmc_jax.settings import from_config
-from uatmc_jax.training.stages import adversarial_parts, init_params, scalars
+from uatmc_jax.training.stages import adversarial_parts, init_params
 
 EPS, LAM, MU, CONTENT = 0.3, 2.0, 0.4, 0.7
 
@@ -137,11 +143,11 @@ def test_a_stage_changes_the_layer_and_the_rest_of_the_projectors_not(config):
     config.adversarial.update(defense="exact", train_projector_head=True)
     settings = from_config(config)
     dataset = make_synthetic(3, **SMALL)
-    data = put_on_device(dataset)
-    model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
+    data = dataset.on_device
+    model = build_model(settings.model, dataset.sizes)
     params = init_params(settings, model)
     parts = adversarial_parts(settings, model, params, data)
-    fixed = parts.frozen, scalars(settings)
+    fixed = parts.frozen, coefficients(settings.adversarial)
     state, *_ = jax.jit(parts.epoch)(parts.first_state(0), fixed, data)
     after = parts.assemble(state.trained)
     for name in dataset.raw_dims:
@@ -164,9 +170,9 @@ def test_a_model_that_names_no_last_layer_and_perturbed_features_are_refused(con
     config.adversarial.update(train_projector_head=True)
     settings = from_config(config)
     dataset = make_synthetic(3, **SMALL)
-    model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
+    model = build_model(settings.model, dataset.sizes)
     with pytest.raises(InputError, match=r"train_projector_head.*vbpr does not name"):
-        adversarial_parts(settings, model._replace(output=None), None, None)
+        adversarial_parts(settings, model._replace(head=None), None, None)
     config.adversarial.level = "feature"
     with pytest.raises(InputError, match=r"config\.adversarial\.level.*train_projector_head"):
         from_config(config)

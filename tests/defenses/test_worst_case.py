@@ -166,5 +166,5 @@ def test_linearized_term(arguments, norm):
 
 def test_exact_refuses_a_model_that_is_not_affine():
     c = case(*CASES[4])
-    with pytest.raises(InputError, match=r"'exact' needs scores affine.*'linearized'"):
+    with pytest.raises(InputError, match=r"'exact' needs scores .* affine.*'linearized'"):
         loss(c, Defense("exact"), c.params.encoder)

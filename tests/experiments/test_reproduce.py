@@ -21,7 +21,7 @@ from experiments.paper.registry import ARTEFACTS
 from experiments.paper.trainings import paper_study
 from experiments.study import Plan
 from tests.conftest import ROOT
-from uatmc_jax.build import open_dataset
+from uatmc_jax.data import open_dataset
 from uatmc_jax.errors import InputError
 from uatmc_jax.settings import from_config, from_values
 

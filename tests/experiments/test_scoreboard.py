@@ -13,7 +13,7 @@ from experiments import board as board_module
 from experiments import front
 from experiments.board import Board, rebuild, run_board, studies_of, units_of
 from tests.conftest import ROOT
-from uatmc_jax.build import open_dataset
+from uatmc_jax.data import open_dataset
 from uatmc_jax.errors import InputError
 from uatmc_jax.settings import from_config, from_values
 
@@ -156,7 +156,9 @@ def small_board(**changes):
     values = boards.get_config("quick").to_dict() | {
         "pretrain_epochs": 1, "adversarial_epochs": 1, "seeds": (999,), "targets": 4,
         "bootstrap": 50, "members": ("fgsm", "pgd", "transfer_none", "transfer_reseeded"),
-        "entries": {"exact": {"defense": "exact", "content": 0.2, "train_projector_head": True}},
+        "entries": {
+            "exact": {"defense": "exact", "content_weight": 0.2, "train_projector_head": True},
+        },
     }  # fmt: skip
     return from_values(Board, values | changes)
 
@@ -179,7 +181,7 @@ def test_a_board_from_end_to_end_and_nothing_twice(tmp_path, monkeypatch):
             assert found["gain"] >= found["pgd_gain"]
         assert found["certificate"] >= found["hr_after"]
         assert found["threat_model"]["eps"] == 0.1 and found["code"]["sources"]
-    assert rows[2]["defense"]["content"] == 0.2 and rows[2]["epochs"] == 1
+    assert rows[2]["defense"]["content_weight"] == 0.2 and rows[2]["epochs"] == 1
     # A z of its own is shared with no surrogate.
     assert [len(r["members"]) for r in rows] == [4, 4, 2] and "feature" not in rows[0]["members"]
     assert any(found["gain"] is not None for found in rows)

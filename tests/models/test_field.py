@@ -5,17 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from uatmc_jax.models import make_adjacency, make_graph, make_mmgcn, pad_field, shells_of
+from uatmc_jax.models import make_adjacency, make_graph, mmgcn, pad_field, shells_of
 
 
 @pytest.mark.parametrize("n_layers,fuse", [(1, "concat"), (2, "add"), (3, "add"), (4, "concat")])
 def test_field_pass_equals_the_whole_pass(dataset, n_layers, fuse):
     """At odd and even depths; nodes out of reach do not move at all."""
     n_users, n_items = dataset.n_users, dataset.n_items
-    model = make_mmgcn(
-        n_users, n_items, dataset.raw_dims, {m: (5,) for m in dataset.modalities}, 4, 0.07,
-        latent_dims={"visual": 6}, n_layers=n_layers, fuse=fuse, train_preference=True,
-    )  # fmt: skip
+    shared = {"dim": 4, "hidden": {}, "default_hidden": (5,), "latent_dims": {"visual": 6}}
+    model = mmgcn(dataset.sizes, **shared, n_layers=n_layers, fuse=fuse)
     params = jax.tree.map(lambda x: x + 0.1, model.init(jax.random.key(0)))
     graph = make_graph(dataset.train, n_users, n_items)
     z = model.project(params.projectors, tuple(jnp.asarray(x) for x in dataset.features))

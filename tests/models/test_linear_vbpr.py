@@ -14,11 +14,10 @@ from uatmc_jax.attacks.batching import scorer_of
 from uatmc_jax.attacks.scoring.direct import DIRECT
 from uatmc_jax.benchmark.checks import check_alignment
 from uatmc_jax.benchmark.run import run_attacks
-from uatmc_jax.build import build_model
 from uatmc_jax.data import write_dataset
 from uatmc_jax.errors import InputError
 from uatmc_jax.losses import gradient_alignment, modal_info_nce
-from uatmc_jax.models import encode_changed, make_graph, make_linear_vbpr, select
+from uatmc_jax.models import build_model, encode_changed, linear_vbpr, make_graph, select
 from uatmc_jax.opened import open_run
 from uatmc_jax.settings import AttackRunSettings, from_config, from_values, load_config
 from uatmc_jax.training import train_and_evaluate
@@ -29,7 +28,7 @@ DIM, K, KS = 4, 5, (1, 5, 10)
 
 @pytest.fixture(scope="module")
 def model(dataset):
-    return make_linear_vbpr(dataset.n_users, dataset.n_items, dataset.raw_dims, DIM, 0.07)
+    return linear_vbpr(dataset.sizes, dim=DIM)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +108,7 @@ def test_trained_hardened_and_attacked_from_a_config(config, dataset, tmp_path):
     config.data.source, config.data.root = "mmrec", str(tmp_path)
     config.pretrain.epochs = config.adversarial.epochs = 1
     settings = from_config(config)
-    built = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
+    built = build_model(settings.model, dataset.sizes)
     assert built.name == "linear_vbpr"
     summary = train_and_evaluate(settings, tmp_path / "run")
     assert summary["stages"]["adversarial"]["epochs"] == 1

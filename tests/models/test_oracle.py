@@ -12,7 +12,7 @@ from tests.conftest import make_interactions
 from uatmc_jax.data import make_csr
 from uatmc_jax.data.dataset import DeviceData
 from uatmc_jax.defenses import Coefficients, Defense, Frozen, Trained, adversarial_objective
-from uatmc_jax.models import Batch, encode_changed, make_graph, make_mmgcn, make_vbpr, select
+from uatmc_jax.models import Batch, Sizes, encode_changed, make_graph, mmgcn, select, vbpr
 from uatmc_jax.training.objectives import PretrainCoefficients, pretrain_objective
 
 N_USERS, N_ITEMS, DIM = 5, 6, 3
@@ -33,6 +33,8 @@ CASES = [
     ("mmgcn", 3, "add"),
 ]
 
+SHARED = {"dim": DIM, "hidden": {"visual": (5, 4)}, "default_hidden": (4,)}
+
 
 class Case:
     """A tiny model with data, and its oracle."""
@@ -40,18 +42,11 @@ class Case:
     def __init__(self, name, n_modalities, fuse):
         self.name, self.fuse = name, fuse
         self.raw_dims = MODALITIES[n_modalities]
-        hidden = {m: (5, 4) if m == "visual" else (4,) for m in self.raw_dims}
-        shared = (N_USERS, N_ITEMS, self.raw_dims, hidden, DIM, 0.07)
+        sizes = Sizes(N_USERS, N_ITEMS, self.raw_dims)
         if name == "vbpr":
-            self.model = make_vbpr(*shared)
+            self.model = vbpr(sizes, **SHARED)
         else:
-            self.model = make_mmgcn(
-                *shared,
-                latent_dims={"visual": 4},
-                n_layers=3,
-                fuse=fuse,
-                train_preference=True,
-            )
+            self.model = mmgcn(sizes, **SHARED, latent_dims={"visual": 4}, fuse=fuse)
         rng = np.random.default_rng(0)
         # Noise, so that biases and scales are tested away from 0 and 1 too.
         self.params = jax.tree.map(
@@ -210,10 +205,8 @@ def test_adversarial_objective_and_its_gradients(arguments, kind):
 
 def test_frozen_preference_is_left_out_of_the_gradient():
     c = case("mmgcn", 2, "concat")
-    frozen = make_mmgcn(
-        N_USERS, N_ITEMS, c.raw_dims, {"visual": (5, 4), "textual": (4,)}, DIM, 0.07,
-        latent_dims={"visual": 4}, n_layers=3, fuse="concat", train_preference=False,
-    )  # fmt: skip
+    sizes = Sizes(N_USERS, N_ITEMS, c.raw_dims)
+    frozen = mmgcn(sizes, **SHARED, latent_dims={"visual": 4}, train_preference=False)
     weights = PretrainCoefficients(0.3, 0.7)
 
     def gradients(model):
@@ -262,17 +255,17 @@ def test_an_item_without_features_does_not_blow_up_the_gradient():
 
 
 def test_blocks_of_the_catalogue_project_alike(monkeypatch):
-    from uatmc_jax import device_data
+    from uatmc_jax.models import projection
 
     c = case("vbpr", 2, None)
 
     def total(params):
-        z = device_data.project_all(c.model, params, c.features)
+        z = projection.project_all(c.model, params, c.features)
         return sum(jnp.sum(jnp.sin(3 * x)) for x in z), z
 
     whole, gradient = jax.value_and_grad(total, has_aux=True)(c.params)
     for block in (4, 5):
-        monkeypatch.setattr(device_data, "PROJECTION_BLOCK", block)
+        monkeypatch.setattr(projection, "PROJECTION_BLOCK", block)
         cut, cut_gradient = jax.value_and_grad(total, has_aux=True)(c.params)
         assert_trees_close(whole, cut, 1e-6)
         assert_trees_close(gradient.projectors, cut_gradient.projectors, 1e-5)
@@ -283,8 +276,7 @@ def test_row_path_of_pretraining_equals_the_whole_catalogue(nce_items):
     """On a catalogue larger than the batch only the rows in play are projected."""
     n_items = 40
     c = case("vbpr", 2, None)
-    hidden = {"visual": (5, 4), "textual": (4,)}
-    model = make_vbpr(N_USERS, n_items, c.raw_dims, hidden, DIM, 0.07)
+    model = vbpr(Sizes(N_USERS, n_items, c.raw_dims), **SHARED)
     params = model.init(jax.random.key(2))
     features = tuple(
         jax.random.normal(jax.random.key(d), (n_items, d)) for d in c.raw_dims.values()

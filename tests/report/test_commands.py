@@ -9,6 +9,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import base, sports_mmgcn
+from uatmc_jax.models import MMGCNSettings, OwnModelSettings
 from uatmc_jax.report.commands import train_command
 from uatmc_jax.settings import find_config, from_config
 
@@ -18,7 +19,9 @@ def settings_of(command, monkeypatch):
     words = shlex.split(command)
     assert words[:3] == ["python", "-m", "uatmc_jax.train"]
     values = flags.FlagValues()
-    config = config_flags.DEFINE_config_file("config", flag_values=values)
+    config = config_flags.DEFINE_config_file(
+        "config", flag_values=values, lock_config=False, accept_new_attributes=True
+    )  # as uatmc_jax.train
     workdir = flags.DEFINE_string("workdir", None, "", flag_values=values)
     named = words[3].replace("--config=", "")
     argv = ["train", f"--config={find_config(named)}", *words[4:]]
@@ -52,7 +55,11 @@ BASE = from_config(base.get_config())
         ),
         changed(BASE, adversarial={"modalities": ("visual",), "defense": "exact", "epochs": 3}),
         changed(BASE, adversarial={"train_projector_head": True, "eps": 0.015, "norm": "linf"}),
-        changed(BASE, model={"name": "my_models:make"}, pretrain={"nce_items": 0}),
+        dataclasses.replace(BASE, model=MMGCNSettings(latent_dims={"visual": 12}, fuse="add")),
+        dataclasses.replace(BASE, model=OwnModelSettings("my_models:make")),
+        dataclasses.replace(
+            BASE, model=OwnModelSettings("my_models:make", dim=8, options={"heads": 4})
+        ),
     ],
 )
 def test_the_command_gives_the_very_settings(settings, monkeypatch):

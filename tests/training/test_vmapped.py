@@ -143,9 +143,9 @@ def test_refusals(pretrained, tmp_path):
     with pytest.raises(InputError, match=r"'a' and 'b' differ in config\.adversarial\.norm"):
         train_vmapped({"a": one, "b": other}, tmp_path, vmapped=2)
     keeping = dataclasses.replace(
-        one, adversarial=dataclasses.replace(one.adversarial, content=0.2)
+        one, adversarial=dataclasses.replace(one.adversarial, content_weight=0.2)
     )
-    with pytest.raises(InputError, match=r"'a' and 'b': config\.adversarial\.content is 0 in one"):
+    with pytest.raises(InputError, match=r"'a' and 'b': config\.adversarial\.content_weight is 0"):
         train_vmapped({"a": one, "b": keeping}, tmp_path, vmapped=2)
     with pytest.raises(InputError, match="at least one member"):
         train_vmapped({}, tmp_path, vmapped=2)

@@ -13,6 +13,7 @@ from uatmc_jax.data import Dataset
 from uatmc_jax.errors import InputError
 from uatmc_jax.settings import AttackRunSettings, AuditSettings, Settings, from_config, to_dict
 
+OTHER_PRESETS = "--config audit:mmgcn, audit:general"
 _BATCH = (256, 2048)
 _SELECTED_AT = 20  # K of the recall that selects epochs: lists cannot be shorter
 
@@ -154,7 +155,7 @@ def hardened_settings(
 
 def name_fields(error: InputError) -> InputError:
     """An error about a part of the audit, with the field's name as the audit has it."""
-    pattern = r"\bconfig\.(ks|attacks|targets|user_share|masked|path)\b"
+    pattern = r"\bconfig\.(ks|attacks|targets|user_share|masked|scorer)\b"
     text = re.sub(pattern, r"config.attack.\1", str(error))
     return InputError(re.sub(r"\bconfig\.(eval|data|model)\b", r"config.experiment.\1", text))
 
@@ -166,6 +167,6 @@ def _with(base: Settings, section: str, fields: Mapping[str, Any], where: str) -
         return from_config(plain)
     except InputError as error:
         raise InputError(
-            f"{str(name_fields(error)).replace(f'config.{section}', where)} (Presets for other "
-            "models: --config audit:mmgcn, audit:general.)"
+            f"{str(name_fields(error)).replace(f'config.{section}', where)} "
+            f"(Presets for other models: {OTHER_PRESETS}.)"
         ) from None

@@ -24,18 +24,25 @@ from uatmc_jax.auditing.entries import (
     trained_settings,
 )
 from uatmc_jax.auditing.judge import Judged, judge, look_closer
-from uatmc_jax.auditing.plan import fit, hardened_settings, name_fields, victim_settings
+from uatmc_jax.auditing.plan import (
+    OTHER_PRESETS,
+    fit,
+    hardened_settings,
+    name_fields,
+    victim_settings,
+)
 from uatmc_jax.auditing.recommendation import recommend, warn
 from uatmc_jax.benchmark.checks import check_alignment, check_attacks
 from uatmc_jax.benchmark.summary import paired_difference
 from uatmc_jax.benchmark.targets import choose_targets
 from uatmc_jax.benchmark.verdict import threat_of
-from uatmc_jax.build import build_model, open_dataset
-from uatmc_jax.data import Dataset, statistics
+from uatmc_jax.data import Dataset, open_dataset, statistics
+from uatmc_jax.defenses import check_model
 from uatmc_jax.environment import environment, peak_memory_mib
 from uatmc_jax.errors import InputError
 from uatmc_jax.evaluation.metrics import popularity_metrics
 from uatmc_jax.evaluation.ranking import make_plan
+from uatmc_jax.models import build_model
 from uatmc_jax.report.audit import format_page
 from uatmc_jax.settings import AuditSettings, to_dict
 from uatmc_jax.settings.audit import VICTIM
@@ -166,9 +173,7 @@ def _check(settings: AuditSettings, dataset: Dataset, k: int, given: Given | Non
                 "uatmc_jax.attack transfers attacks."
             )
     choose_targets(settings.attack.targets, dataset, settings.attack.seeds[0])
-    model = build_model(
-        settings.experiment.model, dataset.n_users, dataset.n_items, dataset.raw_dims
-    )
+    model = build_model(settings.experiment.model, dataset.sizes)
     check_alignment(settings.attack.attacks, model, dataset)
     if given is None:
         trained, source = next(iter(victim_settings(settings).values())), "victim"
@@ -178,17 +183,8 @@ def _check(settings: AuditSettings, dataset: Dataset, k: int, given: Given | Non
             raise InputError(f"{given.folder}: cannot be written; the attacks go there. Copy it.")
         source = source_of(given) if settings.harden else given.folder
     for name, one in hardened_settings(settings, trained, source).items():
-        chosen = one.adversarial
-        if chosen.defense == "exact" and not (
-            model.affine_in_content and model.encode_rows is not None
-        ):
-            raise InputError(
-                f"config.harden.{name}.defense = 'exact' needs scores that are affine in an item's "
-                f"content, which model {model.name} does not declare. Take --config audit:general "
-                "(or audit:mmgcn), or another defence."
-            )
-        if chosen.train_projector_head and model.head is None:
-            raise InputError(
-                f"config.harden.{name}.train_projector_head: model {model.name} names no last "
-                "layer of its projectors (head). Leave it False."
-            )
+        try:
+            check_model(one.adversarial, model, dataset.raw_dims)
+        except InputError as error:
+            text = str(error).replace("config.adversarial", f"config.harden.{name}")
+            raise InputError(f"{text} (Presets for other models: {OTHER_PRESETS}.)") from None

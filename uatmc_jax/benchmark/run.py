@@ -45,14 +45,17 @@ from uatmc_jax.environment import environment
 from uatmc_jax.evaluation.content import content_utility
 from uatmc_jax.opened import OpenedRun
 from uatmc_jax.seeds import generator, starts_key
-from uatmc_jax.settings import AttackRunSettings, to_dict
+from uatmc_jax.settings import (
+    AttackRunSettings,
+    as_recorded,
+    result_with_new_names,
+    to_dict,
+)
 
 FOLDER = "attacks"
 CONTENT_K = 20
 # Settings that change no number of an attack.
 _FREE = ("memory_mib", "attacks", "cold_count")
-# Fields of results as older versions have written them.
-_RENAMED = {"linear": "affine_in_content"}
 
 
 class _Job(NamedTuple):
@@ -172,7 +175,7 @@ def victim_of(
 
 def options_of(settings: AttackRunSettings) -> Options:
     """What an evaluation measures of a target, and how targets are worked off."""
-    return Options(tuple(settings.ks), settings.ranks, settings.path, settings.memory_mib)
+    return Options(tuple(settings.ks), settings.ranks, settings.scorer, settings.memory_mib)
 
 
 def _attack_rows(
@@ -270,8 +273,8 @@ def _file(job: _Job, name: str) -> pathlib.Path:
     surrogate = job.crafted_on[name]
     identity = {
         "software": _software(),
-        "attack": to_dict(job.attacks[name]),
-        "settings": _shared(job.settings),
+        "attack": as_recorded(Attack, to_dict(job.attacks[name])),
+        "settings": as_recorded(AttackRunSettings, _shared(job.settings)),
         "dataset": job.run.data.fingerprint,
         "checkpoint": job.run.where,
         "surrogate": None if surrogate is None else surrogate.where,
@@ -324,7 +327,7 @@ def _write_deltas(file: pathlib.Path, job: _Job, name: str, done: list[tuple]) -
 
 def _read_result(file: pathlib.Path, run: OpenedRun) -> dict:
     """A result with its items as the data set calls them now, and where it is."""
-    result = {_RENAMED.get(name, name): value for name, value in store.read_json(file).items()}
+    result = result_with_new_names(store.read_json(file))
     for row in result["rows"]:
         row |= called(run.data, row["item"])
     return result | {"file": str(file)}

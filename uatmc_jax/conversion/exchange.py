@@ -18,11 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from uatmc_jax import __version__, checkpoint
-from uatmc_jax.build import build_model, open_dataset
 from uatmc_jax.conversion.imported import Imported, read_digest, require_new, write_run
-from uatmc_jax.data import Dataset
+from uatmc_jax.data import Dataset, open_dataset
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Params
+from uatmc_jax.models import Params, build_model
 from uatmc_jax.settings import Settings, from_config
 from uatmc_jax.training.stage import Progress
 
@@ -179,13 +178,10 @@ def _assemble(
     tensors: dict[str, np.ndarray], settings: Settings, dataset: Dataset, file: pathlib.Path
 ) -> Params:
     """`Params` of the named tensors."""
-    sizes = settings.model
-    widths = [sizes.dim, *sizes.default_hidden, *sizes.latent_dims.values()]
-    widths += [width for hidden in sizes.hidden.values() for width in hidden]
     held = sum(x.size for x in tensors.values())
-    if max(widths) > held or (sizes.name == "mmgcn" and sizes.n_layers > len(tensors)):
+    if max(settings.model.widths) > held or settings.model.depth > len(tensors):
         raise InputError(f"{file}: its settings' model is larger than its tensors. Export it anew.")
-    model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
+    model = build_model(settings.model, dataset.sizes)
     like = jax.eval_shape(model.init, jax.random.key(0))
     wanted = _named(like)
     odd = sorted(wanted.keys() ^ tensors.keys())

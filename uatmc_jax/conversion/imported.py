@@ -11,10 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from uatmc_jax import checkpoint, store
-from uatmc_jax.build import build_model
 from uatmc_jax.data import Dataset
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Params
+from uatmc_jax.models import Params, build_model
 from uatmc_jax.settings import Settings, to_dict
 from uatmc_jax.training.folder import CONFIG_FILE
 from uatmc_jax.training.stage import Progress
@@ -89,7 +88,7 @@ def write_run(
 
 
 def _shapes_of(settings: Settings, dataset: Dataset) -> Params:
-    model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
+    model = build_model(settings.model, dataset.sizes)
     like = jax.eval_shape(model.init, jax.random.key(0))
     return jax.tree.map(lambda x: (x.shape, x.dtype), like)
 

@@ -28,10 +28,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from uatmc_jax.data import Dataset
+from uatmc_jax.defenses import check_model
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Params
-from uatmc_jax.models.mmgcn import Affine, Layer, MMGCNEncoder, Tower
-from uatmc_jax.models.vbpr import VBPREncoder
+from uatmc_jax.models import ModelSettings, Params, build_model, unmet
+from uatmc_jax.models.linear_vbpr import LinearVBPRSettings
+from uatmc_jax.models.mmgcn import Affine, Layer, MMGCNEncoder, MMGCNSettings, Tower
+from uatmc_jax.models.vbpr import VBPREncoder, VBPRSettings
 from uatmc_jax.settings import Settings, to_dict
 from uatmc_jax.training.folder import differences
 
@@ -116,7 +118,7 @@ def _vbpr(take, left: _Left, settings: Settings, dataset: Dataset, file: str):
         kernel=_put(np.concatenate([parts[m] for m in dataset.modalities])),
         bias=_put(take("item_linear.bias", (dim,))),
     )
-    chosen = _with_model(settings, name="vbpr", dim=dim, hidden=hidden)
+    chosen = _with_model(settings, dataset, VBPRSettings, dim=dim, hidden=hidden)
     return chosen, Params(projectors, encoder, _put(take("temperature", ())))
 
 
@@ -137,7 +139,7 @@ def _linear_vbpr(take, left: _Left, settings: Settings, dataset: Dataset, file: 
         kernel=_put(np.concatenate([parts[m] for m in dataset.modalities])),
         bias=_put(take("item_linear.bias", (dim,))),
     )
-    chosen = _with_model(settings, name="linear_vbpr", dim=dim)
+    chosen = _with_model(settings, dataset, LinearVBPRSettings, dim=dim)
     return chosen, Params({}, encoder, jnp.float32(settings.model.temperature))
 
 
@@ -171,11 +173,13 @@ def _mmgcn(take, left: _Left, settings: Settings, dataset: Dataset, file: str):
         for m, x in LETTERS.items()
     }
     encoder = MMGCNEncoder(_put(identity), tuple(towers[m] for m in dataset.modalities))
-    others = {m: w for m, w in settings.model.latent_dims.items() if m not in widths}
+    configured = getattr(settings.model, "latent_dims", {})
+    others = {m: w for m, w in configured.items() if m not in widths}
     latent = others | {m: w for m, w in widths.items() if w != dim}
     chosen = _with_model(
         settings,
-        name="mmgcn",
+        dataset,
+        MMGCNSettings,
         dim=dim,
         hidden=hidden,
         latent_dims=latent,
@@ -240,22 +244,27 @@ def _projectors(take, left: _Left, dataset: Dataset, dim: int, file: str):
     return hidden, params
 
 
-def _with_model(settings: Settings, **model) -> Settings:
+def _with_model(
+    settings: Settings, dataset: Dataset, kind: type[ModelSettings], **fields: Any
+) -> Settings:
     """The settings with another model, and without what that model cannot be trained with."""
-    if "hidden" in model:
-        model["hidden"] = {**settings.model.hidden, **model["hidden"]}
+    if "hidden" in fields:
+        fields["hidden"] = {**settings.model.hidden, **fields["hidden"]}
+    # What the model has in common with the config's, the weights do not tell.
+    common = {f.name for f in dataclasses.fields(kind)} - {"name", *fields}
+    kept = {f.name for f in dataclasses.fields(settings.model)} & common
+    chosen = kind(**{name: getattr(settings.model, name) for name in kept}, **fields)
+    model = build_model(chosen, dataset.sizes)
     pretrain, adversarial = settings.pretrain, settings.adversarial
-    if model["name"] == "linear_vbpr":
+    if model.width is None:
         pretrain = dataclasses.replace(pretrain, alpha=0.0)
-    unfit = {"linear_vbpr": ("uat_mc", "exact"), "mmgcn": ("exact",)}.get(model["name"], ())
-    if adversarial.defense in unfit:
+    if unmet(model, "train_projector_head"):
+        adversarial = dataclasses.replace(adversarial, train_projector_head=False)
+    try:
+        check_model(adversarial, model)
+    except InputError:  # UAT needs nothing that some model lacks
         adversarial = dataclasses.replace(adversarial, defense="uat")
-    return dataclasses.replace(
-        settings,
-        model=dataclasses.replace(settings.model, **model),
-        pretrain=pretrain,
-        adversarial=adversarial,
-    )
+    return dataclasses.replace(settings, model=chosen, pretrain=pretrain, adversarial=adversarial)
 
 
 def _take(left: _Left, file: str, sizes: str, name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from uatmc_jax.build import open_dataset
 from uatmc_jax.conversion.imported import Imported, read_digest, require_new, write_run
 from uatmc_jax.conversion.mmrec import changes, from_state
+from uatmc_jax.data import open_dataset
 from uatmc_jax.errors import InputError
 from uatmc_jax.settings import Settings
 from uatmc_jax.training.stage import Progress

@@ -5,6 +5,7 @@ from uatmc_jax.data.dataset import (
     DEFAULT_MODALITIES,
     Dataset,
     DeviceData,
+    Sizes,
     load_dataset,
     make_dataset,
     present_modalities,
@@ -22,6 +23,7 @@ from uatmc_jax.data.names import (
     load_names,
     resolve_items,
 )
+from uatmc_jax.data.source import DataSettings, dataset_folder, open_dataset
 from uatmc_jax.data.statistics import format_statistics, statistics
 from uatmc_jax.data.synthetic import make_synthetic
 
@@ -30,12 +32,15 @@ __all__ = [
     "DEFAULT_MODALITIES",
     "SPLITS",
     "Adjacency",
+    "DataSettings",
     "Dataset",
     "DeviceData",
     "Graph",
     "Interactions",
     "ItemNames",
+    "Sizes",
     "contains",
+    "dataset_folder",
     "degrees",
     "format_statistics",
     "load_dataset",
@@ -49,6 +54,7 @@ __all__ = [
     "make_graph",
     "make_synthetic",
     "nth_absent",
+    "open_dataset",
     "parse_modalities",
     "present_modalities",
     "put_on_device",

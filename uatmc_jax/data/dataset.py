@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import pathlib
+from typing import NamedTuple
 
 import flax.struct
 import jax
@@ -20,6 +21,20 @@ from uatmc_jax.errors import InputError
 DEFAULT_MODALITIES = ("visual:image_feat.npy", "textual:text_feat.npy")
 # A larger share of unused user ids is taken for ids that were never renumbered.
 _SPARSEST_IDS = 10
+
+
+class Sizes(NamedTuple):
+    """What of a catalogue shapes a model's parameters.
+
+    Attributes:
+      n_users: |U|.
+      n_items: |I|.
+      raw_dims: ordered {modality: width of its raw features}.
+    """
+
+    n_users: int
+    n_items: int
+    raw_dims: dict[str, int]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,6 +72,11 @@ class Dataset:
     def raw_dims(self) -> dict[str, int]:
         """Ordered {modality: width of its features}."""
         return {m: x.shape[1] for m, x in zip(self.modalities, self.features, strict=True)}
+
+    @property
+    def sizes(self) -> Sizes:
+        """|U|, |I| and the features' widths: what a model is made for."""
+        return Sizes(self.n_users, self.n_items, self.raw_dims)
 
     @functools.cached_property
     def item_counts(self) -> np.ndarray:

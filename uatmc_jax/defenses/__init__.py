@@ -2,19 +2,52 @@
 
 In reading order: `step` (one batch as every defence sees it), `perturbed` (train on
 perturbed items: UAT, UAT-MC, noise, dropout), `worst_case` (train on a bound of all
-perturbations: exact, linearized), `penalties` (spectral, mirror), `objective` (their sum).
+perturbations: exact, linearized), `penalties` (spectral, mirror), `objective` (their sum),
+`settings` (stage 2's, and what a training takes of them), `kinds` (each by its name).
 """
 
+from uatmc_jax.defenses.kinds import (
+    dropout,
+    exact,
+    linearized,
+    mirror,
+    noise,
+    none,
+    spectral,
+    uat,
+    uat_mc,
+)
 from uatmc_jax.defenses.objective import DEFENSES, ON_FEATURES, adversarial_objective
+from uatmc_jax.defenses.settings import (
+    SCALARS,
+    AdversarialSettings,
+    check_model,
+    coefficients,
+    static_defense,
+)
 from uatmc_jax.defenses.step import LEVELS, Coefficients, Defense, Frozen, Trained
 
 __all__ = [
     "DEFENSES",
     "LEVELS",
     "ON_FEATURES",
+    "SCALARS",
+    "AdversarialSettings",
     "Coefficients",
     "Defense",
     "Frozen",
     "Trained",
     "adversarial_objective",
+    "check_model",
+    "coefficients",
+    "dropout",
+    "exact",
+    "linearized",
+    "mirror",
+    "noise",
+    "none",
+    "spectral",
+    "static_defense",
+    "uat",
+    "uat_mc",
 ]

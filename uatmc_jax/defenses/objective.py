@@ -1,6 +1,6 @@
 """The adversarial stage's objective on one batch (Eq. 9, and what takes L_adv's place).
 
-    L_BPR + mu L_reg + content * L_content + lambda L_adv
+    L_BPR + mu L_reg + content_weight * L_content + lambda L_adv
 
 L_adv is the defence's term: see `perturbed`, `worst_case`, `penalties`. L_content keeps
 the model reading images and texts, so that robustness is not bought by deafness: BPR on
@@ -39,7 +39,7 @@ from uatmc_jax.defenses.step import (
 )
 from uatmc_jax.defenses.worst_case import exact_term, linearized_term
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Batch, Embeddings, Model
+from uatmc_jax.models import Batch, Embeddings, Model, unmet
 from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.numerics import weighted_mean
 
@@ -64,7 +64,7 @@ def adversarial_objective(
       defense: static choices.
       trained: the parameters.
       frozen: everything else the model reads.
-      weights: lambda, beta, eps, step size, mu, content.
+      weights: lambda, beta, eps, step size, mu, content_weight.
       batch: B triples.
       key: for random draws.
 
@@ -75,7 +75,9 @@ def adversarial_objective(
     Raises:
       InputError: the model does not offer what the defence needs.
     """
-    _check(model, defense)
+    lacks = unmet(model, defense.kind)
+    if lacks:
+        raise InputError(f"defence {defense.kind!r} {lacks}")
 
     def plain(trained: Trained) -> tuple[jax.Array, tuple]:
         step = make_step(model, defense, trained.output, frozen, weights, batch, key)
@@ -88,7 +90,7 @@ def adversarial_objective(
         loss = terms["bpr"] + weights.mu * terms["reg"]
         if defense.keep_content:
             terms["content"] = content_loss(step, selected, clean)
-            loss += weights.content * terms["content"]
+            loss += weights.content_weight * terms["content"]
         return loss, (terms, step, selected, clean)
 
     loss, (terms, step, selected, clean) = plain(trained)
@@ -105,19 +107,6 @@ def adversarial_objective(
     else:
         terms["adv"] = mirror_term(lambda t: plain(t)[0], trained, weights.eps)
     return loss + weights.lam * terms["adv"], terms
-
-
-def _check(model: Model, defense: Defense) -> None:
-    if defense.kind == "exact" and not (model.affine_in_content and model.encode_rows is not None):
-        raise InputError(
-            f"defence 'exact' needs scores affine in an item's content, which model {model.name} "
-            "does not declare (affine_in_content = True, with encode_rows). Use 'linearized'."
-        )
-    if defense.kind == "spectral" and model.content_kernels is None:
-        raise InputError(
-            f"defence 'spectral' needs the matrices that content passes through, which model "
-            f"{model.name} does not name (content_kernels)."
-        )
 
 
 def content_loss(step: Step, selected: PyTree, clean: Embeddings) -> jax.Array:

@@ -50,7 +50,7 @@ class Coefficients:
         of coordinates dropped, for "mirror" the length of the mirrored step.
       step_size: length of an ascent step as a share of the radius.
       mu: weight of L_reg.
-      content: weight of L_content.
+      content_weight: of L_content.
     """
 
     lam: jax.Array
@@ -58,7 +58,7 @@ class Coefficients:
     eps: jax.Array
     step_size: jax.Array
     mu: jax.Array
-    content: jax.Array
+    content_weight: jax.Array
 
 
 @flax.struct.dataclass

@@ -1,5 +1,10 @@
-"""Recommenders as pure functions behind one protocol."""
+"""Recommenders as pure functions behind one protocol.
 
+`vbpr`, `mmgcn` and `linear_vbpr` make one for a catalogue: `vbpr(dataset.sizes, dim=64)`;
+`build_model` makes what settings name.
+"""
+
+from uatmc_jax.data.dataset import Sizes
 from uatmc_jax.data.graph import (
     Adjacency,
     Graph,
@@ -8,9 +13,11 @@ from uatmc_jax.data.graph import (
     mean_neighbours,
     sum_neighbours,
 )
+from uatmc_jax.models.declarations import certifiable, inconsistent, unlike_widths, unmet
 from uatmc_jax.models.field import Field, FieldPass, pad_field, shells_of
-from uatmc_jax.models.linear_vbpr import make_linear_vbpr
-from uatmc_jax.models.mmgcn import make_mmgcn
+from uatmc_jax.models.linear_vbpr import LinearVBPRSettings, linear_vbpr
+from uatmc_jax.models.mmgcn import MMGCNSettings, mmgcn
+from uatmc_jax.models.own import OwnModelSettings
 from uatmc_jax.models.projection import by_blocks, project_all, project_catalogue
 from uatmc_jax.models.protocol import (
     Batch,
@@ -22,31 +29,47 @@ from uatmc_jax.models.protocol import (
     encode_changed,
     select,
 )
-from uatmc_jax.models.vbpr import make_vbpr
+from uatmc_jax.models.registry import MODELS, Entry, build_model, find_model
+from uatmc_jax.models.settings import ModelSettings
+from uatmc_jax.models.vbpr import VBPRSettings, vbpr
 
 __all__ = [
+    "MODELS",
     "Adjacency",
     "Batch",
     "Embeddings",
+    "Entry",
     "Field",
     "FieldPass",
     "Graph",
+    "LinearVBPRSettings",
+    "MMGCNSettings",
     "Modal",
     "Model",
+    "ModelSettings",
+    "OwnModelSettings",
     "Params",
     "ProjectorHead",
+    "Sizes",
+    "VBPRSettings",
+    "build_model",
     "by_blocks",
+    "certifiable",
     "encode_changed",
+    "find_model",
+    "inconsistent",
+    "linear_vbpr",
     "make_adjacency",
     "make_graph",
-    "make_linear_vbpr",
-    "make_mmgcn",
-    "make_vbpr",
     "mean_neighbours",
+    "mmgcn",
     "pad_field",
     "project_all",
     "project_catalogue",
     "select",
     "shells_of",
     "sum_neighbours",
+    "unlike_widths",
+    "unmet",
+    "vbpr",
 ]

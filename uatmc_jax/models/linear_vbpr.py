@@ -7,27 +7,50 @@ in z, but z may be of any length, so the model does not claim `affine_in_content
 unit rows (certificates, the exact defence) is not to be had.
 """
 
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
+from uatmc_jax.checks import one_of
+from uatmc_jax.data.dataset import Sizes
 from uatmc_jax.models.protocol import Model, Params
-from uatmc_jax.models.vbpr import VBPREncoder, make_vbpr
+from uatmc_jax.models.settings import ModelSettings, made_once
+from uatmc_jax.models.vbpr import VBPREncoder, vbpr
 
 
-def make_linear_vbpr(
-    n_users: int, n_items: int, raw_dims: dict[str, int], dim: int, temperature: float
-) -> Model:
+@dataclasses.dataclass(frozen=True)
+class LinearVBPRSettings(ModelSettings):
+    """Linear VBPR's settings; it has no projectors, and so reads no hidden widths, nor tau."""
+
+    name: str = "linear_vbpr"
+
+    def __post_init__(self):
+        super().__post_init__()
+        one_of("model.name", self.name, ("linear_vbpr",))
+
+
+def linear_vbpr(sizes: Sizes, **fields: Any) -> Model:
     """Linear VBPR for a catalogue of this size.
 
     Its encoder is VBPR's, the kernel being (sum of the raw widths, d); it has no projectors.
 
     Args:
-      n_users: |U|.
-      n_items: |I|.
-      raw_dims: ordered {modality: width of its raw features}.
-      dim: d.
-      temperature: tau, which nothing here reads.
+      sizes: |U|, |I| and the widths of the raw features, as `Dataset.sizes`.
+      **fields: of `LinearVBPRSettings`, in place of the published values: dim.
+
+    Raises:
+      InputError: a value that cannot be used.
     """
+    return make(LinearVBPRSettings(**fields), sizes)
+
+
+@made_once
+def make(settings: LinearVBPRSettings, sizes: Sizes) -> Model:
+    """What `linear_vbpr` gives for these settings."""
+    n_users, n_items, raw_dims = sizes
+    dim = settings.dim
 
     def init(key: jax.Array) -> Params:
         k_user, k_item, k_fuse = jax.random.split(key, 3)
@@ -39,13 +62,13 @@ def make_linear_vbpr(
             kernel=normal(k_fuse, (sum(raw_dims.values()), dim)),
             bias=jnp.zeros(dim),
         )
-        return Params({}, encoder, jnp.asarray(temperature, jnp.float32))
+        return Params({}, encoder, jnp.asarray(settings.temperature, jnp.float32))
 
-    projected = make_vbpr(n_users, n_items, raw_dims, dict.fromkeys(raw_dims, ()), dim, temperature)
-    return projected._replace(
+    return vbpr(sizes, dim=dim)._replace(
         name="linear_vbpr",
         init=init,
         project=lambda _, features: tuple(features),
         affine_in_content=False,
         head=None,
+        width=None,
     )

@@ -12,14 +12,21 @@ by the modalities,
 and the embeddings are the mean over modalities of the last layer's x.
 """
 
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
 
+from uatmc_jax.checks import at_least, is_count, one_of, require
+from uatmc_jax.data.dataset import Sizes
 from uatmc_jax.data.graph import Graph, mean_neighbours
 from uatmc_jax.models.field import Field, FieldPass, moved_sums
 from uatmc_jax.models.projectors import init_projectors, make_projector_head, project
 from uatmc_jax.models.protocol import Batch, Embeddings, Modal, Model, Params
+from uatmc_jax.models.settings import ModelSettings, hidden_widths, made_once
 from uatmc_jax.numerics import normalize_rows, take
 
 LEAKY_SLOPE = 0.01
@@ -95,32 +102,64 @@ class FieldRows:
     degrees: tuple[jax.Array, ...]
 
 
-def make_mmgcn(
-    n_users: int,
-    n_items: int,
-    raw_dims: dict[str, int],
-    hidden: dict[str, tuple[int, ...]],
-    dim: int,
-    temperature: float,
-    latent_dims: dict[str, int],
-    n_layers: int,
-    fuse: str,
-    train_preference: bool,
-) -> Model:
-    """MMGCN for a catalogue of this size.
+@dataclasses.dataclass(frozen=True)
+class MMGCNSettings(ModelSettings):
+    """MMGCN's settings: those that every model has, and its own.
 
-    Args:
-      n_users: |U|.
-      n_items: |I|.
-      raw_dims: ordered {modality: width of its raw features}.
-      hidden: {modality: hidden widths of its projector}, same order.
-      dim: d.
-      temperature: initial tau.
+    Attributes:
       latent_dims: {modality: w}; d where not named.
       n_layers: propagation layers (the published code: 3 whatever its setting).
       fuse: "concat" (what the published code runs) or "add".
       train_preference: False keeps P^m at its initial values, as the published code does.
     """
+
+    name: str = "mmgcn"
+    latent_dims: Mapping[str, int] = dataclasses.field(default_factory=lambda: {"visual": 256})
+    n_layers: int = 3
+    fuse: str = "concat"
+    train_preference: bool = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        one_of("model.name", self.name, ("mmgcn",))
+        one_of("model.fuse", self.fuse, ("concat", "add"))
+        at_least("model.n_layers", self.n_layers, 1)
+        for name, width in self.latent_dims.items():
+            require(is_count(width), f"model.latent_dims.{name}", width, "a positive integer")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Those of every model, and of the towers."""
+        return (*super().widths, *self.latent_dims.values())
+
+    @property
+    def depth(self) -> int:
+        """Propagation layers."""
+        return self.n_layers
+
+
+def mmgcn(sizes: Sizes, **fields: Any) -> Model:
+    """MMGCN for a catalogue of this size.
+
+    >>> mmgcn(Sizes(60, 50, {"visual": 64}), dim=8, n_layers=2).field.depth
+    2
+
+    Args:
+      sizes: |U|, |I| and the widths of the raw features, as `Dataset.sizes`.
+      **fields: of `MMGCNSettings`, in place of the published values: dim, hidden,
+        default_hidden, temperature, latent_dims, n_layers, fuse, train_preference.
+
+    Raises:
+      InputError: a value that cannot be used.
+    """
+    return make(MMGCNSettings(**fields), sizes)
+
+
+@made_once
+def make(settings: MMGCNSettings, sizes: Sizes) -> Model:
+    """What `mmgcn` gives for these settings."""
+    n_users, n_items, raw_dims = sizes
+    dim, fuse, hidden = settings.dim, settings.fuse, hidden_widths(settings, sizes)
     normal = jax.nn.initializers.xavier_normal()
 
     def affine(key: jax.Array, n_in: int, n_out: int) -> Affine:
@@ -135,7 +174,7 @@ def make_mmgcn(
         )
 
     def tower(key: jax.Array, width: int) -> Tower:
-        k_preference, k_widen, *k_layers = jax.random.split(key, 2 + n_layers)
+        k_preference, k_widen, *k_layers = jax.random.split(key, 2 + settings.n_layers)
         return Tower(
             preference=normal(k_preference, (n_users, width)),
             widen=None if width == dim else affine(k_widen, dim, width),
@@ -147,15 +186,16 @@ def make_mmgcn(
         encoder = MMGCNEncoder(
             identity=normal(k_identity, (n_users + n_items, dim)),
             towers=tuple(
-                tower(k, latent_dims.get(name, dim))
+                tower(k, settings.latent_dims.get(name, dim))
                 for k, name in zip(k_towers, raw_dims, strict=True)
             ),
         )
         projectors = init_projectors(k_project, raw_dims, hidden, dim)
-        return Params(projectors, encoder, jnp.asarray(temperature, jnp.float32))
+        return Params(projectors, encoder, jnp.asarray(settings.temperature, jnp.float32))
 
     def preference(tower: Tower) -> jax.Array:
-        return tower.preference if train_preference else jax.lax.stop_gradient(tower.preference)
+        trained = settings.train_preference
+        return tower.preference if trained else jax.lax.stop_gradient(tower.preference)
 
     def inputs(tower: Tower, z: jax.Array) -> jax.Array:
         return normalize_rows(z if tower.widen is None else tower.widen(z))
@@ -254,8 +294,9 @@ def make_mmgcn(
         init=init,
         project=lambda params, features: project(params, features, hidden, dim),
         encode=encode,
-        field=FieldPass(n_layers, trace, gather, encode_field),
+        field=FieldPass(settings.n_layers, trace, gather, encode_field),
         regularize=regularize,
         content_kernels=content_kernels,
         head=make_projector_head(hidden, dim),
+        width=dim,
     )

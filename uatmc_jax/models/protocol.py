@@ -100,7 +100,7 @@ class Model(NamedTuple):
         gave it selects again, by places in that (defence "exact").
       encode_rows: (what `select` gave, z: Modal of (n, d), the rows of `items`)
         -> Embeddings of those rows alone. Given with `select`, or None.
-      linear: the score is affine in the item's own z, given the user: y_ui = e_ui +
+      affine_in_content: the score is affine in the item's own z, given the user: y_ui = e_ui +
         sum_m <w_u^m, z_i^m>; and `project` gives rows no longer than 1. Such a model,
         if it has `encode_rows`, can be certified, and trained on its exact worst case.
       field: propagates one item's changed content through its receptive field
@@ -110,6 +110,8 @@ class Model(NamedTuple):
       content_kernels: Params.encoder -> the matrices that content is multiplied by on
         its way to the scores. For the defence "spectral"; None otherwise.
       head: the projectors' last layer, for defences that learn it anew; or None.
+      width: d, if all modalities' z share it whatever their features; None if not, or
+        not said. What compares the modalities' z looks at the arrays then.
     """
 
     name: str
@@ -123,6 +125,7 @@ class Model(NamedTuple):
     regularize: Callable[..., jax.Array] = lambda *_: jnp.zeros(())
     content_kernels: Callable[[PyTree], tuple[jax.Array, ...]] | None = None
     head: ProjectorHead | None = None
+    width: int | None = None
 
 
 def select(model: Model, encoder: PyTree, users: jax.Array, items: jax.Array) -> PyTree:

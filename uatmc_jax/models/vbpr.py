@@ -3,13 +3,19 @@
 h_u in R^{2d} free,   h_i = [e_i ; W [z_i^1 ; ... ; z_i^M] + b],   y_ui = <h_u, h_i>
 """
 
+import dataclasses
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
 
+from uatmc_jax.checks import one_of
+from uatmc_jax.data.dataset import Sizes
 from uatmc_jax.data.graph import Graph
 from uatmc_jax.models.projectors import init_projectors, make_projector_head, project
 from uatmc_jax.models.protocol import Batch, Embeddings, Modal, Model, Params
+from uatmc_jax.models.settings import ModelSettings, hidden_widths, made_once
 from uatmc_jax.numerics import safe_norm, take
 
 
@@ -30,24 +36,39 @@ class VBPREncoder:
     bias: jax.Array
 
 
-def make_vbpr(
-    n_users: int,
-    n_items: int,
-    raw_dims: dict[str, int],
-    hidden: dict[str, tuple[int, ...]],
-    dim: int,
-    temperature: float,
-) -> Model:
+@dataclasses.dataclass(frozen=True)
+class VBPRSettings(ModelSettings):
+    """VBPR's settings: those that every model has."""
+
+    name: str = "vbpr"
+
+    def __post_init__(self):
+        super().__post_init__()
+        one_of("model.name", self.name, ("vbpr",))
+
+
+def vbpr(sizes: Sizes, **fields: Any) -> Model:
     """VBPR for a catalogue of this size.
 
+    >>> vbpr(Sizes(60, 50, {"visual": 64}), dim=8).affine_in_content
+    True
+
     Args:
-      n_users: |U|.
-      n_items: |I|.
-      raw_dims: ordered {modality: width of its raw features}.
-      hidden: {modality: hidden widths of its projector}, same order.
-      dim: d.
-      temperature: initial tau.
+      sizes: |U|, |I| and the widths of the raw features, as `Dataset.sizes`.
+      **fields: of `VBPRSettings`, in place of the published values: dim, hidden,
+        default_hidden, temperature.
+
+    Raises:
+      InputError: a value that cannot be used.
     """
+    return make(VBPRSettings(**fields), sizes)
+
+
+@made_once
+def make(settings: VBPRSettings, sizes: Sizes) -> Model:
+    """What `vbpr` gives for these settings."""
+    n_users, n_items, raw_dims = sizes
+    dim, hidden = settings.dim, hidden_widths(settings, sizes)
 
     def init(key: jax.Array) -> Params:
         k_project, k_user, k_item, k_fuse = jax.random.split(key, 4)
@@ -60,7 +81,7 @@ def make_vbpr(
             bias=jnp.zeros(dim),
         )
         projectors = init_projectors(k_project, raw_dims, hidden, dim)
-        return Params(projectors, encoder, jnp.asarray(temperature, jnp.float32))
+        return Params(projectors, encoder, jnp.asarray(settings.temperature, jnp.float32))
 
     return Model(
         name="vbpr",
@@ -73,6 +94,7 @@ def make_vbpr(
         regularize=_regularize,
         content_kernels=lambda encoder: (encoder.kernel,),
         head=make_projector_head(hidden, dim),
+        width=dim,
     )
 
 

@@ -22,12 +22,21 @@ def train_command(settings: Settings, workdir: pathlib.Path) -> str | None:
       The command; None where a field has no counterpart in the config that the
       command starts from, so that flags cannot give it.
     """
-    before = load_config(_START).to_dict()
-    overrides = _overrides(before, to_dict(settings), "config")
+    before, after = load_config(_START).to_dict(), to_dict(settings)
+    own = _split_own(before["model"], after["model"])
+    overrides = _overrides(before, after, "config")
     if overrides is None:
         return None
-    flags = [f"--config={_START}", *overrides, f"--workdir={workdir}"]
+    defaults = to_dict(type(settings.model)(settings.model.name))
+    told = [f"--config.model.{k}={_plain(v)}" for k, v in own.items() if v != defaults.get(k)]
+    flags = [f"--config={_START}", *overrides, *told, f"--workdir={workdir}"]
     return shlex.join(["python", "-m", "uatmc_jax.train", *flags])
+
+
+def _split_own(before: Mapping[str, Any], model: dict[str, Any]) -> dict[str, Any]:
+    """Takes out of a model's fields those of its own, which flags may add to any config."""
+    model |= model.pop("options", {})
+    return {name: model.pop(name) for name in [*model] if name not in before}
 
 
 def _overrides(before: Mapping[str, Any], after: Mapping[str, Any], path: str) -> list[str] | None:

@@ -4,18 +4,19 @@ Every field of a config has a field of the same name here; nothing past this
 package reads a ConfigDict.
 """
 
+from uatmc_jax.data.source import DataSettings
+from uatmc_jax.defenses.settings import AdversarialSettings
+from uatmc_jax.models import ModelSettings
+from uatmc_jax.optimizer import OptimizerSettings
+from uatmc_jax.settings.aliases import as_recorded, result_with_new_names
 from uatmc_jax.settings.attack import (
     AttackRunSettings,
     TargetSettings,
 )
 from uatmc_jax.settings.audit import AuditSettings
 from uatmc_jax.settings.experiment import (
-    AdversarialSettings,
     CheckpointSettings,
-    DataSettings,
     EvalSettings,
-    ModelSettings,
-    OptimizerSettings,
     PretrainSettings,
     Settings,
     from_config,
@@ -41,11 +42,13 @@ __all__ = [
     "PretrainSettings",
     "Settings",
     "TargetSettings",
+    "as_recorded",
     "find_config",
     "from_config",
     "from_config_flag",
     "from_flag",
     "from_values",
     "load_config",
+    "result_with_new_names",
     "to_dict",
 ]

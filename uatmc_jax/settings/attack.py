@@ -52,7 +52,7 @@ class AttackRunSettings:
       masked: leave training items out of the ranking (the published code does not).
       ks: K of the hit rates.
       ranks: also report mean ranks.
-      path: "auto", or "dense" to encode and rank everything at every step.
+      scorer: "auto", or "dense" to encode and rank everything at every step.
       memory_mib: for a batch of targets; 0 picks 64 on a CPU, 4096 elsewhere.
       bootstrap: resamples behind each interval.
       cold_count: items with at most this many training interactions are cold.
@@ -65,7 +65,7 @@ class AttackRunSettings:
     masked: bool
     ks: tuple[int, ...]
     ranks: bool
-    path: str
+    scorer: str
     memory_mib: float
     bootstrap: int
     cold_count: int
@@ -80,7 +80,7 @@ class AttackRunSettings:
         require(0 < self.user_share <= 1, "user_share", self.user_share, "a number in (0, 1]")
         right = len(self.ks) > 0 and all(is_count(k) for k in self.ks)
         require(right and len(set(self.ks)) == len(self.ks), "ks", self.ks, "positive integers")
-        one_of("path", self.path, SCORERS)
+        one_of("scorer", self.scorer, SCORERS)
         for field in ("memory_mib", "cold_count"):
             at_least(field, getattr(self, field), 0)
         at_least("bootstrap", self.bootstrap, 1)

@@ -17,6 +17,9 @@ from ml_collections import config_flags
 
 from uatmc_jax.checks import require
 from uatmc_jax.errors import InputError
+from uatmc_jax.models import ModelSettings
+from uatmc_jax.models.own import OPTIONS
+from uatmc_jax.settings.aliases import ADDED, model_section, with_new_names
 
 _PACKAGE = "uatmc_jax.configs"  # of a checkout the folder configs/
 
@@ -111,16 +114,19 @@ def read(kind: type, values: Any, path: str) -> Any:
     """Makes a dataclass of a mapping, its sections included; `path` is named in errors."""
     if not isinstance(values, Mapping):
         raise InputError(f"{path} = {values!r}: wanted a section with fields.")
-    declared = dataclasses.fields(kind)
-    fields = {field.name: field.type for field in declared}
+    values = with_new_names(kind, values, path)
+    optional: tuple[str, ...] = ADDED.get(kind.__name__, ())
+    if issubclass(kind, ModelSettings):
+        kind, values = model_section(values)
+        optional = tuple(field.name for field in dataclasses.fields(kind) if field.name in OPTIONS)
+    fields = {field.name: field.type for field in dataclasses.fields(kind)}
     for name in values:
         if name not in fields:
             close = difflib.get_close_matches(name, fields, n=1)
             hint = f" Did you mean '{close[0]}'?" if close else f" Fields: {', '.join(fields)}."
             raise InputError(f"{path}.{name}: no such field.{hint}")
-    # A field added after a checkpoint was written has a default, so that it still reads.
-    needed = [field.name for field in declared if field.default is dataclasses.MISSING]
-    missing = [name for name in needed if name not in values]
+    # Defaults are for those who write Python; a file that leaves out a field is not whole.
+    missing = [name for name in fields if name not in values and name not in optional]
     if missing:
         raise InputError(f"{path}.{missing[0]} is missing. configs/base.py has every field.")
     typed = {name: _cast(fields[name], value, f"{path}.{name}") for name, value in values.items()}

@@ -10,7 +10,6 @@ import optax
 
 from uatmc_jax.data.dataset import DeviceData
 from uatmc_jax.models import Batch
-from uatmc_jax.settings import OptimizerSettings
 from uatmc_jax.training.batches import make_batch, shuffled_batches
 
 PyTree = Any
@@ -34,29 +33,6 @@ class TrainState:
     optimizer: optax.OptState
     epoch: jax.Array
     key: jax.Array
-
-
-def make_optimizer(
-    settings: OptimizerSettings, steps_per_epoch: int, epochs: int
-) -> optax.GradientTransformation:
-    """Clipping (if any), then Adam under the config's schedule."""
-    rate: float | optax.Schedule = settings.learning_rate
-    warmup = settings.warmup_epochs * steps_per_epoch
-    if settings.schedule == "cosine":
-        rate = optax.warmup_cosine_decay_schedule(
-            0.0 if warmup else settings.learning_rate,
-            settings.learning_rate,
-            warmup,
-            max(epochs * steps_per_epoch, warmup + 1),
-        )
-    elif warmup:
-        rate = optax.linear_schedule(0.0, settings.learning_rate, warmup)
-    adam = optax.adam(rate)
-    return (
-        optax.chain(optax.clip_by_global_norm(settings.clip_norm), adam)
-        if (settings.clip_norm)
-        else adam
-    )
 
 
 def init_state(

@@ -10,15 +10,15 @@ import jax
 import jax.numpy as jnp
 
 from uatmc_jax import checkpoint, logs, store
-from uatmc_jax.build import build_model, open_dataset
-from uatmc_jax.data import CSR, Dataset
+from uatmc_jax.data import CSR, Dataset, open_dataset
 from uatmc_jax.data.dataset import DeviceData
+from uatmc_jax.defenses import check_model
 from uatmc_jax.environment import environment, peak_memory_mib
 from uatmc_jax.errors import InputError
 from uatmc_jax.evaluation.metrics import Measure, make_measure, popularity_metrics
 from uatmc_jax.evaluation.ranking import make_plan
 from uatmc_jax.interrupts import stop_on_interrupt
-from uatmc_jax.models import Modal, Model, Params
+from uatmc_jax.models import Modal, Model, Params, build_model
 from uatmc_jax.settings import EvalSettings, Settings, to_dict
 from uatmc_jax.training.epoch import TrainState
 from uatmc_jax.training.folder import (
@@ -104,7 +104,9 @@ def _train_and_evaluate(
     dataset = open_dataset(settings.data) if dataset is None else dataset
     check_ranking_depth(settings.eval, dataset)
     held_out = {split: dataset.held_out(split) for split in ("valid", "test")}
-    model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
+    model = build_model(settings.model, dataset.sizes)
+    if settings.adversarial.epochs:
+        check_model(settings.adversarial, model, dataset.raw_dims)
     params, source = first_params(settings, workdir, model, dataset, resume)
     done = {stage: Progress() for stage in checkpoint.STAGES}
     if resume:

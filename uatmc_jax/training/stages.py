@@ -9,11 +9,19 @@ import jax
 import jax.numpy as jnp
 
 from uatmc_jax.data.dataset import DeviceData
-from uatmc_jax.defenses import Coefficients, Defense, Frozen, Trained, adversarial_objective
+from uatmc_jax.defenses import (
+    Coefficients,
+    Frozen,
+    Trained,
+    adversarial_objective,
+    coefficients,
+    static_defense,
+)
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Modal, Model, Params, ProjectorHead
+from uatmc_jax.models import Modal, Model, Params, ProjectorHead, unlike_widths, unmet
 from uatmc_jax.models.projection import by_blocks, project_catalogue
 from uatmc_jax.models.protocol import PyTree
+from uatmc_jax.optimizer import make_optimizer
 from uatmc_jax.settings import Settings
 from uatmc_jax.training.epoch import (
     Epoch,
@@ -21,7 +29,6 @@ from uatmc_jax.training.epoch import (
     compile_epoch,
     init_state,
     make_epoch,
-    make_optimizer,
     steps_per_epoch,
 )
 from uatmc_jax.training.objectives import PretrainCoefficients, pretrain_objective
@@ -58,11 +65,12 @@ def pretrain_stage(
       InputError: L_NCE is wanted of modalities whose z are of unlike width.
     """
     chosen = settings.pretrain
-    z = jax.eval_shape(model.project, params.projectors, data.features)
-    if chosen.alpha and len({x.shape for x in z}) > 1:
+    raw_dims = {str(m): x.shape[1] for m, x in enumerate(data.features)}
+    widths = unlike_widths(model, raw_dims) if chosen.alpha else None
+    if widths:
         raise InputError(
             f"config.pretrain.alpha = {chosen.alpha}: L_NCE compares the modalities' z, which "
-            f"model {model.name} has of unlike widths, {[x.shape[1] for x in z]}. Set it to 0."
+            f"model {model.name} has of unlike widths, {[*widths.values()]}. Set it to 0."
         )
     optimizer = make_optimizer(
         chosen.optimizer, steps_per_epoch(data.pairs[0].size, chosen.batch_size), chosen.epochs
@@ -106,7 +114,7 @@ def adversarial_stage(
     stage = Stage(
         name="adversarial",
         run_epoch=compile_epoch(parts.epoch),
-        fixed=(parts.frozen, scalars(settings)),
+        fixed=(parts.frozen, coefficients(chosen)),
         assemble=parts.assemble,
         disassemble=parts.disassemble,
         validate=lambda params: validate(params, parts.content(parts.disassemble(params))),
@@ -151,15 +159,13 @@ def adversarial_parts(
     """
     chosen = settings.adversarial
     layer = model.head if chosen.train_projector_head else None
-    if chosen.train_projector_head and layer is None:
-        raise InputError(
-            "config.adversarial.train_projector_head needs the projectors' last layer, which model "
-            f"{model.name} does not name (head). Leave it False."
-        )
+    lacks = unmet(model, "train_projector_head") if chosen.train_projector_head else None
+    if lacks:
+        raise InputError(f"config.adversarial.train_projector_head = True {lacks}")
     optimizer = make_optimizer(
         chosen.optimizer, steps_per_epoch(data.pairs[0].size, chosen.batch_size), chosen.epochs
     )
-    defense = static_defense(settings)
+    defense = static_defense(chosen, settings.data.modality_names)
     on_features = chosen.level == "feature"
     frozen = Frozen(
         z=project_catalogue(model, params, data.features) if z is None else z,
@@ -209,30 +215,6 @@ def _read_all(layer: ProjectorHead, params: Params, data: DeviceData) -> Modal:
         return by_blocks(functools.partial(layer.read, projectors), features)
 
     return read(params.projectors, data.features)
-
-
-def static_defense(settings: Settings) -> Defense:
-    """The part of config.adversarial that shapes the compiled step."""
-    chosen = settings.adversarial
-    names = [named.partition(":")[0] for named in settings.data.modalities]
-    return Defense(
-        kind=chosen.defense,
-        norm=chosen.norm,
-        steps=chosen.steps,
-        random_start=chosen.random_start,
-        level=chosen.level,
-        modalities=tuple(n for n, name in enumerate(names) if name in chosen.modalities) or None,
-        keep_content=chosen.content > 0,
-    )
-
-
-# The fields of config.adversarial that are traced, in the order of `Coefficients`.
-SCALARS = ("lam", "beta", "eps", "step_size", "mu", "content")
-
-
-def scalars(settings: Settings) -> Coefficients:
-    """Stage 2's scalars as arrays."""
-    return Coefficients(*(jnp.float32(getattr(settings.adversarial, name)) for name in SCALARS))
 
 
 def _copy(tree):

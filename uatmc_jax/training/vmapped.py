@@ -19,17 +19,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from uatmc_jax import checkpoint, logs, store
-from uatmc_jax.build import build_model, open_dataset
-from uatmc_jax.data import CSR, Dataset
+from uatmc_jax.data import CSR, Dataset, open_dataset
 from uatmc_jax.data.dataset import DeviceData
+from uatmc_jax.defenses import SCALARS, Defense, check_model, coefficients, static_defense
 from uatmc_jax.environment import peak_memory_mib
 from uatmc_jax.errors import DivergedError, InputError, Interrupted
 from uatmc_jax.evaluation.metrics import Measure, make_measure
 from uatmc_jax.evaluation.ranking import make_plan
 from uatmc_jax.interrupts import stop_on_interrupt
-from uatmc_jax.models import Modal, Model, Params, project_catalogue
+from uatmc_jax.models import Modal, Model, Params, build_model, project_catalogue
 from uatmc_jax.opened import OpenedRun
-from uatmc_jax.settings import Settings, from_config, to_dict
+from uatmc_jax.settings import Settings, as_recorded, from_config, to_dict
 from uatmc_jax.training.epoch import Epoch, TrainState, compile_epochs
 from uatmc_jax.training.folder import (
     CONFIG_FILE,
@@ -43,13 +43,7 @@ from uatmc_jax.training.run import (
     require_same_model,
     summary_head,
 )
-from uatmc_jax.training.stages import (
-    SCALARS,
-    AdversarialParts,
-    adversarial_parts,
-    scalars,
-    static_defense,
-)
+from uatmc_jax.training.stages import AdversarialParts, adversarial_parts
 
 _UNFINISHED = ".unfinished-"
 _MAY_DIFFER = ("seed", *(f"adversarial.{name}" for name in SCALARS))
@@ -83,7 +77,7 @@ def train_vmapped(
 
     Args:
       members: {name: settings}, with the same `pretrain.init_from`, differing in
-        the seed and the adversarial scalars (`stages.SCALARS`) only.
+        the seed and the adversarial scalars (`defenses.SCALARS`) only.
       workdir: each member's run goes to its folder below.
       vmapped: members trained at a time; as many as fit into the memory.
       source: the pre-trained state that `pretrain.init_from` names, if already open.
@@ -132,7 +126,7 @@ def compatible(members: Mapping[str, Settings]) -> list[dict[str, Settings]]:
     for name, settings in members.items():
         plain = to_dict(settings)
         del plain["seed"]
-        plain["keep_content"] = settings.adversarial.content > 0
+        plain["keep_content"] = settings.adversarial.content_weight > 0
         for scalar in SCALARS:
             del plain["adversarial"][scalar]
         groups.setdefault(json.dumps(plain, sort_keys=True), {})[name] = settings
@@ -157,10 +151,10 @@ def _check(members: Mapping[str, Settings], workdir: pathlib.Path, vmapped: int)
                 f"together may differ in {', '.join(_MAY_DIFFER)} only. Train them apart."
             )
     for name, settings in members.items():
-        if static_defense(settings) != static_defense(members[first_name]):
+        if _static(settings) != _static(members[first_name]):
             raise InputError(
-                f"members '{first_name}' and '{name}': config.adversarial.content is 0 in one of "
-                "them only, and with it L_content is left out altogether. Train them apart."
+                f"members '{first_name}' and '{name}': config.adversarial.content_weight is 0 in "
+                "one of them only, and with it L_content is left out altogether. Train them apart."
             )
         file = workdir / name / CONFIG_FILE
         if file.exists():
@@ -172,16 +166,21 @@ def _check(members: Mapping[str, Settings], workdir: pathlib.Path, vmapped: int)
                 )
 
 
+def _static(settings: Settings) -> Defense:
+    return static_defense(settings.adversarial, settings.data.modality_names)
+
+
 def _share(settings: Settings, workdir: pathlib.Path, source: OpenedRun | None) -> _Shared:
     dataset = open_dataset(settings.data) if source is None else source.data
     check_ranking_depth(settings.eval, dataset)
     if source is None:
-        model = build_model(settings.model, dataset.n_users, dataset.n_items, dataset.raw_dims)
+        model = build_model(settings.model, dataset.sizes)
         params, _ = first_params(settings, workdir, model, dataset, resume=False)
         z = project_catalogue(model, params, dataset.on_device.features)
     else:
         require_same_model(settings, source.settings)
         model, params, z = source.model, source.params, source.z
+    check_model(settings.adversarial, model, dataset.raw_dims)
     data = dataset.on_device
     blocks = settings.eval.block_users, settings.eval.block_items
     plan = make_plan(dataset.train, dataset.n_users, dataset.n_items, *blocks)
@@ -218,7 +217,7 @@ def _train_chunk(
     settings = list(chunk.values())
     epochs, every = settings[0].adversarial.epochs, settings[0].checkpoint.every_seconds
     state = _stack([parts.first_state(one.seed) for one in settings])
-    fixed = (parts.frozen, _stack([scalars(one) for one in settings]))
+    fixed = (parts.frozen, _stack([coefficients(one.adversarial) for one in settings]))
     folder = shared.workdir / (_UNFINISHED + _digest(chunk))
     records, seconds, done = [], 0.0, 0
     if checkpoint.saved_epoch(folder, "adversarial", "latest"):
@@ -327,5 +326,9 @@ def _member(state: TrainState, n: int) -> TrainState:
 
 
 def _digest(chunk: Mapping[str, Settings]) -> str:
-    plain = {name: without_free_fields(settings) for name, settings in chunk.items()}
+    # Of the names that settings had when the first digests were made.
+    plain = {
+        name: as_recorded(Settings, without_free_fields(settings))
+        for name, settings in chunk.items()
+    }
     return store.digest(plain, 12)

@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 import jinja2
 import numpy as np
 
+from uatmc_jax.models import ModelSettings
+from uatmc_jax.models.registry import declared
 from uatmc_jax.report.audit import figures
 from uatmc_jax.report.text import gain, percent
+from uatmc_jax.settings import from_values
 
 _CONTENT = {"visual": "picture", "textual": "text"}
 # Shares are float32.
@@ -174,11 +177,12 @@ def _size(threat: Mapping) -> str:
 
 def _whole_size(threat: Mapping, model: Mapping) -> str:
     """How long an edit of every coordinate can be, where the number of coordinates is known."""
-    known = model["name"] in ("vbpr", "mmgcn") and threat["level"] == "projected"
-    if threat["norm"] != "linf" or not known:
+    known = declared(from_values(ModelSettings, model))
+    width = known.width if known else None
+    if threat["norm"] != "linf" or threat["level"] != "projected" or width is None:
         return ""
-    whole = threat["eps"] * model["dim"] ** 0.5
-    return f" (of {model['dim']} coordinates; an edit of all of them is {whole:.0%} as long)"
+    whole = threat["eps"] * width**0.5
+    return f" (of {width} coordinates; an edit of all of them is {whole:.0%} as long)"
 
 
 def _found_share(suite: Mapping) -> str:

@@ -1,0 +1,149 @@
+"""Stage 2's settings, and the two parts that a training takes of them.
+
+What shapes the compiled step is a `Defense`; the scalars are `Coefficients`, arrays, so that
+trainings can differ in them under one `vmap`.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import jax.numpy as jnp
+
+from uatmc_jax.ascent import NORMS
+from uatmc_jax.checks import at_least, one_of, positive, require
+from uatmc_jax.defenses.objective import DEFENSES, ON_FEATURES
+from uatmc_jax.defenses.step import LEVELS, Coefficients, Defense
+from uatmc_jax.errors import InputError
+from uatmc_jax.models import Model, unlike_widths, unmet
+from uatmc_jax.optimizer import OptimizerSettings
+
+# The fields that are traced; all others are compiled for.
+SCALARS = tuple(field.name for field in dataclasses.fields(Coefficients))
+
+
+@dataclasses.dataclass(frozen=True)
+class AdversarialSettings:
+    """Stage 2: L_BPR + lambda L_adv + mu L_reg + content_weight L_content.
+
+    The projectors are frozen, but for their last layer with `train_projector_head`.
+
+    Attributes:
+      defense: "none", "uat", "uat_mc", "noise", "dropout", "exact", "linearized",
+        "spectral" or "mirror"; see `uatmc_jax.defenses`.
+      epochs: at most this many; 0 leaves the stage out.
+      patience: as in stage 1.
+      batch_size: B.
+      mu: weight of L_reg.
+      lam: lambda, weight of L_adv.
+      beta: weight of L_align in the ascent.
+      eps: radius as a share of the perturbed row's 2-norm; for "dropout" the share
+        of coordinates dropped, for "mirror" the length of the mirrored step.
+      norm: "l2" or "linf".
+      steps: ascent steps.
+      step_size: length of a step as a share of the radius.
+      random_start: start the ascent inside the ball at random.
+      level: perturb z ("projected") or the raw features ("feature").
+      optimizer: Adam and its schedule.
+      content_weight: of L_content, which keeps the model reading the features.
+      modalities: names of those perturbed; empty for all.
+      ramp_epochs: lambda and eps rise linearly over this many epochs; 0 for none.
+      train_projector_head: train the projectors' last layer too, so that z itself is learned
+        anew (beyond the paper); with level = "projected".
+    """
+
+    defense: str = "uat_mc"
+    epochs: int = 50
+    patience: int = 1000
+    batch_size: int = 2048
+    mu: float = 1.0
+    lam: float = 5.0
+    beta: float = 4.0
+    eps: float = 0.1
+    norm: str = "l2"
+    steps: int = 1
+    step_size: float = 1.0
+    random_start: bool = False
+    level: str = "projected"
+    optimizer: OptimizerSettings = dataclasses.field(default_factory=OptimizerSettings)
+    content_weight: float = 0.0
+    modalities: tuple[str, ...] = ()
+    ramp_epochs: int = 0
+    train_projector_head: bool = False
+
+    def __post_init__(self):
+        one_of("adversarial.defense", self.defense, DEFENSES)
+        one_of("adversarial.norm", self.norm, NORMS)
+        one_of("adversarial.level", self.level, LEVELS)
+        for field in ("epochs", "mu", "lam", "beta", "eps", "content_weight", "ramp_epochs"):
+            at_least(f"adversarial.{field}", getattr(self, field), 0)
+        right = self.level == "projected" or self.defense in ON_FEATURES
+        wanted = f"'projected' with defense = '{self.defense}', which perturbs z or nothing"
+        require(right, "adversarial.level", self.level, wanted)
+        right = self.level == "projected" or not self.train_projector_head
+        wanted = "'projected' with train_projector_head, or train_projector_head = False"
+        require(right, "adversarial.level", self.level, wanted)
+        right = self.defense != "dropout" or self.eps < 1
+        require(right, "adversarial.eps", self.eps, "a share below 1 with defense = 'dropout'")
+        right = self.defense != "mirror" or self.lam < 1
+        wanted = "a weight below 1 with defense = 'mirror', which else climbs L"
+        require(right, "adversarial.lam", self.lam, wanted)
+        once = len(set(self.modalities)) == len(self.modalities)
+        require(once, "adversarial.modalities", self.modalities, "each modality once")
+        for field in ("patience", "batch_size", "steps"):
+            at_least(f"adversarial.{field}", getattr(self, field), 1)
+        positive("adversarial.step_size", self.step_size)
+
+
+def check_model(
+    settings: AdversarialSettings, model: Model, raw_dims: Mapping[str, int] | None = None
+) -> None:
+    """Requires that the model offers what the defence needs of it.
+
+    Args:
+      settings: the config's `adversarial` section.
+      model: the recommender.
+      raw_dims: ordered {modality: width of its raw features}, of all of the data's;
+        None before they are open, when the model's word is taken.
+
+    Raises:
+      InputError: names the field, and what the model does not declare.
+    """
+    lacks = unmet(model, settings.defense)
+    if lacks:
+        raise InputError(f"config.adversarial.defense = {settings.defense!r} {lacks}")
+    lacks = unmet(model, "train_projector_head") if settings.train_projector_head else None
+    if lacks:
+        raise InputError(f"config.adversarial.train_projector_head = True {lacks}")
+    if raw_dims is None:
+        unlike = model.width is None
+    else:
+        unlike = unlike_widths(model, raw_dims, settings.modalities) is not None
+    if settings.defense == "uat_mc" and unlike:
+        raise InputError(
+            "config.adversarial.defense = 'uat_mc' aligns gradients of one width, but the z of "
+            f"model {model.name} are of unlike widths. Use 'uat' or another without L_align."
+        )
+
+
+def static_defense(settings: AdversarialSettings, modalities: Sequence[str]) -> Defense:
+    """The part of the settings that shapes the compiled step.
+
+    Args:
+      settings: the config's `adversarial` section.
+      modalities: names of all of the data's, in order.
+    """
+    chosen = settings.modalities
+    return Defense(
+        kind=settings.defense,
+        norm=settings.norm,
+        steps=settings.steps,
+        random_start=settings.random_start,
+        level=settings.level,
+        modalities=tuple(n for n, name in enumerate(modalities) if name in chosen) or None,
+        keep_content=settings.content_weight > 0,
+    )
+
+
+def coefficients(settings: AdversarialSettings) -> Coefficients:
+    """The settings' scalars, as float32 arrays."""
+    return Coefficients(**{name: jnp.float32(getattr(settings, name)) for name in SCALARS})

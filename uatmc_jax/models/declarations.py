@@ -1,0 +1,89 @@
+"""What defences, attacks and certificates need of a model, asked of what it declares.
+
+A model is never asked for its name: one of your own that declares as much can do as much.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from uatmc_jax.models.protocol import Model
+
+# What needs more than every model has -> (who has it, what it is, what to do without).
+_NEEDS = {
+    "exact": (
+        lambda model: certifiable(model),
+        "scores that are affine in an item's content, and rows of content no longer than 1, which "
+        "model {} does not declare (affine_in_content = True, with encode_rows)",
+        "Use 'linearized', its first-order surrogate.",
+    ),
+    "spectral": (
+        lambda model: model.content_kernels is not None,
+        "the matrices that content passes through, which model {} does not name (content_kernels)",
+        "Use another defence.",
+    ),
+    "train_projector_head": (
+        lambda model: model.head is not None,
+        "the projectors' last layer, which model {} does not name (head)",
+        "Leave it False.",
+    ),
+}
+
+
+def certifiable(model: Model) -> bool:
+    """Whether no attack can exceed a bound in closed form (`attacks.certificates`)."""
+    return model.affine_in_content and model.encode_rows is not None
+
+
+def unmet(model: Model, wish: str, remedy: str | None = None) -> str | None:
+    """What the wish needs and the model does not have; None if nothing.
+
+    >>> from uatmc_jax.models import mmgcn
+    >>> unmet(mmgcn(Sizes(60, 50, {"visual": 64})), "uat") is None
+    True
+
+    Args:
+      model: the recommender.
+      wish: a defence of `defenses.DEFENSES`, or "train_projector_head".
+      remedy: what to do without, if not the usual.
+
+    Returns:
+      "needs ..., which model NAME does not declare. REMEDY", to follow the field's name.
+    """
+    if wish not in _NEEDS:
+        return None
+    has, what, usual = _NEEDS[wish]
+    return None if has(model) else f"needs {what.format(model.name)}. {remedy or usual}"
+
+
+def inconsistent(model: Model) -> str | None:
+    """What the model declares that its functions do not bear out; None if nothing."""
+    if model.affine_in_content and model.encode_rows is None:
+        return f"model {model.name}: affine_in_content = True needs encode_rows. Give both."
+    return None
+
+
+def unlike_widths(
+    model: Model, raw_dims: Mapping[str, int], modalities: Sequence[str] = ()
+) -> dict[str, int] | None:
+    """{modality: width of its z} where these differ, so that nothing compares them; else None.
+
+    Args:
+      model: the recommender.
+      raw_dims: ordered {modality: width of its raw features}, of all modalities.
+      modalities: the names that are compared; by default all.
+    """
+    if model.width is not None:
+        return None
+    widths = dict(zip(raw_dims, _z_widths(model, tuple(raw_dims.values())), strict=True))
+    compared = {widths[m] for m in modalities or raw_dims}
+    return widths if len(compared) > 1 else None
+
+
+@functools.cache
+def _z_widths(model: Model, raw: tuple[int, ...]) -> tuple[int, ...]:
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0)))
+    features = tuple(jax.ShapeDtypeStruct((1, width), jnp.float32) for width in raw)
+    return tuple(x.shape[1] for x in jax.eval_shape(model.project, params.projectors, features))

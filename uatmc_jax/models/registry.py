@@ -1,0 +1,89 @@
+"""The models by name: what each may be told, and what makes it.
+
+A model is a file beside this one, with its settings and `make`, and a line here. What a
+defence or an attack needs of a model it asks of its declarations (`declarations`).
+"""
+
+from typing import NamedTuple
+
+from uatmc_jax.checks import require
+from uatmc_jax.data.dataset import Sizes
+from uatmc_jax.models import own
+from uatmc_jax.models.linear_vbpr import LinearVBPRSettings
+from uatmc_jax.models.linear_vbpr import make as make_linear_vbpr
+from uatmc_jax.models.mmgcn import MMGCNSettings
+from uatmc_jax.models.mmgcn import make as make_mmgcn
+from uatmc_jax.models.protocol import Model
+from uatmc_jax.models.settings import Make, ModelSettings
+from uatmc_jax.models.vbpr import VBPRSettings
+from uatmc_jax.models.vbpr import make as make_vbpr
+
+
+class Entry(NamedTuple):
+    """One model.
+
+    Attributes:
+      settings: the dataclass of its settings, a `ModelSettings`.
+      make: (settings, Sizes) -> Model.
+    """
+
+    settings: type[ModelSettings]
+    make: Make
+
+
+MODELS = {
+    "vbpr": Entry(VBPRSettings, make_vbpr),
+    "linear_vbpr": Entry(LinearVBPRSettings, make_linear_vbpr),
+    "mmgcn": Entry(MMGCNSettings, make_mmgcn),
+}
+_OWN = Entry(own.OwnModelSettings, own.make)
+
+
+def find_model(name: str) -> Entry:
+    """The model of this name.
+
+    >>> find_model("mmgcn").settings().n_layers
+    3
+
+    Args:
+      name: of `MODELS`, or "module:function" for a model of your own.
+
+    Raises:
+      InputError: neither.
+    """
+    if ":" in name:
+        return _OWN
+    wanted = " or ".join(map(repr, MODELS)) + ", or 'module:function' for a model of your own"
+    require(name in MODELS, "model.name", name, wanted)
+    return MODELS[name]
+
+
+def build_model(settings: ModelSettings, sizes: Sizes) -> Model:
+    """The model that settings describe, for a catalogue of this size.
+
+    The same arguments give the same functions, so that what is compiled for a
+    model serves every checkpoint of it.
+
+    Args:
+      settings: the config's `model` section.
+      sizes: |U|, |I| and the widths of the raw features, as `Dataset.sizes`.
+
+    Raises:
+      InputError: a model of your own that cannot be imported, or whose functions
+        give arrays of other shapes than `Model` says.
+    """
+    return find_model(settings.name).make(settings, sizes)
+
+
+def declared(settings: ModelSettings) -> Model | None:
+    """A model to ask for its declarations alone, before any data are open.
+
+    Args:
+      settings: the config's `model` section.
+
+    Returns:
+      None for a model of your own: reading its settings must not run its code. What it
+      lacks is told when it is built.
+    """
+    entry = find_model(settings.name)
+    return None if entry is _OWN else entry.make(settings, Sizes(1, 1, {}))

@@ -216,13 +216,13 @@ def steps(
     return _save(figure, file, title)
 
 
-def front(file: pathlib.Path, title: str, entries: Sequence, best: Collection[str]) -> str:
+def pareto(file: pathlib.Path, title: str, entries: Sequence, best: Collection[str]) -> str:
     """Robustness against content utility, recall as colour; the front is ringed.
 
     Args:
       file: to write.
       title: of the figure.
-      entries: `front.Entry` of each defence, numbered from 1 in this order; one whose
+      entries: `pareto.Entry` of each defence, numbered from 1 in this order; one whose
         gain is undefined is left out.
       best: names of those on the front.
     """

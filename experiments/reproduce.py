@@ -4,7 +4,6 @@
     python -m experiments.reproduce --config configs/baby_vbpr.py # one data set and victim
     python -m experiments.reproduce --all --list                  # the plan, nothing run
     python -m experiments.reproduce --config configs/baby_vbpr.py --only table2,figure3
-    python -m experiments.paper.table2 --config configs/baby_vbpr.py
 
 The report is RESULTS/REPORT.md. Runs and measurements stay in OUT; the same
 command goes on with what is there, and computes nothing twice.
@@ -113,11 +112,11 @@ def _artefacts(only: Sequence[str]) -> list[Artefact]:
     return [artefact for name, artefact in ARTEFACTS.items() if not only or name in only]
 
 
-def main(argv: list[str], only: Sequence[str] = ()) -> int:
+def main(argv: list[str]) -> int:
     """Flags in, a report out."""
     if len(argv) > 1:
         raise InputError(f"unexpected arguments: {' '.join(argv[1:])}. Flags start with --.")
-    artefacts = _artefacts(only or _ONLY.value)
+    artefacts = _artefacts(_ONLY.value)
     plots.pyplot()  # before any long work
     studies = _studies()
     if _LIST.value:
@@ -134,11 +133,6 @@ def main(argv: list[str], only: Sequence[str] = ()) -> int:
         print("stopped for --minutes; the same command goes on", file=sys.stderr)
     print(f"written to {results / 'REPORT.md'}")
     return 0
-
-
-def run_alone(artefact: Artefact) -> None:
-    """The entry point of an artefact's own script."""
-    start(lambda argv: main(argv, [artefact.name]), "the same command goes on with what is there")
 
 
 if __name__ == "__main__":

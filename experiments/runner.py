@@ -9,7 +9,8 @@ from tqdm import tqdm
 from experiments import report
 from experiments.paper.artefact import Artefact
 from experiments.paper.registry import ARTEFACTS
-from experiments.study import Study, Unit, do_unit, read_unit, training_units
+from experiments.study import Study, Unit, do_unit, read_unit
+from experiments.variants import training_units
 
 
 def units_of(study: Study, artefacts: Sequence[Artefact]) -> list[Unit]:

@@ -9,8 +9,9 @@ import pytest
 
 from configs import attack as attack_config
 from configs import baby_mmgcn, baby_vbpr, base, synthetic_vbpr
-from experiments import board, front, report
-from experiments.board import Board
+from experiments import report
+from experiments.scoreboard import board, pareto
+from experiments.scoreboard.board import Board
 from tests.conftest import ROOT
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import OwnModelSettings, VBPRSettings
@@ -27,7 +28,7 @@ from uatmc_jax.settings import (
     result_with_new_names,
     to_dict,
 )
-from uatmc_jax.training.run import without_free_fields
+from uatmc_jax.training.folder import without_free_fields
 
 RESULTS = ROOT / "experiments" / "results"
 
@@ -135,7 +136,7 @@ def test_options_of_a_model_of_ones_own():
 @pytest.mark.parametrize("file", sorted((RESULTS / "scoreboard").glob("*.jsonl")))
 def test_committed_rows_are_read(file):
     assert '"train_output"' in file.read_text(encoding="utf-8")
-    rows = front.read_rows(file)
+    rows = pareto.read_rows(file)
     for row in rows:
         assert row["evaluation"]["settings"]["scorer"] == "auto"
         if row["defense"]["epochs"]:

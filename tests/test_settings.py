@@ -4,7 +4,7 @@ import json
 import pytest
 
 from configs import base
-from experiments.board import Board
+from experiments.scoreboard.board import Board
 from experiments.study import Plan
 from tests.conftest import ROOT
 from uatmc_jax.data import open_dataset

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from experiments.paper.artefact import FAILS, HOLDS, Artefact, Claim, nothing_to_draw
-from experiments.study import Rows, Study, Unit, attack_settings, changed, cost_class, recorded
+from experiments.study import Rows, Study, Unit, changed, recorded
+from experiments.variants import attack_settings, cost_class
 from uatmc_jax.analysis.mismatch import contributions, make_shares, user_gradients
 from uatmc_jax.attacks import Lists, make_victim
 from uatmc_jax.attacks.batching import scorer_of
@@ -169,8 +170,3 @@ ARTEFACT = Artefact(
     claims=_claims,
     draw=nothing_to_draw,
 )
-
-if __name__ == "__main__":
-    from experiments import reproduce
-
-    reproduce.run_alone(ARTEFACT)

@@ -11,15 +11,8 @@ import numpy as np
 from experiments import plots
 from experiments.paper.artefact import Artefact, Claim, verdict
 from experiments.paper.mismatch import UTILITIES, Scene, analysed, mismatch_of, scenes
-from experiments.study import (
-    UNDEFENDED,
-    Rows,
-    Study,
-    Unit,
-    attack_seconds,
-    measuring_unit,
-    recorded,
-)
+from experiments.study import UNDEFENDED, Rows, Study, Unit, recorded
+from experiments.variants import attack_seconds, measuring_unit
 from uatmc_jax.analysis.mismatch import top_users
 from uatmc_jax.attacks import attack
 from uatmc_jax.benchmark.run import options_of
@@ -183,8 +176,3 @@ ARTEFACT = Artefact(
     claims=_claims,
     draw=_draw,
 )
-
-if __name__ == "__main__":
-    from experiments import reproduce
-
-    reproduce.run_alone(ARTEFACT)

@@ -8,15 +8,8 @@ import numpy as np
 from experiments import plots
 from experiments.paper.artefact import UNTESTED, Artefact, Claim, verdict
 from experiments.paper.mismatch import UTILITIES, analysed, mismatch_of, scenes
-from experiments.study import (
-    UNDEFENDED,
-    Rows,
-    Study,
-    Unit,
-    attack_seconds,
-    measuring_unit,
-    recorded,
-)
+from experiments.study import UNDEFENDED, Rows, Study, Unit, recorded
+from experiments.variants import attack_seconds, measuring_unit
 from uatmc_jax.analysis.mismatch import jaccard, top_users
 from uatmc_jax.benchmark.summary import mean_with_interval
 from uatmc_jax.report.text import table
@@ -132,8 +125,3 @@ ARTEFACT = Artefact(
     claims=_claims,
     draw=_draw,
 )
-
-if __name__ == "__main__":
-    from experiments import reproduce
-
-    reproduce.run_alone(ARTEFACT)

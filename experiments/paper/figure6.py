@@ -7,16 +7,8 @@ import numpy as np
 from experiments import plots
 from experiments.paper.artefact import FAILS, HOLDS, UNDECIDED, UNTESTED, Artefact, Claim
 from experiments.paper.trainings import sweep
-from experiments.study import (
-    Rows,
-    Study,
-    Unit,
-    attack_seconds,
-    attack_settings,
-    attack_variant,
-    measuring_unit,
-    recorded,
-)
+from experiments.study import Rows, Study, Unit, recorded
+from experiments.variants import attack_seconds, attack_settings, attack_variant, measuring_unit
 from uatmc_jax.report.text import gain, table
 
 SWEEPS = {"lam": "lambda", "beta": "beta"}
@@ -130,8 +122,3 @@ ARTEFACT = Artefact(
     claims=_claims,
     draw=_draw,
 )
-
-if __name__ == "__main__":
-    from experiments import reproduce
-
-    reproduce.run_alone(ARTEFACT)

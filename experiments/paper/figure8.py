@@ -8,16 +8,8 @@ import numpy as np
 from experiments import plots
 from experiments.paper.artefact import FAILS, HOLDS, Artefact, Claim, verdict
 from experiments.paper.mismatch import scenes
-from experiments.study import (
-    UNDEFENDED,
-    Rows,
-    Study,
-    Unit,
-    attack_seconds,
-    attack_settings,
-    measuring_unit,
-    recorded,
-)
+from experiments.study import UNDEFENDED, Rows, Study, Unit, recorded
+from experiments.variants import attack_seconds, attack_settings, measuring_unit
 from uatmc_jax.analysis.trajectory import follow
 from uatmc_jax.benchmark.run import options_of
 from uatmc_jax.benchmark.summary import mean_with_interval
@@ -169,8 +161,3 @@ ARTEFACT = Artefact(
     claims=_claims,
     draw=_draw,
 )
-
-if __name__ == "__main__":
-    from experiments import reproduce
-
-    reproduce.run_alone(ARTEFACT)

@@ -10,18 +10,8 @@ from collections.abc import Callable
 import numpy as np
 
 from experiments.paper.artefact import FAILS, HOLDS, UNDECIDED, Artefact, Claim, nothing_to_draw
-from experiments.study import (
-    CONTROL,
-    UNDEFENDED,
-    Rows,
-    Study,
-    Unit,
-    attack_seconds,
-    attack_settings,
-    attack_variant,
-    measuring_unit,
-    recorded,
-)
+from experiments.study import CONTROL, UNDEFENDED, Rows, Study, Unit, recorded
+from experiments.variants import attack_seconds, attack_settings, attack_variant, measuring_unit
 from uatmc_jax.benchmark.summary import compare
 from uatmc_jax.report.text import gain, percent, table
 
@@ -144,8 +134,3 @@ ARTEFACT = Artefact(
     claims=_claims,
     draw=nothing_to_draw,
 )
-
-if __name__ == "__main__":
-    from experiments import reproduce
-
-    reproduce.run_alone(ARTEFACT)

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.study import UNDEFENDED, Study, attack_settings, open_variant
+from experiments.study import UNDEFENDED, Study
+from experiments.variants import attack_settings, open_variant
 from uatmc_jax.analysis.mismatch import Mismatch, measure_mismatch
 from uatmc_jax.attacks.victim import Victim
 from uatmc_jax.benchmark.run import options_of, victim_of

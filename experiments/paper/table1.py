@@ -37,8 +37,3 @@ ARTEFACT = Artefact(
     claims=nothing_to_claim,
     draw=nothing_to_draw,
 )
-
-if __name__ == "__main__":
-    from experiments import reproduce
-
-    reproduce.run_alone(ARTEFACT)

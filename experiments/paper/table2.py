@@ -14,18 +14,8 @@ import numpy as np
 from experiments import plots
 from experiments.paper import numbers
 from experiments.paper.artefact import FAILS, HOLDS, Artefact, Claim, negative, verdict
-from experiments.study import (
-    CONTROL,
-    UNDEFENDED,
-    Rows,
-    Study,
-    Unit,
-    attack_seconds,
-    attack_settings,
-    attack_variant,
-    measuring_unit,
-    recorded,
-)
+from experiments.study import CONTROL, UNDEFENDED, Rows, Study, Unit, recorded
+from experiments.variants import attack_seconds, attack_settings, attack_variant, measuring_unit
 from uatmc_jax.benchmark.summary import compare
 from uatmc_jax.report.text import change, gain, percent, table
 from uatmc_jax.settings import AttackRunSettings
@@ -340,8 +330,3 @@ ARTEFACT = Artefact(
     claims=_claims,
     draw=_draw,
 )
-
-if __name__ == "__main__":
-    from experiments import reproduce
-
-    reproduce.run_alone(ARTEFACT)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from configs import scoreboard as boards
 from configs import test as test_config
-from experiments import board as board_module
-from experiments import front
-from experiments.board import Board, rebuild, run_board, studies_of, units_of
+from experiments.scoreboard import board as board_module
+from experiments.scoreboard import pareto
+from experiments.scoreboard.board import Board, rebuild, run_board, studies_of, units_of
 from tests.conftest import ROOT
 from uatmc_jax.data import open_dataset
 from uatmc_jax.errors import InputError
@@ -49,7 +49,7 @@ def row(entry="a", seed=0, recall=0.06, use=0.01, gain=1.0, certificate=0.01, **
 
 
 def entry(**of):
-    return front.entries_of([row(**of)])[0]
+    return pareto.entries_of([row(**of)])[0]
 
 
 numbers = st.lists(st.integers(0, 3), min_size=4, max_size=4)
@@ -70,8 +70,8 @@ def test_the_front_is_what_nothing_dominates(points):
             for j in range(len(points))
         )
     }
-    entries = front.entries_of(rows)
-    assert {found.name for found in front.front(entries)} == expected
+    entries = pareto.entries_of(rows)
+    assert {found.name for found in pareto.front(entries)} == expected
     gains = [found.measures["gain"].mean for found in entries]
     assert gains == sorted(gains)
 
@@ -79,23 +79,23 @@ def test_the_front_is_what_nothing_dominates(points):
 def test_beyond_the_seeds_spread_is_worst_against_best_on_every_axis():
     better = [row("b", s, 0.07 + d, 0.02, 0.5 - d, 0.005) for s, d in ((0, 0.0), (1, 0.001))]
     worse = [row("w", s, 0.06 + d, 0.01, 1.0 - d, 0.010) for s, d in ((0, 0.0), (1, 0.001))]
-    a, b = front.entries_of(better + worse)
-    assert front.clearly_dominates(a, b) and front.dominates(a, b)
-    assert not front.clearly_dominates(b, a) and not front.dominates(b, a)
+    a, b = pareto.entries_of(better + worse)
+    assert pareto.clearly_dominates(a, b) and pareto.dominates(a, b)
+    assert not pareto.clearly_dominates(b, a) and not pareto.dominates(b, a)
     # A single seed has no spread to be beyond of.
-    alone = front.entries_of(better[:1] + worse)[0]
-    assert front.dominates(alone, b) and not front.clearly_dominates(alone, b)
+    alone = pareto.entries_of(better[:1] + worse)[0]
+    assert pareto.dominates(alone, b) and not pareto.clearly_dominates(alone, b)
     # One seed of the worse one reaches into the better one's range: no longer clearly.
     worse[1]["recall@20"] = 0.0705
-    a, b = front.entries_of(better + worse)
-    assert front.dominates(a, b) and not front.clearly_dominates(a, b)
+    a, b = pareto.entries_of(better + worse)
+    assert pareto.dominates(a, b) and not pareto.clearly_dominates(a, b)
 
 
 def test_an_undefined_gain_is_compared_with_nothing_and_a_missing_certificate_left_out():
     undefined, other = entry(gain=None), entry(entry="b", recall=0.01)
-    assert not front.dominates(undefined, other) and not front.dominates(other, undefined)
-    assert front.front([undefined, other]) == [other]
-    assert front.dominates(entry(certificate=None), entry(entry="b", recall=0.01, certificate=0.0))
+    assert not pareto.dominates(undefined, other) and not pareto.dominates(other, undefined)
+    assert pareto.front([undefined, other]) == [other]
+    assert pareto.dominates(entry(certificate=None), entry(entry="b", recall=0.01, certificate=0.0))
 
 
 @pytest.mark.parametrize(
@@ -109,31 +109,31 @@ def test_an_undefined_gain_is_compared_with_nothing_and_a_missing_certificate_le
 )
 def test_rows_that_are_no_one_boards_are_refused(rows, message):
     with pytest.raises(InputError, match=message):
-        front.entries_of(rows)
+        pareto.entries_of(rows)
 
 
 def test_a_row_that_lacks_a_field_is_refused_by_line_and_name(tmp_path):
     file = tmp_path / "mine.jsonl"
-    for name in front.FIELDS:
+    for name in pareto.FIELDS:
         broken = row()
         del broken[name]
         file.write_text(json.dumps(row()) + "\n" + json.dumps(broken) + "\n")
         with pytest.raises(InputError, match=rf"mine\.jsonl, line 2: '{name}' must be there"):
-            front.read_rows(file)
+            pareto.read_rows(file)
     file.write_text(json.dumps(row(gain="much")) + "\n")
     with pytest.raises(InputError, match="'gain' must be there"):
-        front.read_rows(file)
+        pareto.read_rows(file)
     file.write_text(json.dumps(row(gain=float("nan"))) + "\n")
     with pytest.raises(InputError, match="'gain' must be there"):
-        front.read_rows(file)
+        pareto.read_rows(file)
     file.write_text("")
     with pytest.raises(InputError, match="no rows"):
-        front.read_rows(file)
+        pareto.read_rows(file)
     file.write_text("{\n")
     with pytest.raises(InputError, match="line 1: not JSON"):
-        front.read_rows(file)
+        pareto.read_rows(file)
     file.write_text(json.dumps(row(gain=None, certificate=None)) + "\n")
-    assert len(front.read_rows(file)) == 1
+    assert len(pareto.read_rows(file)) == 1
 
 
 def test_others_rows_stay_and_come_onto_the_page(tmp_path):
@@ -142,7 +142,7 @@ def test_others_rows_stay_and_come_onto_the_page(tmp_path):
     with open(tmp_path / "test.jsonl", "a") as file:
         file.write(json.dumps(row("theirs", 7, recall=0.09)) + "\n")
     board_module.write("test", [row("a", 0, recall=0.05)], tmp_path)
-    rows = front.read_rows(tmp_path / "test.jsonl")
+    rows = pareto.read_rows(tmp_path / "test.jsonl")
     assert [(r["entry"], r["seed"], r["recall@20"]) for r in rows] == [
         ("a", 0, 0.05), ("a", 1, 0.06), ("theirs", 7, 0.09)
     ]  # fmt: skip
@@ -172,7 +172,7 @@ def small_plan(out, **changes):
 def test_a_board_from_end_to_end_and_nothing_twice(tmp_path, monkeypatch):
     plan = small_plan(tmp_path / "out")
     assert run_board("test", plan, tmp_path / "results")
-    rows = front.read_rows(tmp_path / "results" / "test.jsonl")
+    rows = pareto.read_rows(tmp_path / "results" / "test.jsonl")
     assert [r["entry"] for r in rows] == ["none", "control", "exact"]
     for found in rows:
         # The suite is never below PGD-10, and the certificate never below the suite.
@@ -238,5 +238,5 @@ def test_every_preset_names_trainings_that_can_be_made(preset, tmp_path):
 
 @pytest.mark.skipif(not COMMITTED.is_dir(), reason="no committed scoreboard")
 def test_the_committed_page_is_that_of_the_committed_rows():
-    studies = {f.stem: front.read_rows(f) for f in sorted(COMMITTED.glob("*.jsonl"))}
-    assert (COMMITTED / "SCOREBOARD.md").read_text(encoding="utf-8") == front.page(studies)
+    studies = {f.stem: pareto.read_rows(f) for f in sorted(COMMITTED.glob("*.jsonl"))}
+    assert (COMMITTED / "SCOREBOARD.md").read_text(encoding="utf-8") == pareto.page(studies)

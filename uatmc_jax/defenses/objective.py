@@ -16,7 +16,7 @@ With mirror the mirrored loss is all of the rest.
 What is trained is the encoder and, if `Trained` has it, the projectors' last layer. The
 balls are around the z of the moment, then, and as large as before, a row of z having
 length one. How far a given edit of raw features moves z is learned too: measure it
-(`experiments.board` does).
+(`experiments.scoreboard` does).
 """
 
 import jax

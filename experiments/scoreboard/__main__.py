@@ -23,7 +23,7 @@ from ml_collections import config_flags
 from configs import scoreboard as boards
 from configs import synthetic_vbpr
 from experiments import plots, runner
-from experiments.board import PAGE, Board, rebuild, run_board, studies_of, units_of
+from experiments.scoreboard.board import PAGE, Board, rebuild, run_board, studies_of, units_of
 from uatmc_jax.cli import EXIT_INTERRUPTED, start
 from uatmc_jax.data import open_dataset
 from uatmc_jax.errors import InputError, Interrupted

@@ -15,19 +15,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from configs import attack as attack_config
-from experiments import front, plots, runner
+from experiments import plots, runner
+from experiments.scoreboard import pareto
 from experiments.study import (
     CONTROL,
     UNDEFENDED,
     Rows,
     Study,
     Unit,
-    cost_class,
     make_study,
-    measuring_unit,
-    open_variant,
     read_unit,
     recorded,
+)
+from experiments.variants import (
+    cost_class,
+    measuring_unit,
+    open_variant,
     training_row,
     training_settings,
     training_units,
@@ -218,7 +221,7 @@ def write(name: str, rows: Rows, results: pathlib.Path) -> None:
     kept = []
     if file.exists():
         ours = {(row["entry"], row["seed"]) for row in rows}
-        kept = [r for r in front.read_rows(file) if (r["entry"], r["seed"]) not in ours]
+        kept = [r for r in pareto.read_rows(file) if (r["entry"], r["seed"]) not in ours]
     results.mkdir(parents=True, exist_ok=True)
     store.write_text(file, "".join(json.dumps(row) + "\n" for row in [*rows, *kept]))
 
@@ -230,7 +233,7 @@ def check_rows(name: str, study: Study, results: pathlib.Path) -> None:
         return
     ours = {variant: _plain(_defense(study, variant)) for variant in (UNDEFENDED, *study.variants)}
     judged = _plain(to_dict(evaluation(study.plan, own_z=False)))
-    for number, row in enumerate(front.read_rows(file), start=1):
+    for number, row in enumerate(pareto.read_rows(file), start=1):
         theirs = row["evaluation"].get("settings", {})
         wrong = [f"evaluation ({field})" for field in theirs if theirs[field] != judged.get(field)]
         if row["dataset"]["fingerprint"] != study.dataset.fingerprint:
@@ -260,12 +263,12 @@ def rebuild(results: pathlib.Path) -> None:
     files = sorted(results.glob("*.jsonl"))
     if not files:
         raise InputError(f"{results}: no STUDY.jsonl. Run the scoreboard first, or name --results.")
-    studies = {file.stem: front.read_rows(file) for file in files}
-    text = front.page(studies)  # raises before anything is written
+    studies = {file.stem: pareto.read_rows(file) for file in files}
+    text = pareto.page(studies)  # raises before anything is written
     for name, rows in studies.items():
-        entries = front.entries_of(rows)
-        best = {entry.name for entry in front.front(entries)}
-        plots.front(results / f"{name}.png", name, entries, best)
+        entries = pareto.entries_of(rows)
+        best = {entry.name for entry in pareto.front(entries)}
+        plots.pareto(results / f"{name}.png", name, entries, best)
     store.write_text(results / PAGE, text)
 
 

@@ -1,0 +1,1 @@
+"""Defences side by side on three axes: accuracy, robustness, use of the content."""

@@ -14,7 +14,13 @@ from uatmc_jax.data.device import DeviceData, put_on_device
 from uatmc_jax.data.features import load_features, parse_modalities
 from uatmc_jax.data.graph import Adjacency, Graph, make_adjacency, make_graph
 from uatmc_jax.data.interactions import SPLITS, Interactions, read_inter, split_interactions
-from uatmc_jax.data.names import load_item_names, load_item_titles
+from uatmc_jax.data.names import (
+    ItemNames,
+    load_item_names,
+    load_item_titles,
+    load_names,
+    resolve_items,
+)
 from uatmc_jax.data.statistics import format_statistics, statistics
 from uatmc_jax.data.synthetic import make_synthetic
 
@@ -27,6 +33,7 @@ __all__ = [
     "DeviceData",
     "Graph",
     "Interactions",
+    "ItemNames",
     "contains",
     "degrees",
     "format_statistics",
@@ -34,6 +41,7 @@ __all__ = [
     "load_features",
     "load_item_names",
     "load_item_titles",
+    "load_names",
     "make_adjacency",
     "make_csr",
     "make_dataset",
@@ -44,6 +52,7 @@ __all__ = [
     "present_modalities",
     "put_on_device",
     "read_inter",
+    "resolve_items",
     "split_interactions",
     "statistics",
     "warm",

@@ -9,6 +9,7 @@ import numpy as np
 
 from uatmc_jax.data.features import load_features, parse_modalities
 from uatmc_jax.data.interactions import SPLITS, Interactions, read_inter, split_interactions
+from uatmc_jax.data.names import ItemNames, load_names, write_names
 from uatmc_jax.errors import InputError
 
 DEFAULT_MODALITIES = ("visual:image_feat.npy", "textual:text_feat.npy")
@@ -30,6 +31,7 @@ class Dataset:
       modalities: names in a fixed order; everything that loops over modalities
         uses this order.
       features: per modality, (n_items, dim_m) float32.
+      names: what its shop calls the items; no number depends on them, nor the fingerprint.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Dataset:
     test: Interactions
     modalities: tuple[str, ...]
     features: tuple[np.ndarray, ...]
+    names: ItemNames = dataclasses.field(default_factory=ItemNames)
 
     def split(self, name: str) -> Interactions:
         """The split called "train", "valid" or "test"."""
@@ -134,6 +137,8 @@ def load_dataset(
 ) -> Dataset:
     """Reads `folder/name.inter`, or else the folder's only `.inter`, and one `.npy` per modality.
 
+    The items' names come along, where the folder has them (`load_names`).
+
     Args:
       folder: the data set's folder.
       name: the data set's name.
@@ -150,7 +155,8 @@ def load_dataset(
     _require(folder, [inter, *(folder / file for file in files.values())])
     rows = read_inter(inter)
     features = {m: load_features(folder / file) for m, file in files.items()}
-    return make_dataset(name, rows, features, str(inter))
+    dataset = make_dataset(name, rows, features, str(inter))
+    return dataclasses.replace(dataset, names=load_names(folder))
 
 
 def _find_inter(folder: pathlib.Path, name: str) -> pathlib.Path:
@@ -205,6 +211,7 @@ def write_dataset(dataset: Dataset, folder: str | pathlib.Path) -> None:
     files = parse_modalities(DEFAULT_MODALITIES)
     for modality, matrix in zip(dataset.modalities, dataset.features, strict=True):
         np.save(folder / files.get(modality, f"{modality}_feat.npy"), matrix)
+    write_names(dataset.names, folder)
 
 
 def warm(pairs: Interactions, dataset: Dataset) -> Interactions:

@@ -169,7 +169,7 @@ def measure_attack(
     model, data, seed = restored.model, put_on_device(dataset), settings.seeds[0]
     users = choose_users(dataset, settings.user_share, seed)
     drawn = dataclasses.replace(settings.targets, sample=n_targets)
-    items = choose_targets(drawn, dataset, seed, dict)
+    items = choose_targets(drawn, dataset, seed)
     attack, strength = static_attack(settings.attacks["pgd"], dataset.modalities)
     adjacency = make_adjacency(dataset.train, dataset.n_users, dataset.n_items)
     depth = list_depth(settings.ks, attack.k, model)

@@ -20,9 +20,6 @@ from experiments.study import (
 from uatmc_jax.analysis.trajectory import follow
 from uatmc_jax.benchmark.run import batch_memory_mib, static_attack
 from uatmc_jax.benchmark.summary import mean_with_interval
-from uatmc_jax.build import dataset_folder
-from uatmc_jax.data import load_item_names
-from uatmc_jax.errors import InputError
 from uatmc_jax.report.text import percent, table
 from uatmc_jax.settings import to_dict
 
@@ -45,13 +42,9 @@ def _attacks(study: Study):
 
 def _case_item(study: Study, otherwise: int) -> tuple[int, str]:
     """The paper's item; in a data set without it, the first target."""
-    if study.settings.data.source == "mmrec":
-        try:
-            names = load_item_names(dataset_folder(study.settings.data))
-        except InputError:
-            names = {}
-        if study.plan.case_item in names:
-            return names[study.plan.case_item], study.plan.case_item
+    for item, name in study.dataset.names.ids.items():
+        if name == study.plan.case_item:
+            return item, name
     return otherwise, f"item {otherwise}"
 
 

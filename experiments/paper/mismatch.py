@@ -10,8 +10,6 @@ from uatmc_jax.analysis.mismatch import Mismatch, measure_mismatch
 from uatmc_jax.attacks.victim import Victim
 from uatmc_jax.benchmark.run import Case, batch_memory_mib, static_attack, victim_of
 from uatmc_jax.benchmark.targets import choose_targets
-from uatmc_jax.build import dataset_folder
-from uatmc_jax.data import load_item_names
 from uatmc_jax.settings import AttackRunSettings
 
 
@@ -28,12 +26,7 @@ def scenes(study: Study, settings: AttackRunSettings) -> Iterator[Scene]:
     """One scene for each of the settings' seeds."""
     case = open_case(study, UNDEFENDED)
     for seed in settings.seeds:
-        items = choose_targets(
-            settings.targets,
-            study.dataset,
-            seed,
-            lambda: load_item_names(dataset_folder(study.settings.data)),
-        )
+        items = choose_targets(settings.targets, study.dataset, seed)
         yield Scene(seed, case, victim_of(case, settings, settings.attacks, seed), items)
 
 

@@ -39,23 +39,15 @@ from uatmc_jax.benchmark.run import (
 from uatmc_jax.benchmark.summary import mean_with_interval, paired_difference
 from uatmc_jax.benchmark.targets import choose_targets, generator, starts_key
 from uatmc_jax.benchmark.verdict import suite_rows, threat_of, verdict
-from uatmc_jax.build import build_model, dataset_folder, open_dataset
-from uatmc_jax.data import (
-    Dataset,
-    load_item_names,
-    load_item_titles,
-    make_csr,
-    statistics,
-    warm,
-)
-from uatmc_jax.data.names import NAMES_FILE
+from uatmc_jax.build import build_model, open_dataset
+from uatmc_jax.data import Dataset, make_csr, statistics, warm
 from uatmc_jax.environment import environment, peak_memory_mib
 from uatmc_jax.errors import InputError
 from uatmc_jax.evaluation.metrics import popularity_metrics
 from uatmc_jax.evaluation.ranking import RankingPlan, make_plan
 from uatmc_jax.report.audit import format_page
 from uatmc_jax.report.commands import train_command
-from uatmc_jax.settings import AuditSettings, DataSettings, Settings, to_dict
+from uatmc_jax.settings import AuditSettings, Settings, to_dict
 from uatmc_jax.settings.audit import VICTIM
 from uatmc_jax.training import compatible, train_and_evaluate, train_vmapped
 from uatmc_jax.training.run import CONFIG_FILE, check_ranking_depth
@@ -139,7 +131,6 @@ def run_audit(
     suite = {n: a for n, a in settings.attack.attacks.items() if n not in settings.other_threats}
     try:
         k = threat_of({name: to_dict(attack) for name, attack in suite.items()})["k"]
-        names = _names(dataset_folder(settings.experiment.data), settings.experiment.data)
         _check(settings, dataset, k, given)
     except InputError as error:
         raise name_fields(error) from None
@@ -156,7 +147,7 @@ def run_audit(
     judged = []
     for entry in entries:
         say(f"attacking {entry.name}")
-        judged.append(_judge(entry, settings, dataset, names, k, show_progress))
+        judged.append(_judge(entry, settings, dataset, k, show_progress))
     for found in judged[1:]:
         found["against_victim"] = paired_difference(
             judged[0]["rows"],
@@ -268,10 +259,7 @@ def _source(given: Checkpoint) -> pathlib.Path:
 
 
 def _targets(settings: AuditSettings, dataset: Dataset) -> np.ndarray:
-    attack, data = settings.attack, settings.experiment.data
-    return choose_targets(
-        attack.targets, dataset, attack.seeds[0], lambda: load_item_names(dataset_folder(data))
-    )
+    return choose_targets(settings.attack.targets, dataset, settings.attack.seeds[0])
 
 
 def _victim(
@@ -347,21 +335,10 @@ def _training_items_masked(dataset: Dataset) -> RankingPlan:
     return make_plan(dataset.train, dataset.n_users, dataset.n_items)
 
 
-def _names(folder: pathlib.Path, data: DataSettings) -> dict[int, str]:
-    """{item id: title, or else the shop's name}, as far as the data set has them."""
-    if data.source != "mmrec":
-        return {}
-    named = {}
-    if (folder / NAMES_FILE).is_file():
-        named = {item: name for name, item in load_item_names(folder).items()}
-    return named | load_item_titles(folder)
-
-
 def _judge(
     entry: Entry,
     settings: AuditSettings,
     dataset: Dataset,
-    names: dict[int, str],
     k: int,
     show_progress: bool,
 ) -> dict:
@@ -371,14 +348,15 @@ def _judge(
         settings.attack,
         folder,
         checkpoints=pair,
-        data=settings.experiment.data,
         dataset=dataset,
         show_progress=show_progress,
     )
     suite = [r for r in results if r["attack"] not in settings.other_threats]
     rows = suite_rows(suite, settings.attack.ks)
     for row in rows:
-        row["name"] = names.get(row["item"])
+        row["shop_id"] = dataset.names.ids.get(row["item"])
+        row["title"] = dataset.names.titles.get(row["item"])
+        row["name"] = row["title"] or row["shop_id"]
         row["interactions"] = int(dataset.item_counts[row["item"]])
     (case,) = open_cases(folder, pair, dataset)
     stepped = next(r for r in results if r["attack"] == settings.steps_of)

@@ -30,9 +30,15 @@ from uatmc_jax.attacks.perturb import Attack, Strength
 from uatmc_jax.attacks.transfer import check_shared_z, transfer_targets
 from uatmc_jax.attacks.victim import Victim, make_victim
 from uatmc_jax.benchmark.summary import summarize
-from uatmc_jax.benchmark.targets import choose_targets, choose_users, generator, starts_key
-from uatmc_jax.build import dataset_folder, open_dataset
-from uatmc_jax.data import Dataset, load_item_names
+from uatmc_jax.benchmark.targets import (
+    by_number,
+    choose_targets,
+    choose_users,
+    generator,
+    starts_key,
+)
+from uatmc_jax.build import open_dataset
+from uatmc_jax.data import Dataset
 from uatmc_jax.data.device import DeviceData, put_on_device
 from uatmc_jax.environment import environment
 from uatmc_jax.errors import InputError
@@ -40,7 +46,7 @@ from uatmc_jax.evaluation.content import content_utility
 from uatmc_jax.evaluation.ranking import make_plan
 from uatmc_jax.models import Adjacency, Modal, Model, make_adjacency
 from uatmc_jax.models.projection import project_all
-from uatmc_jax.settings import AttackRunSettings, AttackSettings, DataSettings, to_dict
+from uatmc_jax.settings import AttackRunSettings, AttackSettings, to_dict
 
 FOLDER = "attacks"
 # What a training run reports, hence what is attacked unless said otherwise.
@@ -127,7 +133,6 @@ def run_attacks(
     checkpoints: Sequence[tuple[str, str]] = (),
     only: Sequence[str] = (),
     data_root: str | None = None,
-    data: DataSettings | None = None,
     dataset: Dataset | None = None,
     surrogates: Mapping[str, tuple[str | pathlib.Path, str, str]] | None = None,
     show_progress: bool = True,
@@ -141,7 +146,6 @@ def run_attacks(
         reports, as far as they exist.
       only: names of the attacks to run; by default all in the settings.
       data_root: where the data lie, if not where the run found them.
-      data: the settings that found `dataset`, if not the run's own; names come from there.
       dataset: the data, if already open.
       surrogates: {name: (folder of its training run, stage, which)} of the models
         that the settings' attacks name as theirs; trained on the same data.
@@ -156,20 +160,13 @@ def run_attacks(
     workdir = pathlib.Path(workdir)
     attacks = chosen_attacks(settings.attacks, only)
     cases = open_cases(workdir, checkpoints, dataset, data_root)
-    dataset, chosen_data = cases[0].dataset, data or cases[0].restored.settings.data
-    if data_root is not None:
-        chosen_data = dataclasses.replace(chosen_data, root=data_root)
+    dataset = cases[0].dataset
     check_attacks(settings, attacks, dataset)
     for case in cases:
         check_alignment(attacks, case.restored.model, dataset)
     helpers = _open_surrogates(attacks, surrogates or {}, cases)
-    names = _names(chosen_data)
-    targets = {
-        seed: choose_targets(
-            settings.targets, dataset, seed, lambda: load_item_names(dataset_folder(chosen_data))
-        )
-        for seed in settings.seeds
-    }
+    targets = {seed: choose_targets(settings.targets, dataset, seed) for seed in settings.seeds}
+    settings = dataclasses.replace(settings, targets=by_number(settings.targets, dataset))
     folder = workdir / FOLDER
     folder.mkdir(exist_ok=True)
     results, contents = [], []
@@ -178,7 +175,7 @@ def run_attacks(
     with tqdm(total=total, unit="target", disable=disable, dynamic_ncols=True) as bar:
         for case in cases:
             contents.append(_content(case, settings, folder))
-            results += _attack_all(case, settings, attacks, helpers, targets, names, folder, bar)
+            results += _attack_all(case, settings, attacks, helpers, targets, folder, bar)
     return results, contents
 
 
@@ -283,16 +280,6 @@ def _project(case: Case) -> Modal:
     return project_all(case.restored.model, case.restored.params, case.data.features)
 
 
-def _names(data: DataSettings) -> dict[int, str]:
-    """{item id: name}, empty where the data set has no names."""
-    if data.source != "mmrec":
-        return {}
-    try:
-        return {item: name for name, item in load_item_names(dataset_folder(data)).items()}
-    except InputError:
-        return {}  # names only adorn the rows; targets.ids that need them fail by themselves
-
-
 def static_attack(settings: AttackSettings, modalities: Sequence[str]) -> tuple[Attack, Strength]:
     """An attack's settings as what is compiled and what is traced.
 
@@ -333,7 +320,6 @@ def _attack_all(
     attacks: dict[str, AttackSettings],
     surrogates: dict[str, Case],
     targets: dict[int, np.ndarray],
-    names: dict[int, str],
     folder: pathlib.Path,
     bar: tqdm,
 ) -> list[dict]:
@@ -364,7 +350,7 @@ def _attack_all(
             if other is not None and attack.surrogate not in helpers:
                 helpers[attack.surrogate] = other, victim_of(other, settings, attacks, seed)
             helper = helpers.get(attack.surrogate)
-            batches = _attack_rows(case, settings, attack, victim, helper, items, seed, names, bar)
+            batches = _attack_rows(case, settings, attack, victim, helper, items, seed, bar)
             for new in batches:
                 _append_rows(files[name], new)
                 rows[name] |= {(row["seed"], row["item"]): row for row in new}
@@ -375,7 +361,10 @@ def _attack_all(
             result = _result(case, settings, name, attack, crafted_on[name], done)
             logs.write_json(files[name], result)
             _partial(files[name]).unlink(missing_ok=True)
-        results.append(_read_result(files[name]))
+        result = _read_result(files[name])
+        for row in result["rows"]:  # as the data set calls them now
+            row |= _called(case.dataset, row["item"])
+        results.append(result)
     return results
 
 
@@ -398,7 +387,6 @@ def _attack_rows(
     surrogate: tuple[Case, Victim] | None,
     items: np.ndarray,
     seed: int,
-    names: dict[int, str],
     bar: tqdm,
 ) -> Iterator[list[dict]]:
     """Rows of one attack under one seed, batch by batch."""
@@ -428,7 +416,7 @@ def _attack_rows(
                 {
                     "seed": seed,
                     "item": item,
-                    "name": names.get(item),
+                    **_called(dataset, item),
                     "interactions": int(dataset.item_counts[item]),
                     "train_interactions": int(dataset.item_train_counts[item]),
                     "path": str(outcome.paths[n]),
@@ -440,6 +428,11 @@ def _attack_rows(
         yield rows
         bar.update(len(rows))
         started = time.monotonic()
+
+
+def _called(dataset: Dataset, item: int) -> dict:
+    """A row's shop id and title of its item; None for what is not known."""
+    return {"name": dataset.names.ids.get(item), "title": dataset.names.titles.get(item)}
 
 
 def _numbers(outcome: Outcome, n: int, ks: Sequence[int]) -> dict:

@@ -1,11 +1,11 @@
 """Which items are attacked, and which users the attacks are crafted on and measured on."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
 
 import jax
 import numpy as np
 
-from uatmc_jax.data import Dataset
+from uatmc_jax.data import Dataset, resolve_items
 from uatmc_jax.errors import InputError
 from uatmc_jax.settings.attack import TargetSettings
 
@@ -22,44 +22,41 @@ def starts_key(seed: int) -> jax.Array:
     return jax.random.key(int(generator(seed, "starts").integers(2**31)))
 
 
-def choose_targets(
-    settings: TargetSettings,
-    dataset: Dataset,
-    seed: int,
-    names: Callable[[], dict[str, int]],
-) -> np.ndarray:
+def choose_targets(settings: TargetSettings, dataset: Dataset, seed: int) -> np.ndarray:
     """The targeted items under one seed, ascending.
 
     Args:
       settings: the rule.
       dataset: the data.
       seed: of the draw.
-      names: gives {name: item id}; called only if an id is not a number.
 
     Returns:
       (T,) distinct int32 ids.
 
     Raises:
-      InputError: an unknown id or name, or fewer candidates than are to be drawn.
+      InputError: an unknown name, names that the rule does not read, or fewer candidates
+        than are to be drawn.
     """
+    if settings.rule == "ids":
+        return _named(settings, dataset)
+    if settings.ids:
+        raise InputError(
+            f"config.targets.ids names items, but config.targets.rule = {settings.rule!r} does not "
+            "read them. Set the rule to 'ids', or name none."
+        )
     counts = dataset.item_counts
     if settings.rule == "count":
         pool = np.flatnonzero(counts == settings.count)
         described = f"items with exactly {settings.count} interactions"
-    elif settings.rule == "quantile":
+    else:
         low, high = np.quantile(counts, settings.quantiles)
         pool = np.flatnonzero((counts >= low) & (counts <= high))
         described = f"items with {low:g} to {high:g} interactions"
-    else:
-        pool = _by_id(settings.ids, dataset, names)
-        described = "items named"
     if not len(pool):
         raise InputError(
             f"data set '{dataset.name}' has 0 {described}, so nothing can be attacked. Change "
             "config.targets.rule, count or quantiles."
         )
-    if settings.rule == "ids":
-        return np.sort(pool).astype(np.int32)
     if len(pool) < settings.sample:
         raise InputError(
             f"data set '{dataset.name}' has {len(pool)} {described}, but "
@@ -70,25 +67,30 @@ def choose_targets(
     return np.sort(pool).astype(np.int32)
 
 
-def _by_id(ids: Sequence, dataset: Dataset, names: Callable[[], dict[str, int]]) -> np.ndarray:
-    items, known = [], None
-    for name in ids:
-        text = str(name)
-        # An ASIN may be all digits too: "0000000012" is a name, "12" an id.
-        if text.isdecimal() and text == str(int(text)) and int(text) < dataset.n_items:
-            items.append(int(text))
-            continue
-        if known is None:
-            known = names()
-        if not 0 <= known.get(text, -1) < dataset.n_items:
-            raise InputError(
-                f"config.targets.ids: {text!r} is neither an item id below {dataset.n_items} nor "
-                f"a name in the i_id_mapping.csv of data set '{dataset.name}'. Correct it."
-            )
-        items.append(known[text])
-    if len(set(items)) < len(items):
-        raise InputError("config.targets.ids names an item twice. Name each once.")
-    return np.array(items)
+def _named(settings: TargetSettings, dataset: Dataset) -> np.ndarray:
+    try:
+        return np.sort(resolve_items(dataset.names, settings.ids, dataset.n_items))
+    except InputError as error:
+        raise InputError(f"config.targets.ids (--items): {error}") from None
+
+
+def by_number(settings: TargetSettings, dataset: Dataset) -> TargetSettings:
+    """The same targets by their internal numbers.
+
+    A result's identity must not depend on how its items were called, nor stay the same
+    where a name has come to mean another item.
+
+    Args:
+      settings: the rule.
+      dataset: the data.
+
+    Raises:
+      InputError: see `choose_targets`.
+    """
+    if settings.rule != "ids":
+        return settings
+    numbers = tuple(f"#{item}" for item in _named(settings, dataset))
+    return dataclasses.replace(settings, ids=numbers)
 
 
 def choose_users(dataset: Dataset, share: float, seed: int) -> np.ndarray:

@@ -36,7 +36,7 @@ from uatmc_jax.settings import (
     from_values,
     to_dict,
 )
-from uatmc_jax.training.run import differences
+from uatmc_jax.training.workdir import differences
 
 # What --all runs: the paper's data sets and victims, as far as they have features, and the plan
 # of each unless --plan names one.
@@ -47,9 +47,11 @@ ALL = {
     "sports_mmgcn": "cpu_mmgcn",
 }
 
+GO_ON = "the same command goes on with what is there"
+
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The training experiment.")
 _PLAN = config_flags.DEFINE_config_file(
-    "plan", "configs/reproduce.py", "How much is computed; FILE:published for that preset."
+    "plan", None, "How much is computed, by default reproduce; FILE:published for that preset."
 )
 _QUICK = flags.DEFINE_bool("quick", False, "The quick plan on configs/synthetic_vbpr.py.")
 _ALL = flags.DEFINE_bool("all", False, f"All of {', '.join(ALL)}.")
@@ -138,8 +140,8 @@ def main(argv: list[str], only: Sequence[str] = ()) -> int:
 
 def run_alone(artefact: Artefact) -> None:
     """The entry point of an artefact's own script."""
-    start(lambda argv: main(argv, [artefact.name]), "the same command goes on with what is there")
+    start(lambda argv: main(argv, [artefact.name]), GO_ON, {"plan": "reproduce"})
 
 
 if __name__ == "__main__":
-    start(main, "the same command goes on with what is there")
+    start(main, GO_ON, {"plan": "reproduce"})

@@ -22,12 +22,12 @@ from uatmc_jax.cli import start
 from uatmc_jax.errors import InputError
 from uatmc_jax.report import format_attacks
 from uatmc_jax.report.attack import format_items, format_verdicts
-from uatmc_jax.settings import AttackRunSettings, find_config, from_config_flag
+from uatmc_jax.settings import AttackRunSettings, from_config_flag
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training run to attack.")
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
-    find_config("attack"),
+    None,
     "The evaluation, by default configs/attack.py; attack:paper or attack:suite for that preset.",
 )
 _CHECKPOINTS = flags.DEFINE_list(
@@ -122,4 +122,4 @@ def _surrogate(path: str) -> tuple[str, tuple[str, str, str]]:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("workdir")
-    start(main, "the same command goes on with what is written")
+    start(main, "the same command goes on with what is written", {"config": "attack"})

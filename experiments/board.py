@@ -39,7 +39,7 @@ from uatmc_jax.data import Dataset
 from uatmc_jax.errors import InputError
 from uatmc_jax.settings import AttackRunSettings, Settings, from_config, from_values, to_dict
 from uatmc_jax.settings.reading import at_least, require
-from uatmc_jax.training.run import without_free_fields
+from uatmc_jax.training.workdir import without_free_fields
 
 PAGE = "SCOREBOARD.md"
 # Trained on like the control, under another seed: a model to transfer from.

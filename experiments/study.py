@@ -32,7 +32,7 @@ from uatmc_jax.settings import (
 from uatmc_jax.settings.reading import at_least, require
 from uatmc_jax.training import compatible, train_and_evaluate, train_vmapped
 from uatmc_jax.training.epoch import steps_per_epoch
-from uatmc_jax.training.run import without_free_fields
+from uatmc_jax.training.workdir import without_free_fields
 
 Rows = list[dict[str, Any]]
 UNDEFENDED = "none"  # the paper's "w/o AT": the pre-trained model

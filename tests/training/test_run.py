@@ -20,6 +20,7 @@ from uatmc_jax.errors import DivergedError, InputError, Interrupted
 from uatmc_jax.settings import from_config
 from uatmc_jax.training import run as run_module
 from uatmc_jax.training import train_and_evaluate
+from uatmc_jax.training.workdir import OUTPUTS
 
 SMALL = {"n_users": 60, "n_items": 60, "n_interactions": 600}
 
@@ -56,7 +57,7 @@ def finished(tmp_path_factory):
 
 def test_everything_is_written(finished):
     workdir, summary = finished
-    assert {p.name for p in workdir.iterdir()} == set(run_module.OUTPUTS)
+    assert {p.name for p in workdir.iterdir()} == set(OUTPUTS)
     assert json.loads((workdir / "summary.json").read_text()) == json.loads(json.dumps(summary))
     records = logs.read_records(workdir)
     assert [(r["stage"], r["epoch"]) for r in records] == [

@@ -50,7 +50,8 @@ from uatmc_jax.report.commands import train_command
 from uatmc_jax.settings import AuditSettings, Settings, to_dict
 from uatmc_jax.settings.audit import VICTIM
 from uatmc_jax.training import compatible, train_and_evaluate, train_vmapped
-from uatmc_jax.training.run import CONFIG_FILE, check_ranking_depth
+from uatmc_jax.training.run import check_ranking_depth
+from uatmc_jax.training.workdir import CONFIG_FILE
 
 AUDIT_FILE = "audit.json"
 REPORT_FILE = "report.html"

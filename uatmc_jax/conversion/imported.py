@@ -16,8 +16,8 @@ from uatmc_jax.data import Dataset
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Params
 from uatmc_jax.settings import Settings, to_dict
-from uatmc_jax.training.run import CONFIG_FILE
 from uatmc_jax.training.stage import Progress
+from uatmc_jax.training.workdir import CONFIG_FILE
 
 STAGE, WHICH = "pretrain", "best"  # where imported weights go
 

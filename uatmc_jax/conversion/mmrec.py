@@ -32,7 +32,7 @@ from uatmc_jax.models import Params
 from uatmc_jax.models.mmgcn import Affine, Layer, MMGCNEncoder, Tower
 from uatmc_jax.models.vbpr import VBPREncoder
 from uatmc_jax.settings import Settings, to_dict
-from uatmc_jax.training.run import differences
+from uatmc_jax.training.workdir import differences
 
 # Modality and its letter in MMRec's names; MMRec's own VBPR concatenates text first.
 LETTERS = {"visual": "v", "textual": "t"}

@@ -2,9 +2,7 @@
 
 import contextlib
 import json
-import os
 import pathlib
-import shutil
 import signal
 import sys
 import time
@@ -23,17 +21,17 @@ from uatmc_jax.errors import InputError
 from uatmc_jax.evaluation.metrics import Measure, make_measure, popularity_metrics
 from uatmc_jax.evaluation.ranking import make_plan
 from uatmc_jax.models import Modal, Model, Params
-from uatmc_jax.settings import EvalSettings, Settings, from_config, to_dict
+from uatmc_jax.settings import EvalSettings, Settings, to_dict
 from uatmc_jax.training.epoch import TrainState
 from uatmc_jax.training.stage import Progress, Stage, run_stage
 from uatmc_jax.training.stages import adversarial_stage, init_params, pretrain_stage
-
-CONFIG_FILE = "config.json"
-SUMMARY_FILE = "summary.json"
-# What a run writes; --overwrite removes these and nothing else.
-OUTPUTS = (CONFIG_FILE, SUMMARY_FILE, logs.METRICS_FILE, "checkpoints", "tensorboard")
-# May differ between a run and its resumption: they change no number.
-FREE_FIELDS = ("data.root", "checkpoint.every_seconds")
+from uatmc_jax.training.workdir import (
+    CONFIG_FILE,
+    SUMMARY_FILE,
+    check_workdir,
+    differences,
+    remove_outputs,
+)
 
 
 class _Run(NamedTuple):
@@ -53,6 +51,7 @@ def train_and_evaluate(
     settings: Settings,
     workdir: str | pathlib.Path,
     *,
+    dataset: Dataset | None = None,
     resume: bool = False,
     overwrite: bool = False,
     on_epoch: Callable[[int, int], None] | None = None,
@@ -62,6 +61,7 @@ def train_and_evaluate(
     Args:
       settings: the experiment.
       workdir: created if absent.
+      dataset: the data, if already open.
       resume: go on with the run that is there; a complete one is left as it is.
       overwrite: remove the run that is there first.
       on_epoch: told (epochs done, epochs at most) of a stage, in place of a bar.
@@ -75,23 +75,26 @@ def train_and_evaluate(
       Interrupted: Ctrl-C; the state is on disk and `resume` goes on with it.
     """
     workdir = pathlib.Path(workdir)
-    _check_workdir(settings, workdir, resume=resume, overwrite=overwrite)
+    check_workdir(settings, workdir, resume=resume, overwrite=overwrite)
     if resume and (workdir / SUMMARY_FILE).exists():  # written last: the run is complete
         return json.loads((workdir / SUMMARY_FILE).read_text(encoding="utf-8"))
     with stop_on_interrupt() as stop_requested:
-        return _train_and_evaluate(settings, workdir, resume, overwrite, stop_requested, on_epoch)
+        return _train_and_evaluate(
+            settings, workdir, dataset, resume, overwrite, stop_requested, on_epoch
+        )
 
 
 def _train_and_evaluate(
     settings: Settings,
     workdir: pathlib.Path,
+    dataset: Dataset | None,
     resume: bool,
     overwrite: bool,
     stop_requested: Callable[[], bool],
     on_epoch: Callable[[int, int], None] | None,
 ) -> dict:
     started = time.monotonic()
-    dataset = open_dataset(settings.data)
+    dataset = open_dataset(settings.data) if dataset is None else dataset
     check_ranking_depth(settings.eval, dataset)
     held_out = {
         split: make_csr(warm(dataset.split(split), dataset), dataset.n_users)
@@ -106,7 +109,7 @@ def _train_and_evaluate(
             if stage == "adversarial" or not settings.pretrain.init_from:
                 checkpoint.drop_later(workdir, stage, progress.epoch)
     elif overwrite:
-        _remove_outputs(workdir)
+        remove_outputs(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     logs.write_json(workdir / CONFIG_FILE, to_dict(settings))
     if source:
@@ -124,7 +127,9 @@ def _train_and_evaluate(
         return measure(params, z, [held_out["valid"]])[0]
 
     summary = summary_head(settings, dataset)
-    summary["popularity"] = {"test": popularity_metrics(dataset, plan, "test", settings.eval.ks)}
+    summary["popularity"] = {
+        split: popularity_metrics(dataset, plan, split, settings.eval.ks) for split in held_out
+    }
     stages = summary["stages"] = {}
     run = _Run(settings, workdir, dataset, data, held_out, measure, stop_requested, on_epoch)
     if settings.pretrain.init_from:
@@ -200,6 +205,9 @@ def _run_stage(
         "best_epoch": progress.best_epoch,
         "seconds": progress.seconds,
     }
+    records = [record for record in logs.read_records(workdir) if record["stage"] == name]
+    if records:
+        entry["losses"] = records[-1]["losses"]  # means over the last epoch
     return checkpoint.load_params(workdir, name, "best", like), entry
 
 
@@ -254,44 +262,6 @@ def _progress_on_disk(workdir: pathlib.Path, stage: str, dataset: Dataset) -> Pr
     return Progress(**{field: meta[field] for field in Progress._fields})
 
 
-def _check_workdir(
-    settings: Settings, workdir: pathlib.Path, *, resume: bool, overwrite: bool
-) -> None:
-    if resume and overwrite:
-        raise InputError("--resume and --overwrite exclude each other. Give one.")
-    nearest = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise InputError(f"{workdir}: cannot be written ({nearest}). Name another --workdir.")
-    source = settings.pretrain.init_from
-    if source and pathlib.Path(source).resolve() == workdir.resolve():
-        raise InputError(
-            f"config.pretrain.init_from = {source!r} is the workdir itself. Name another --workdir."
-        )
-    there = sorted(path.name for path in workdir.iterdir()) if workdir.is_dir() else []
-    if resume:
-        if CONFIG_FILE not in there:
-            raise InputError(f"{workdir}: no {CONFIG_FILE}, so no run to resume. Drop --resume.")
-        _check_same_settings(settings, workdir / CONFIG_FILE)
-    elif there and not overwrite:
-        raise InputError(
-            f"{workdir}: not empty ({', '.join(there[:4])}). Give --resume to go on with the run "
-            "there, --overwrite to replace it, or another --workdir."
-        )
-
-
-def _check_same_settings(settings: Settings, path: pathlib.Path) -> None:
-    try:
-        before = to_dict(from_config(json.loads(path.read_text(encoding="utf-8"))))
-    except ValueError as error:
-        raise InputError(f"{path}: cannot be read ({error}). Use --overwrite.") from None
-    changed = [f for f in differences(before, to_dict(settings)) if f not in FREE_FIELDS]
-    if changed:
-        raise InputError(
-            f"{path}: the run there has another {', '.join(f'config.{f}' for f in changed)}. "
-            "Resume with the same config, or use another --workdir."
-        )
-
-
 def check_ranking_depth(settings: EvalSettings, dataset: Dataset) -> None:
     """Raises InputError for a K beyond the catalogue."""
     if max(settings.ks) > dataset.n_items:
@@ -299,39 +269,6 @@ def check_ranking_depth(settings: EvalSettings, dataset: Dataset) -> None:
             f"config.eval.ks = {settings.ks}: K = {max(settings.ks)} exceeds the {dataset.n_items} "
             f"items of data set '{dataset.name}'. Use smaller K."
         )
-
-
-def without_free_fields(settings: Settings) -> dict:
-    """The settings that a run's numbers depend on, as a nested dict.
-
-    `pretrain.init_from` goes too: what lies in that folder, not its name, decides.
-    """
-    plain = to_dict(settings)
-    for path in (*FREE_FIELDS, "pretrain.init_from"):
-        section, _, field = path.partition(".")
-        del plain[section][field]
-    return plain
-
-
-def differences(before: dict, after: dict, prefix: str = "") -> list[str]:
-    """Dotted names of the fields whose values differ, as JSON sees them."""
-    names = []
-    for key in sorted(before.keys() | after.keys()):
-        old, new = before.get(key), after.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            names += differences(old, new, f"{prefix}{key}.")
-        elif json.dumps(old) != json.dumps(new):
-            names.append(prefix + key)
-    return names
-
-
-def _remove_outputs(workdir: pathlib.Path) -> None:
-    for name in OUTPUTS:
-        path = workdir / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -31,14 +31,10 @@ from uatmc_jax.models import Model, Params
 from uatmc_jax.settings import Settings, from_config, to_dict
 from uatmc_jax.training.epoch import Epoch, TrainState, compile_epochs
 from uatmc_jax.training.run import (
-    CONFIG_FILE,
-    SUMMARY_FILE,
     check_ranking_depth,
-    differences,
     first_params,
     stop_on_interrupt,
     summary_head,
-    without_free_fields,
 )
 from uatmc_jax.training.stages import (
     SCALARS,
@@ -46,6 +42,12 @@ from uatmc_jax.training.stages import (
     adversarial_parts,
     scalars,
     static_defense,
+)
+from uatmc_jax.training.workdir import (
+    CONFIG_FILE,
+    SUMMARY_FILE,
+    differences,
+    without_free_fields,
 )
 
 _UNFINISHED = ".unfinished-"

@@ -1,0 +1,100 @@
+"""The folder of a run: what it holds, and whether a run of some settings may go there."""
+
+import json
+import os
+import pathlib
+import shutil
+
+from uatmc_jax import logs
+from uatmc_jax.errors import InputError
+from uatmc_jax.settings import Settings, from_config, to_dict
+
+CONFIG_FILE = "config.json"
+SUMMARY_FILE = "summary.json"
+# What a run writes; --overwrite removes these and nothing else.
+OUTPUTS = (CONFIG_FILE, SUMMARY_FILE, logs.METRICS_FILE, "checkpoints", "tensorboard")
+# May differ between a run and its resumption: they change no number.
+FREE_FIELDS = ("data.root", "checkpoint.every_seconds")
+
+
+def check_workdir(
+    settings: Settings, workdir: pathlib.Path, *, resume: bool, overwrite: bool
+) -> None:
+    """Requires that a run of these settings may be begun, or gone on with, in the folder.
+
+    Args:
+      settings: of the run.
+      workdir: its folder.
+      resume: go on with the run that is there.
+      overwrite: replace it.
+
+    Raises:
+      InputError: it may not.
+    """
+    if resume and overwrite:
+        raise InputError("--resume and --overwrite exclude each other. Give one.")
+    nearest = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise InputError(f"{workdir}: cannot be written ({nearest}). Name another --workdir.")
+    source = settings.pretrain.init_from
+    if source and pathlib.Path(source).resolve() == workdir.resolve():
+        raise InputError(
+            f"config.pretrain.init_from = {source!r} is the workdir itself. Name another --workdir."
+        )
+    there = sorted(path.name for path in workdir.iterdir()) if workdir.is_dir() else []
+    if resume:
+        if CONFIG_FILE not in there:
+            raise InputError(f"{workdir}: no {CONFIG_FILE}, so no run to resume. Drop --resume.")
+        _check_same_settings(settings, workdir / CONFIG_FILE)
+    elif there and not overwrite:
+        raise InputError(
+            f"{workdir}: not empty ({', '.join(there[:4])}). Give --resume to go on with the run "
+            "there, --overwrite to replace it, or another --workdir."
+        )
+
+
+def _check_same_settings(settings: Settings, path: pathlib.Path) -> None:
+    try:
+        before = to_dict(from_config(json.loads(path.read_text(encoding="utf-8"))))
+    except ValueError as error:
+        raise InputError(f"{path}: cannot be read ({error}). Use --overwrite.") from None
+    changed = [f for f in differences(before, to_dict(settings)) if f not in FREE_FIELDS]
+    if changed:
+        raise InputError(
+            f"{path}: the run there has another {', '.join(f'config.{f}' for f in changed)}. "
+            "Resume with the same config, or use another --workdir."
+        )
+
+
+def without_free_fields(settings: Settings) -> dict:
+    """The settings that a run's numbers depend on, as a nested dict.
+
+    `pretrain.init_from` goes too: what lies in that folder, not its name, decides.
+    """
+    plain = to_dict(settings)
+    for path in (*FREE_FIELDS, "pretrain.init_from"):
+        section, _, field = path.partition(".")
+        del plain[section][field]
+    return plain
+
+
+def differences(before: dict, after: dict, prefix: str = "") -> list[str]:
+    """Dotted names of the fields whose values differ, as JSON sees them."""
+    names = []
+    for key in sorted(before.keys() | after.keys()):
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            names += differences(old, new, f"{prefix}{key}.")
+        elif json.dumps(old) != json.dumps(new):
+            names.append(prefix + key)
+    return names
+
+
+def remove_outputs(workdir: pathlib.Path) -> None:
+    """Removes what a run has written, and nothing else."""
+    for name in OUTPUTS:
+        path = workdir / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

@@ -69,6 +69,7 @@ def test_ids_come_before_titles_and_both_before_numbers():
             [330],
             "item 330: a number alone does not say whose. Write the shop's id in quotes, '330'",
         ),
+        (["2000"], "no item has this id or title. Internal numbers have a #: the items are #0"),
         (["#10"], "item '#10': no such number; the items are #0 to #9"),
         (["#99999999999"], "no item has this id"),
         (["#-1"], "no item has this id or title. Internal numbers have a #: the items are #0 to"),
@@ -94,7 +95,8 @@ def test_what_names_nothing_is_refused_with_a_remedy(texts, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("330", "neither i_id_mapping.csv nor items.csv, so no names. Write '#330'"),
+        ("3", "neither i_id_mapping.csv nor items.csv, so no names. Write '#3' for the internal"),
+        ("330", "so no names. Items go by number: the items are #0 to #9."),
         ("B00X", "so no names. Items go by number: the items are #0 to #9."),
     ],
 )

@@ -34,7 +34,7 @@ PRESETS = ("published", "paper", "suite")
 def get_config(preset: str = "published") -> ConfigDict:
     """The evaluation under one of `PRESETS`."""
     if preset not in PRESETS:
-        raise ValueError(f"--config FILE:{preset}: presets are {', '.join(PRESETS)}")
+        raise ValueError(f"no preset {preset!r}: presets are {', '.join(PRESETS)}")
     published = preset != "paper"
     config = ConfigDict()
     config.seeds = (999,)

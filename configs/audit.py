@@ -31,7 +31,7 @@ PRESETS = ("vbpr", "mmgcn", "general", "quick")
 def get_config(preset: str = "vbpr") -> ConfigDict:
     """The audit under one of `PRESETS`."""
     if preset not in PRESETS:
-        raise ValueError(f"--config FILE:{preset}: presets are {', '.join(PRESETS)}")
+        raise ValueError(f"no preset {preset!r}: presets are {', '.join(PRESETS)}")
     config = ConfigDict()
 
     experiment = config.experiment = base.get_config()

@@ -22,7 +22,7 @@ PRESETS = {
 def get_config(preset: str = "published") -> ConfigDict:
     """The shared defaults under one of `PRESETS`."""
     if preset not in PRESETS:
-        raise ValueError(f"--config FILE:{preset}: presets are {', '.join(PRESETS)}")
+        raise ValueError(f"no preset {preset!r}: presets are {', '.join(PRESETS)}")
     config = ConfigDict()
     config.seed = 999
 

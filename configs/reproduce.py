@@ -23,7 +23,7 @@ PRESETS = ("cpu", "cpu_mmgcn", "published", "quick")
 def get_config(preset: str = "cpu") -> ConfigDict:
     """The plan under one of `PRESETS`."""
     if preset not in PRESETS:
-        raise ValueError(f"--plan FILE:{preset}: presets are {', '.join(PRESETS)}")
+        raise ValueError(f"no preset {preset!r}: presets are {', '.join(PRESETS)}")
     plan = ConfigDict()
     # Of the training config, what is replaced; 0 leaves it.
     plan.pretrain_epochs = {"cpu": 25, "cpu_mmgcn": 9, "quick": 12}.get(preset, 0)

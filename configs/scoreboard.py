@@ -23,7 +23,7 @@ PRESETS = ("cpu", "cpu_mmgcn", "quick")
 def get_config(preset: str = "cpu") -> ConfigDict:
     """The board under one of `PRESETS`."""
     if preset not in PRESETS:
-        raise ValueError(f"--board FILE:{preset}: presets are {', '.join(PRESETS)}")
+        raise ValueError(f"no preset {preset!r}: presets are {', '.join(PRESETS)}")
     board = ConfigDict()
     # Of the training config, what is replaced; 0 leaves it.
     board.pretrain_epochs = {"cpu": 25, "cpu_mmgcn": 6, "quick": 12}[preset]

@@ -46,9 +46,11 @@ ALL = {
     "sports_mmgcn": "cpu_mmgcn",
 }
 
+GO_ON = "the same command goes on with what is there"
+
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The training experiment.")
 _PLAN = config_flags.DEFINE_config_file(
-    "plan", "configs/reproduce.py", "How much is computed; FILE:published for that preset."
+    "plan", None, "How much is computed, by default reproduce; FILE:published for that preset."
 )
 _QUICK = flags.DEFINE_bool("quick", False, "The quick plan on configs/synthetic_vbpr.py.")
 _ALL = flags.DEFINE_bool("all", False, f"All of {', '.join(ALL)}.")
@@ -136,4 +138,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    start(main, "the same command goes on with what is there")
+    start(main, GO_ON, {"plan": "reproduce"})

@@ -4,11 +4,13 @@ python -m uatmc_jax.attack --workdir runs/baby_vbpr
 python -m uatmc_jax.attack --workdir runs/baby_vbpr --config configs/attack.py:paper
 python -m uatmc_jax.attack --workdir runs/baby_vbpr --checkpoints adversarial/best --attacks pgd
 python -m uatmc_jax.attack --workdir runs/baby_vbpr --config configs/attack.py:suite --verdict
+python -m uatmc_jax.attack --workdir runs/baby_vbpr --items B004203QQ4 --items "A title, in full"
 """
 
 import dataclasses
 import pathlib
 import sys
+from collections.abc import Sequence
 
 from absl import flags
 from ml_collections import config_flags
@@ -21,19 +23,24 @@ from uatmc_jax.cli import start
 from uatmc_jax.errors import InputError
 from uatmc_jax.opened import open_run, open_runs
 from uatmc_jax.report import format_attacks
-from uatmc_jax.report.attack import format_verdicts
-from uatmc_jax.settings import AttackRunSettings, find_config, from_config_flag
+from uatmc_jax.report.attack import format_items, format_verdicts
+from uatmc_jax.settings import AttackRunSettings, from_config_flag
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training run to attack.")
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
-    find_config("attack"),
+    None,
     "The evaluation, by default configs/attack.py; attack:paper or attack:suite for that preset.",
 )
 _CHECKPOINTS = flags.DEFINE_list(
     "checkpoints", [], "STAGE/WHICH of those to attack; by default those the run reports."
 )
 _ATTACKS = flags.DEFINE_list("attacks", [], "Names of the config's attacks to run; default all.")
+_ITEMS = flags.DEFINE_multi_string(
+    "items",
+    [],
+    "What to attack: shop ids, titles or '#908' for item number 908, with commas between.",
+)
 _DATA_ROOT = flags.DEFINE_string(
     "data_root", None, "Folder of the data sets, if not where the training run found them."
 )
@@ -55,6 +62,8 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise InputError(f"unexpected arguments: {' '.join(argv[1:])}. Flags start with --.")
     settings, _ = from_config_flag(AttackRunSettings, _CONFIG)
+    if _ITEMS.value:
+        settings = _aimed_at(settings, _ITEMS.value)
     named = list(map(_surrogate, _SURROGATES.value))
     surrogates = dict(named)
     if len(surrogates) < len(named):
@@ -79,14 +88,24 @@ def main(argv: list[str]) -> None:
             for name, (folder, at) in surrogates.items()
         },
     }
+    folder, verdicts = f"{_WORKDIR.value}/{FOLDER}", None
     if _VERDICT.value:
         results, contents, verdicts = run_verdicts(settings, runs, **options)
-        print(format_attacks(results, contents))
-        print(format_verdicts(verdicts))
     else:
         results, contents = run_attacks(settings, runs, **options)
-        print(format_attacks(results, contents))
-    print(f"written to {_WORKDIR.value}/{FOLDER}", file=sys.stderr)
+    print(format_attacks(results, contents))
+    if verdicts is not None:
+        print(format_verdicts(verdicts))
+    print(format_items(results, folder))
+    print(f"written to {folder}", file=sys.stderr)
+
+
+def _aimed_at(settings: AttackRunSettings, items: Sequence[str]) -> AttackRunSettings:
+    """The evaluation of the items named."""
+    if settings.targets.ids:
+        raise InputError("--items and config.targets.ids both name items. Give one of them.")
+    targets = dataclasses.replace(settings.targets, rule="ids", ids=tuple(items))
+    return dataclasses.replace(settings, targets=targets)
 
 
 def _surrogate(path: str) -> tuple[str, tuple[str, str]]:
@@ -102,4 +121,4 @@ def _surrogate(path: str) -> tuple[str, tuple[str, str]]:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("workdir")
-    start(main, "the same command goes on with what is written")
+    start(main, "the same command goes on with what is written", {"config": "attack"})

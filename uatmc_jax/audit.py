@@ -7,7 +7,6 @@ python -m uatmc_jax.audit --victim runs/baby_vbpr --checkpoint adversarial/lates
 """
 
 import dataclasses
-import difflib
 import os
 import pathlib
 import shlex
@@ -19,16 +18,15 @@ from ml_collections import config_flags
 from uatmc_jax import checkpoint
 from uatmc_jax.auditing.entries import Given
 from uatmc_jax.auditing.run import REPORT_FILE, run_audit
-from uatmc_jax.cli import start
-from uatmc_jax.data import DEFAULT_MODALITIES, present_modalities
+from uatmc_jax.cli import data_at, start
 from uatmc_jax.errors import InputError
-from uatmc_jax.settings import AuditSettings, find_config, from_config_flag
+from uatmc_jax.settings import AuditSettings, from_config_flag
 
 _DATA = flags.DEFINE_string("data", None, "Folder of the data set: an .inter file and features.")
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
-    find_config("audit"),
-    "The audit; audit:mmgcn, audit:general or audit:quick for that preset.",
+    None,
+    "The audit, by default audit; audit:mmgcn, audit:general or audit:quick for that preset.",
     # A field that the config lacks may be its model's; reading the settings refuses the rest.
     lock_config=False,
     accept_new_attributes=True,
@@ -45,14 +43,11 @@ def main(argv: list[str]) -> None:
     """Flags in, one library call, files out."""
     if len(argv) > 1:
         raise InputError(f"unexpected arguments: {' '.join(argv[1:])}. Flags start with --.")
-    config = _CONFIG.value
-    if _DATA.value:
-        folder = _existing(_DATA.value)
-        data = config.experiment.data
-        data.source, data.name, data.root = "mmrec", folder.name, str(folder.parent)
-        if tuple(data.modalities) == DEFAULT_MODALITIES:
-            data.modalities = present_modalities(folder)
     settings, _ = from_config_flag(AuditSettings, _CONFIG)
+    if _DATA.value:
+        data = data_at(settings.experiment.data, _DATA.value)
+        experiment = dataclasses.replace(settings.experiment, data=data)
+        settings = dataclasses.replace(settings, experiment=experiment)
     if not _HARDEN.value:
         settings = dataclasses.replace(settings, harden={})
     given, name = None, f"audit_{settings.experiment.data.name}"
@@ -66,19 +61,6 @@ def main(argv: list[str]) -> None:
     audit = run_audit(settings, workdir, given=given, command=command)
     print(_headline(audit))
     print(f"written to {workdir / REPORT_FILE}", file=sys.stderr)
-
-
-def _existing(path: str) -> pathlib.Path:
-    """The folder, absolute; its links are kept, because its name is the data set's."""
-    folder = pathlib.Path(os.path.abspath(path))
-    if folder.is_dir():
-        return folder
-    beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
-    close = difflib.get_close_matches(folder.name, [p.name for p in beside if p.is_dir()], n=1)
-    hint = f"Did you mean {folder.parent / close[0]}?" if close else "Check the path."
-    raise InputError(
-        f"--data {path}: no such folder. {hint} python -m uatmc_jax.prepare makes one of tables."
-    )
 
 
 def _headline(audit: dict) -> str:
@@ -98,4 +80,4 @@ def _headline(audit: dict) -> str:
 
 
 if __name__ == "__main__":
-    start(main, "the same command goes on with what is written")
+    start(main, "the same command goes on with what is written", {"config": "audit"})

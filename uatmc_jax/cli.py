@@ -5,17 +5,22 @@ Those with sub-commands take plain arguments (`Parser` and `start_parsed`).
 """
 
 import argparse
+import dataclasses
+import difflib
 import functools
 import os
+import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections.config_flags import config_flags
 
+from uatmc_jax.data import DEFAULT_MODALITIES, present_modalities
 from uatmc_jax.errors import DivergedError, InputError, Interrupted
-from uatmc_jax.settings import find_config
+from uatmc_jax.overrides import find_mistake, value_of
+from uatmc_jax.settings import DataSettings, find_config
 
 EXIT_DIVERGED = 1
 EXIT_INPUT_ERROR = 2
@@ -25,6 +30,7 @@ EXIT_INTERRUPTED = 130
 def start(
     main: Callable[[list[str]], int | None],
     go_on: str = "--resume goes on from the last checkpoint, if any",
+    defaults: Mapping[str, str] | None = None,
 ) -> None:
     """Runs an absl `main` and exits.
 
@@ -35,6 +41,9 @@ def start(
     Args:
       main: of the entry point.
       go_on: what an interrupted user is told.
+      defaults: {flag: config that it takes where none is named}. Not those of the flags
+        themselves: these are read while modules are imported, where a mistake in an
+        override is a traceback.
     """
 
     def quietly(argv: list[str]) -> int | None:
@@ -42,7 +51,8 @@ def start(
             logging.set_verbosity(logging.WARNING)  # orbax logs every file it touches
         return main(argv)
 
-    app.run(_guard(quietly, go_on), flags_parser=_parse_flags)
+    parse = functools.partial(_parse_flags, defaults=defaults)
+    app.run(_guard(quietly, go_on), flags_parser=parse)
 
 
 class Parser(argparse.ArgumentParser):
@@ -75,40 +85,90 @@ def start_parsed(
     sys.exit(_guard(main, go_on)(parser.parse_args(argv)))
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
+def data_at(settings: DataSettings, path: str) -> DataSettings:
+    """The settings with the data of a folder in place of theirs.
+
+    Args:
+      settings: their modalities are kept unless they are the default ones, in whose place
+        those that the folder has are taken.
+      path: of the folder, as --data gives it.
+
+    Raises:
+      InputError: no such folder.
+    """
+    folder = _existing(path)
+    modalities = settings.modalities
+    if modalities == DEFAULT_MODALITIES:
+        modalities = present_modalities(folder)
+    where = {"source": "mmrec", "name": folder.name, "root": str(folder.parent)}
+    return dataclasses.replace(settings, modalities=modalities, **where)
+
+
+def _existing(path: str) -> pathlib.Path:
+    """The folder, absolute; its links are kept, because its name is the data set's."""
+    folder = pathlib.Path(os.path.abspath(path))
+    if folder.is_dir():
+        return folder
+    beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    close = difflib.get_close_matches(folder.name, [p.name for p in beside if p.is_dir()], n=1)
+    hint = f"Did you mean {folder.parent / close[0]}?" if close else "Check the path."
+    raise InputError(
+        f"--data {path}: no such folder. {hint} python -m uatmc_jax.prepare makes one of tables."
+    )
+
+
+def _parse_flags(argv: Sequence[str], defaults: Mapping[str, str] | None = None) -> list[str]:
+    names = _config_flags()
+    for name in names:  # what --help shows
+        default = (defaults or {}).get(name)
+        flags.FLAGS[name].default_as_str = default and f"'{default}'"
     try:
-        return flags.FLAGS(_with_packaged_configs(argv))
+        given = _with_packaged_configs(argv, defaults)
     except InputError as error:
         sys.exit(_fail(_one_line(str(error))))
-    except flags.Error as error:
-        sys.exit(_fail(f"{_one_line(str(error))} Pass --help for the flags."))
-    except ImportError as error:
-        remedy = "Install what it imports; the packaged configs are in uatmc_jax.configs"
-        sys.exit(_fail(f"--config: {error}. {remedy}."))
-    except KeyError as error:  # ml_collections', for --config.SECTION.FIELD
-        name, *hint = str(error.args[0]).splitlines()
-        said = " ".join([f"--config: {name.strip(chr(39))}: no such field or section.", *hint])
-        sys.exit(_fail(said))
+    mistake = find_mistake(given, names)
+    if mistake is not None:
+        sys.exit(_fail(_one_line(mistake)))
+    try:
+        left = flags.FLAGS(given)
+        for name in names:  # an OSError of a config file is held back until something is read
+            getattr(flags.FLAGS[name].value, "lock", None)
+        return left
     # A config file is the user's code: whatever it raises is about the config.
     except Exception as error:
-        sys.exit(_fail(f"--config: {_one_line(str(error.args[0] if error.args else error))}"))
+        said = f"--config: {type(error).__name__}: {error}"
+        if isinstance(error, flags.Error):
+            said = f"{_one_line(str(error)).rstrip('.')}. Pass --help for the flags."
+        sys.exit(_fail(_one_line(said)))
 
 
-def _with_packaged_configs(argv: list[str]) -> list[str]:
-    """The arguments, with the path of a config in place of its name."""
+def _config_flags() -> list[str]:
+    """Names of the flags that take a config."""
+    return [
+        name
+        for name in flags.FLAGS
+        if isinstance(flags.FLAGS[name].parser, config_flags.ConfigFileFlagParser)
+    ]
+
+
+def _with_packaged_configs(
+    argv: Sequence[str], defaults: Mapping[str, str] | None = None
+) -> list[str]:
+    """The arguments, with the path of a config in place of its name, and the defaults first."""
     found = list(argv)
+    names = _config_flags()
     for place, argument in enumerate(argv):
         flag, equals, name = argument.partition("=")
-        if flag.lstrip("-") not in flags.FLAGS or not flag.startswith("-"):
-            continue
-        parser = flags.FLAGS[flag.lstrip("-")].parser
-        if not isinstance(parser, config_flags.ConfigFileFlagParser):
+        if not flag.startswith("-") or flag.lstrip("-") not in names:
             continue
         if equals:
             found[place] = f"{flag}={find_config(name, flag)}"
         elif place + 1 < len(argv):
             found[place + 1] = find_config(argv[place + 1], flag)
-    return found
+    defaults = defaults or {}
+    absent = [name for name in defaults if value_of(argv, name) is None]
+    chosen = [f"--{name}={find_config(defaults[name], f'--{name}')}" for name in absent]
+    return [*found[:1], *chosen, *found[1:]]
 
 
 def _one_line(message: str) -> str:

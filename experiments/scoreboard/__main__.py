@@ -30,7 +30,7 @@ from uatmc_jax.errors import InputError, Interrupted
 from uatmc_jax.settings import Settings, from_config, from_config_flag, from_flag, from_values
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The training experiment.")
-_BOARD = config_flags.DEFINE_config_file("board", "configs/scoreboard.py", "What is compared.")
+_BOARD = config_flags.DEFINE_config_file("board", None, "What is compared.")
 _QUICK = flags.DEFINE_bool("quick", False, "The quick board on configs/synthetic_vbpr.py.")
 _OUT = flags.DEFINE_string("out", "runs/scoreboard", "Where runs and measurements go.")
 _RESULTS = flags.DEFINE_string("results", None, "Where the page goes; by default OUT/results.")
@@ -94,4 +94,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    start(main, "the same command goes on with what is there")
+    start(main, "the same command goes on with what is there", {"board": "scoreboard"})

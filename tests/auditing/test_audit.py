@@ -60,6 +60,8 @@ def test_everything_is_measured_and_written(audited):
     for row in rows:
         item = row["item"]
         assert row["name"] == (f"B{item}" if item % 2 else f"Spoon {item}")
+        assert row["shop_id"] == f"B{item}"
+        assert row["title"] == (None if item % 2 else f"Spoon {item}")
     assert len({row["item"] % 2 for row in rows}) == 2
 
 
@@ -222,7 +224,10 @@ def test_against_the_victim_is_the_paired_difference_of_the_rows(audited):
             lambda c: c.experiment.model.update({"name": "mmgcn"}),
             r"config\.harden\.exact_05\.defense = 'exact' needs .*audit:mmgcn",
         ),
-        (lambda c: c.attack.targets.update({"rule": "ids", "ids": ("X",)}), "items have no names"),
+        (
+            lambda c: c.attack.targets.update({"rule": "ids", "ids": ("X",)}),
+            "so no names. Items go",
+        ),
         (
             lambda c: c.attack.attacks.pgd.update({"modalities": ("audio",)}),
             r"config\.attack\.attacks\.",
@@ -337,7 +342,7 @@ def test_its_numbers_are_those_measured(audited):
     assert audit["dataset"]["fingerprint"] in text
     assert "python -m x --a=&#39;b&#39;" in text
     top = max(victim["rows"], key=lambda row: row["hr_after"][str(K)])
-    assert f'<td class="name">{top["name"] or "item " + str(top["item"])}</td>' in text
+    assert f'<td class="name">{top["name"]}</td><td>{top["shop_id"]}</td>' in text
 
 
 def test_the_share_of_users_reached_is_said_in_words(audited):

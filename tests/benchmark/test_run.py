@@ -34,6 +34,8 @@ def trained(tmp_path_factory):
     write_dataset(DATASET, folder / "data" / "small")
     rows = "".join(f"B{i:09d}\t{i}\n" for i in range(DATASET.n_items))
     (folder / "data" / "small" / "i_id_mapping.csv").write_text("asin\titemID\n" + rows)
+    titles = "".join(f'{i},"Mug, no. {i}"\n' for i in range(0, DATASET.n_items, 2))
+    (folder / "data" / "small" / "items.csv").write_text("itemID,title\n" + titles)
     config = test_config.get_config()
     config.data.source, config.data.name = "mmrec", "small"
     config.data.root = str(folder / "data")
@@ -82,6 +84,7 @@ def test_results_name_their_threat_model_and_are_traceable(trained, attacked):
         assert len(result["rows"]) == 6 == result["summary"]["targets"]
         for row in result["rows"]:
             assert row["name"] == f"B{row['item']:09d}"
+            assert row["title"] == (None if row["item"] % 2 else f"Mug, no. {row['item']}")
             for k in ("10", "20", "50"):
                 assert row["hr_after"][k] <= row["budget_certificate"][k] + 1e-6
             assert len(row["utility_by_step"]) == result["threat_model"]["steps"] + 1
@@ -149,6 +152,35 @@ def test_an_interrupted_evaluation_goes_on(workdir, attacked, monkeypatch):
         for got, wanted in zip(result["rows"], expected, strict=True):
             assert got["hr_after"] == wanted["hr_after"]
             assert got["utility_after"] == pytest.approx(wanted["utility_after"], rel=1e-5)
+
+
+def test_the_same_items_are_the_same_files_whatever_they_are_called(trained, workdir):
+    only = {"checkpoints": [("pretrain", "best")], "only": ["fgsm"]}
+
+    def attack(*ids):
+        named = {"targets.rule": "ids", "targets.ids": ids}
+        (result,), _ = run_attacks(evaluation(**named), workdir, **only)
+        return [(row["item"], row["name"], row["title"]) for row in result["rows"]]
+
+    expected = [(3, "B000000003", None), (8, "B000000008", "Mug, no. 8")]
+    assert attack("Mug, no. 8", "B000000003") == attack("#3,B000000008") == expected
+    assert len([name for name in files(workdir) if "-fgsm-" in name]) == 1
+    # A name that has come to mean another item is another attack.
+    moved = workdir.parent / "moved"
+    shutil.copytree(trained.parent / "data", moved)
+    names = moved / "small" / "i_id_mapping.csv"
+    names.write_text("asin\titemID\nB000000003\t4\nB9\t8\n")
+    (result,), _ = run_attacks(
+        evaluation(**{"targets.rule": "ids", "targets.ids": ("B000000003",)}),
+        workdir, data_root=str(moved), **only,
+    )  # fmt: skip
+    assert [row["item"] for row in result["rows"]] == [4]
+    (result,), _ = run_attacks(
+        evaluation(**{"targets.rule": "ids", "targets.ids": ("#3,#8",)}),
+        workdir, data_root=str(moved), **only,
+    )  # fmt: skip
+    assert [row["name"] for row in result["rows"]] == [None, "B9"]  # as they are called now
+    assert len([name for name in files(workdir) if "-fgsm-" in name]) == 2
 
 
 def test_other_settings_are_other_files(workdir):
@@ -263,7 +295,11 @@ REFUSED = {
         {},
         "alignment needs two",
     ),
-    "unknown ASIN": ({"targets.rule": "ids", "targets.ids": ("B00NOPE",)}, {}, "'B00NOPE' is nei"),
+    "unknown ASIN": (
+        {"targets.rule": "ids", "targets.ids": ("B00NOPE",)},
+        {},
+        "'B00NOPE': no item has this",
+    ),
     "empty pool": ({"targets.rule": "count", "targets.count": 999}, {}, "has 0 items with exactly"),
     "unknown attack": ({}, {"only": ["cw"]}, "--attacks cw: the config has fgsm, pgd"),
     "unknown stage": ({}, {"checkpoints": [("final", "best")]}, "wanted 'pretrain' or 'adver"),
@@ -297,7 +333,7 @@ BAD_VALUES = {
     "no seeds": ({"seeds": ()}, "config.seeds"),
     "a seed twice": ({"seeds": (1, 1)}, "config.seeds"),
     "rule": ({"targets.rule": "all"}, "config.targets.rule"),
-    "no ids": ({"targets.rule": "ids"}, "at least one item id"),
+    "no ids": ({"targets.rule": "ids"}, "at least one item under"),
     "quantiles": ({"targets.quantiles": (0.5, 0.1)}, "config.targets.quantiles"),
     "scorer": ({"scorer": "fast"}, "config.scorer"),
 }
@@ -319,16 +355,20 @@ def test_the_command_line(trained):
     arguments = [
         "uatmc_jax.attack", f"--workdir={trained}", "--checkpoints=pretrain/best",
         "--config=configs/attack.py:suite", "--attacks=fgsm,transfer_run-pretrain-best",
-        f"--surrogates={trained}/pretrain/best", "--verdict", "--config.targets.rule=ids",
-        "--config.targets.ids=('B000000007','12')", "--config.bootstrap=20",
+        f"--surrogates={trained}/pretrain/best", "--verdict", "--config.bootstrap=20",
+        "--items=B000000007", "--items=Mug, no. 12",
     ]  # fmt: skip
     result = call(*arguments)
     assert result.returncode == 0, result.stderr
     assert "| pretrain/best | fgsm | 50 |" in result.stdout
     assert "2 attacks of one item each" in result.stdout
     assert "not compared: 2 targets, fewer than 10" in result.stdout
+    assert "| #7 | B000000007 |  | pretrain/best | " in result.stdout
+    assert "| #12 | B000000012 | Mug, no. 12 | pretrain/best | " in result.stdout
     for extra, message in (
-        ("--config.targets.ids=('B1',)", "'B1' is neither"),
+        ("--items=B1", "config.targets.ids (--items): item 'B1': no item has this id"),
+        ("--items=7", "Write '#7' for the internal number"),
+        ("--config.targets.ids=('B1',)", "--items and config.targets.ids both name items"),
         ("--config.attacks.fgsm.eps=-1", "config.attacks.fgsm.eps"),
         ("--checkpoints=pretrain", "wanted STAGE/WHICH"),
         (f"--surrogates={trained}/pretrain/best,a/run/pretrain/best", "would have one name"),

@@ -1,7 +1,6 @@
 """What an audit trains and attacks, fitted to the catalogue at hand."""
 
 import dataclasses
-import math
 import pathlib
 import re
 from collections.abc import Mapping
@@ -12,10 +11,9 @@ import numpy as np
 from uatmc_jax.data import Dataset
 from uatmc_jax.errors import InputError
 from uatmc_jax.settings import AttackRunSettings, AuditSettings, Settings, from_config, to_dict
+from uatmc_jax.training.fitting import STAGES, fit_batches, fit_ks
 
 OTHER_PRESETS = "--config audit:mmgcn, audit:general"
-_BATCH = (256, 2048)
-_SELECTED_AT = 20  # K of the recall that selects epochs: lists cannot be shorter
 
 
 def fit(
@@ -42,12 +40,9 @@ def fit(
     """
     experiment, notes = settings.experiment, []
     if settings.fit_steps:
-        exponent = round(math.log2(max(len(dataset.train) / settings.fit_steps, 1)))
-        size = int(np.clip(2**exponent, *_BATCH))
-        for stage in ("adversarial",) if trained else ("pretrain", "adversarial"):
-            chosen = dataclasses.replace(getattr(experiment, stage), batch_size=size)
-            experiment = dataclasses.replace(experiment, **{stage: chosen})
-        notes.append(f"batches of {size:,}")
+        stages = ("adversarial",) if trained else STAGES
+        experiment, said = fit_batches(experiment, dataset, settings.fit_steps, stages)
+        notes += said
     attack = _fit_users(settings, dataset, notes)
     attack = _fit_targets(attack, dataset, notes)
     experiment, attack = _fit_lists(experiment, attack, dataset, notes)
@@ -88,15 +83,7 @@ def _fit_lists(
 ) -> tuple[Settings, AttackRunSettings]:
     """K in reach of a small catalogue."""
     most = max(dataset.n_items // 2, 1)
-    ks = tuple(k for k in experiment.eval.ks if k <= dataset.n_items)
-    if _SELECTED_AT not in ks:
-        raise InputError(
-            f"data set '{dataset.name}' has {dataset.n_items} items; an audit ranks the best "
-            f"{_SELECTED_AT} of at least {_SELECTED_AT}. Give more items."
-        )
-    if ks != experiment.eval.ks:
-        ranked = dataclasses.replace(experiment.eval, ks=ks)
-        experiment = dataclasses.replace(experiment, eval=ranked)
+    experiment = fit_ks(experiment, dataset)
     if max(*attack.ks, *(one.k for one in attack.attacks.values())) > most:
         lowered = {
             name: dataclasses.replace(one, k=min(one.k, most))

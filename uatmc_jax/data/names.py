@@ -255,7 +255,8 @@ def _unknown(index: _Index, part: str, text: str) -> str:
     """What to say of a text that names nothing."""
     if not part:
         return f"item {text!r}: an empty name. Leave the comma out."
-    number = f" Write '#{part}' for the internal number." if part.isdecimal() else ""
+    bare = re.fullmatch("[0-9]{1,10}", part) and int(part) < index.n_items
+    number = f" Write '#{int(part)}' for the internal number." if bare else ""
     if not index.ids and not index.titles:
         lacking = f"the data set has neither {NAMES_FILE} nor {TITLES_FILE}, so no names"
         return f"item {part!r}: {lacking}.{number or f' Items go by number: {_numbers(index)}.'}"

@@ -1,6 +1,6 @@
 """Results as text for people."""
 
 from uatmc_jax.report.attack import format_attacks
-from uatmc_jax.report.training import format_summary
+from uatmc_jax.report.training import format_summary, remarks
 
-__all__ = ["format_attacks", "format_summary"]
+__all__ = ["format_attacks", "format_summary", "remarks"]

@@ -1,11 +1,15 @@
 """Results of attacks and verdicts on suites of them, as Markdown."""
 
+import itertools
 from collections.abc import Sequence
 
-from uatmc_jax.report.text import gain, percent, row
+from uatmc_jax.report.text import gain, percent, row, table
 
 _HEAD = ("checkpoint", "attack", "K", "HR before", "HR after", "gain")
 _CERTIFIED = ("budget certificate", "any content")
+# More items than these are listed only if they were named.
+_FEW = 20
+_TITLE_CHARACTERS = 60
 
 
 def format_attacks(results: Sequence[dict], contents: Sequence[dict]) -> str:
@@ -44,6 +48,54 @@ def format_attacks(results: Sequence[dict], contents: Sequence[dict]) -> str:
             "piecewise constant."
         )
     return "\n".join([*lines, "", *_content_lines(contents)])
+
+
+def format_items(results: Sequence[dict], folder: str) -> str:
+    """Which items were attacked, by number, id and title, and how far each got.
+
+    Those that were named, or all if they are few, with the attack that is strongest on
+    average on each checkpoint, at the largest K; the mean over seeds.
+
+    Args:
+      results: as for `format_attacks`; rows of before there were titles are read too.
+      folder: where the results' files are.
+    """
+    run = results[0]["settings"]
+    items = {entry["item"] for entry in results[0]["rows"]}
+    if run["targets"]["rule"] != "ids" and len(items) > _FEW:
+        return f"\n{len(items):,} items attacked; their ids, titles and hit rates are in {folder}."
+    k, rows = max(run["ks"]), []
+    for where, group in itertools.groupby(results, _where):
+        strongest = max(group, key=lambda r: r["summary"][f"hr@{k}"]["after"]["value"])
+        by_item = itertools.groupby(
+            sorted(strongest["rows"], key=lambda entry: entry["item"]),
+            lambda entry: entry["item"],
+        )
+        for item, entries in by_item:
+            first, *others = entries
+            shares = [
+                sum(entry[name][str(k)] for entry in (first, *others)) / (1 + len(others))
+                for name in ("hr_before", "hr_after")
+            ]
+            rows.append(
+                [
+                    f"#{item}",
+                    _cell(first.get("name")),
+                    _cell(first.get("title")),
+                    where,
+                    strongest["attack"],
+                    f"{first['interactions']:,}",
+                    " -> ".join(map(percent, shares)),
+                ]
+            )
+    header = ["item", "id", "title", "checkpoint", "attack", "interactions", f"HR@{k}"]
+    return "\n".join(["", *table(header, rows, left=5)])
+
+
+def _cell(text: str | None) -> str:
+    """A name on one line of a table, not too long; "" for none."""
+    shown = " ".join((text or "").split()).replace("|", "\\|")
+    return shown if len(shown) <= _TITLE_CHARACTERS else shown[: _TITLE_CHARACTERS - 1] + "…"
 
 
 def format_verdicts(verdicts: Sequence[dict]) -> str:

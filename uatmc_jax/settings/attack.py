@@ -19,7 +19,8 @@ class TargetSettings:
         "quantile": items between two quantiles of popularity; "ids": those named.
       count: interactions.
       quantiles: (low, high) of the number of interactions, 0 the least popular.
-      ids: item ids, or the names in the data set's i_id_mapping.csv (ASINs).
+      ids: the shop's ids (ASINs) of the items, their titles, or '#908' for item number 908;
+        see `data.resolve_items`.
       sample: how many to draw, anew for each seed; 0 for all, as always with "ids".
     """
 
@@ -38,7 +39,7 @@ class TargetSettings:
         wanted = "(low, high) with 0 <= low <= high <= 1"
         require(right, "targets.quantiles", self.quantiles, wanted)
         right = self.rule != "ids" or len(self.ids) > 0
-        require(right, "targets.ids", self.ids, "at least one item id under targets.rule = 'ids'")
+        require(right, "targets.ids", self.ids, "at least one item under targets.rule = 'ids'")
 
 
 @dataclasses.dataclass(frozen=True)

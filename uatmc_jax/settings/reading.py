@@ -57,26 +57,27 @@ def _packaged_configs() -> dict[str, pathlib.Path]:
     return {file.stem: file for file in sorted(folder.glob("[!_]*.py")) if file.stem != "base"}
 
 
-def load_config(name: str) -> ml_collections.ConfigDict:
+def load_config(name: str, flag: str = "--config") -> ml_collections.ConfigDict:
     """What get_config() of a config gives, for those who do not take absl flags.
 
     Args:
       name: as of `find_config`.
+      flag: what to name in an error.
 
     Raises:
       InputError: no such config, or it cannot be run.
     """
-    path, _, preset = find_config(name).partition(":")
+    path, _, preset = find_config(name, flag).partition(":")
     spec = importlib.util.spec_from_file_location("_uatmc_config", path)
     if spec is None or spec.loader is None:
-        raise InputError(f"--config {path}: not a Python file. Wanted one with get_config().")
+        raise InputError(f"{flag} {path}: not a Python file. Wanted one with get_config().")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
         return module.get_config(*([preset] if preset else []))
     # A config file is the user's code: whatever it raises is about the config.
     except Exception as error:
-        raise InputError(f"--config {name}: {type(error).__name__}: {error}") from error
+        raise InputError(f"{flag} {name}: {type(error).__name__}: {error}") from error
 
 
 def from_values(kind: type, config: ml_collections.ConfigDict | Mapping) -> Any:

@@ -133,7 +133,9 @@ def _train_and_evaluate(
         return measure(params, z, [held_out["valid"]])[0]
 
     summary = summary_head(settings, dataset)
-    summary["popularity"] = {"test": popularity_metrics(dataset, plan, "test", settings.eval.ks)}
+    summary["popularity"] = {
+        split: popularity_metrics(dataset, plan, split, settings.eval.ks) for split in held_out
+    }
     stages = summary["stages"] = {}
     run = _Run(settings, workdir, dataset, data, held_out, measure, watch)
     if settings.pretrain.init_from:
@@ -201,6 +203,9 @@ def _run_stage(
         "best_epoch": progress.best_epoch,
         "seconds": progress.seconds,
     }
+    records = [record for record in logs.read_records(workdir) if record["stage"] == name]
+    if records:
+        entry["losses"] = records[-1]["losses"]  # means over the last epoch
     return checkpoint.load_params(workdir, name, "best", like), entry
 
 

@@ -1,0 +1,47 @@
+"""A recommender on a folder of your own, clean and hardened.
+
+    python -m uatmc_jax.train --data data/shop
+    python -m uatmc_jax.train --data data/shop --model mmgcn
+    python -m uatmc_jax.train --data data/shop --model my_models:make_lightgcn
+
+After the colon stands the model (`--config own:mmgcn`, which is what `--model mmgcn` chooses):
+vbpr, linear_vbpr, mmgcn, or a factory of your own. Any value can be overridden; batch sizes and
+the K of the metrics are fitted to the data if they are not: about `STEPS` steps an epoch, K no
+larger than the catalogue.
+
+Measured with VBPR, seed 999: on Amazon Baby (128-d substitutes) after 12 epochs test recall@20
+0.0531 and rising, against popularity's 0.0463; the published mu = alpha = 1 has 0.0650 after 15.
+On synthetic shops of 150 items it is the other way round: 0.786 against 0.573, popularity 0.375.
+"""
+
+from ml_collections import ConfigDict
+
+from uatmc_jax.configs import base
+
+PRESETS = ("vbpr", "linear_vbpr", "mmgcn")
+STEPS = 40
+
+
+def get_config(model: str = "vbpr") -> ConfigDict:
+    """Settings under which most data sets are learnt, for one model."""
+    config = base.get_config()
+    config.model.name = model
+    config.pretrain.epochs = 60
+    config.pretrain.patience = 10
+    config.pretrain.nce_items = 2048
+    # The audit's candidate "light": of its two the one that learns on all data tried.
+    config.pretrain.mu = config.adversarial.mu = 0.1
+    config.pretrain.alpha = 0.001
+    config.adversarial.epochs = 15
+    # In the attack's own ball.
+    config.adversarial.norm = "linf"
+    config.adversarial.eps = 0.05
+    config.adversarial.lam = 1.0
+    if model == "mmgcn":
+        base.use_mmgcn(config)
+        config.pretrain.alpha = 1.0
+    elif model != "vbpr":
+        config.adversarial.defense = "uat"  # z of unlike widths cannot be aligned
+    if model == "linear_vbpr":
+        config.pretrain.alpha = 0.0  # nor compared
+    return config

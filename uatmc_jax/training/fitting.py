@@ -1,0 +1,81 @@
+"""Settings fitted to the size of a data set."""
+
+import dataclasses
+import math
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from uatmc_jax.data import Dataset
+from uatmc_jax.errors import InputError
+from uatmc_jax.settings import Settings
+
+STAGES = ("pretrain", "adversarial")
+_BATCH = (256, 2048)
+_SELECTED_AT = 20  # K of the recall that selects epochs: lists cannot be shorter
+
+
+def fit(
+    settings: Settings, dataset: Dataset, steps: int, fixed: Collection[str] = ()
+) -> tuple[Settings, list[str]]:
+    """The settings with batch sizes and K that suit the data.
+
+    Args:
+      settings: the experiment.
+      dataset: the data.
+      steps: wanted in an epoch.
+      fixed: dotted names of the fields to be left as they are.
+
+    Returns:
+      The settings, and what was changed, in words.
+
+    Raises:
+      InputError: too few items to rank.
+    """
+    free = [stage for stage in STAGES if f"{stage}.batch_size" not in fixed]
+    settings, notes = fit_batches(settings, dataset, steps, free)
+    if "eval.ks" in fixed:
+        return settings, notes
+    fitted = fit_ks(settings, dataset)
+    if fitted != settings:
+        notes.append(f"lists of at most {max(fitted.eval.ks)} items ranked")
+    return fitted, notes
+
+
+def fit_batches(
+    settings: Settings, dataset: Dataset, steps: int, stages: Sequence[str] = STAGES
+) -> tuple[Settings, list[str]]:
+    """The settings with the power of two from 256 to 2,048 nearest to `steps` steps an epoch.
+
+    Args:
+      settings: the experiment.
+      dataset: the data.
+      steps: wanted in an epoch.
+      stages: those whose batch size is set.
+
+    Returns:
+      The settings, and what was changed, in words.
+    """
+    exponent = round(math.log2(max(len(dataset.train) / steps, 1)))
+    size = int(np.clip(2**exponent, *_BATCH))
+    chosen = {s: dataclasses.replace(getattr(settings, s), batch_size=size) for s in stages}
+    return dataclasses.replace(settings, **chosen), [f"batches of {size:,}"] if stages else []
+
+
+def fit_ks(settings: Settings, dataset: Dataset) -> Settings:
+    """The settings with no K beyond the catalogue.
+
+    Args:
+      settings: the experiment.
+      dataset: the data.
+
+    Raises:
+      InputError: fewer items than the K of the recall that selects epochs.
+    """
+    ks = tuple(k for k in settings.eval.ks if k <= dataset.n_items)
+    if _SELECTED_AT not in ks:
+        raise InputError(
+            f"data set '{dataset.name}' has {dataset.n_items} items; epochs are selected by the "
+            f"best {_SELECTED_AT} of at least {_SELECTED_AT}. Give more items."
+        )
+    return dataclasses.replace(settings, eval=dataclasses.replace(settings.eval, ks=ks))

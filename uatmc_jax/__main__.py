@@ -21,6 +21,7 @@ COMMANDS = {
 _EXAMPLES = """\
   uatmc train --config synthetic_vbpr
   uatmc attack --workdir runs/synthetic_vbpr
+  uatmc train --data data/shop
   uatmc COMMAND --help"""
 
 

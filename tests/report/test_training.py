@@ -81,6 +81,14 @@ def test_a_collapse_says_that_it_is_no_better_too():
     assert found.startswith("pretrain collapsed")
 
 
+def test_a_model_that_has_just_begun_has_not_collapsed():
+    poor = {"recall@20": 0.001}
+    losses = {"bpr": math.log(2)}
+    begun = changed("pretrain", best_epoch=60, epochs=60, valid=poor, test=poor, losses=losses)
+    popularity, improving = remarks(begun)
+    assert "no better than" in popularity and "still improving" in improving
+
+
 def test_summaries_of_before_and_of_another_runs_first_stage():
     summary = changed("adversarial", valid={"recall@20": 0.0})
     del summary["popularity"]["valid"]

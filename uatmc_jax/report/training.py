@@ -48,32 +48,40 @@ def remarks(summary: dict) -> list[str]:
     Args:
       summary: as in summary.json; what an older one lacks is not judged.
     """
-    found = []
-    popular = summary["popularity"]
+    found, popular = [], summary["popularity"]["test"][_JUDGED]
     for name, stage in summary["stages"].items():
-        at_end = stage.get("at_last_epoch", stage)
-        recall, common = at_end["valid"][_JUDGED], popular.get("valid", {}).get(_JUDGED)
-        loss = stage.get("losses", {}).get("bpr")
-        if (
-            None not in (common, loss)
-            and recall < _FAR_BELOW * common
-            and abs(loss - _ALL_ALIKE) <= _NEAR * _ALL_ALIKE
-        ):
-            mu = summary["settings"][name]["mu"]
+        most, recall = summary["settings"][name]["epochs"], stage["test"][_JUDGED]
+        improving = stage.get("best_epoch") == stage.get("epochs") == most
+        # A model that has just begun has like numbers.
+        collapse = None if improving else _collapse(summary, name)
+        if collapse:
+            found.append(collapse)
+        elif recall <= popular:
             found.append(
-                f"{name} collapsed: validation {_JUDGED} {recall:.4f} against popularity's "
-                f"{common:.4f}, and L_BPR {loss:.4f}, that of scores all alike. Start again with a "
-                f"smaller config.{name}.mu (now {mu:g}), a tenth of it say."
+                f"{name}: test {_JUDGED} {recall:.4f} is no better than recommending the most "
+                f"popular items ({popular:.4f})."
             )
-        elif stage["test"][_JUDGED] <= popular["test"][_JUDGED]:
-            found.append(
-                f"{name}: test {_JUDGED} {stage['test'][_JUDGED]:.4f} is no better than "
-                f"recommending the most popular items ({popular['test'][_JUDGED]:.4f})."
-            )
-        most = summary["settings"][name]["epochs"]
-        if stage.get("best_epoch") == stage.get("epochs") == most:
+        if improving:
             found.append(
                 f"{name} was still improving at its last epoch, {most}; more may help: start again "
                 f"with a larger config.{name}.epochs."
             )
     return found
+
+
+def _collapse(summary: dict, name: str) -> str | None:
+    """What to say of a stage whose scores have become all alike; None of another."""
+    stage, popular = summary["stages"][name], summary["popularity"].get("valid")
+    loss = stage.get("losses", {}).get("bpr")
+    if popular is None or loss is None:
+        return None
+    recall = stage.get("at_last_epoch", stage)["valid"][_JUDGED]
+    alike = abs(loss - _ALL_ALIKE) <= _NEAR * _ALL_ALIKE
+    if not alike or recall >= _FAR_BELOW * popular[_JUDGED]:
+        return None
+    mu = summary["settings"][name]["mu"]
+    return (
+        f"{name} collapsed: validation {_JUDGED} {recall:.4f} against popularity's "
+        f"{popular[_JUDGED]:.4f}, and L_BPR {loss:.4f}, that of scores all alike. Start again with "
+        f"a smaller config.{name}.mu (now {mu:g}), a tenth of it say."
+    )

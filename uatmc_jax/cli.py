@@ -100,8 +100,13 @@ def data_at(settings: DataSettings, path: str) -> DataSettings:
     modalities = settings.modalities
     if modalities == DEFAULT_MODALITIES:
         modalities = present_modalities(folder)
-    where = {"source": "mmrec", "name": folder.name, "root": str(folder.parent)}
-    return dataclasses.replace(settings, modalities=modalities, **where)
+    return dataclasses.replace(
+        settings,
+        source="mmrec",
+        name=folder.name,
+        root=str(folder.parent),
+        modalities=modalities,
+    )
 
 
 def _existing(path: str) -> pathlib.Path:

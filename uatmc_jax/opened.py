@@ -108,6 +108,7 @@ def open_runs(
 
 def reported(folder: str | pathlib.Path) -> list[tuple[str, str]]:
     """The checkpoints of a run that its summary reports; one epoch not under two names."""
+    folder = pathlib.Path(folder)
     epochs = {pair: checkpoint.saved_epoch(folder, *pair) for pair in REPORTED}
     if epochs["adversarial", "latest"] == epochs["adversarial", "best"]:
         del epochs["adversarial", "latest"]

@@ -88,7 +88,8 @@ def find_mistake(argv: Sequence[str], names: Sequence[str]) -> str | None:
                 f"{said}: there is no --{override.flag} with this field. Name the config too: "
                 f"--{override.flag} FILE before it."
             )
-        if override.place < value_of(argv, override.flag)[0]:
+        config = value_of(argv, override.flag)
+        if config and override.place < config[0]:
             return (
                 f"{said}: stands before --{override.flag}, which would undo it. Give "
                 f"--{override.flag} first."

@@ -46,9 +46,9 @@ def read_json(path: pathlib.Path) -> Any:
 
 def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes named arrays as one `.npz`, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
+    partial, named = path.with_name(path.name + ".partial"), dict[str, Any](arrays)
     with open(partial, "wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **named)
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)

@@ -86,17 +86,16 @@ def _chosen(settings: Settings, any_defense: bool) -> Settings:
       settings: the config's.
       any_defense: one modality alone may be hardened by another defence than the config's.
     """
-    changes = {}
+    data, model, adversarial = settings.data, settings.model, settings.adversarial
     if _DATA.value:
-        changes["data"] = data_at(settings.data, _DATA.value)
+        data = data_at(data, _DATA.value)
     if _MODEL.value:
         named = to_dict(settings)["model"] | {"name": _MODEL.value}
-        changes["model"] = from_config(to_dict(settings) | {"model": named}).model
-    modalities = changes.get("data", settings.data).modalities
-    if any_defense and len(modalities) < 2 and settings.adversarial.defense == "uat_mc":
+        model = from_config(to_dict(settings) | {"model": named}).model
+    if any_defense and len(data.modalities) < 2 and adversarial.defense == "uat_mc":
         print("fitted to the data: defence uat, as uat_mc needs two modalities", file=sys.stderr)
-        changes["adversarial"] = dataclasses.replace(settings.adversarial, defense="uat")
-    return dataclasses.replace(settings, **changes)
+        adversarial = dataclasses.replace(adversarial, defense="uat")
+    return dataclasses.replace(settings, data=data, model=model, adversarial=adversarial)
 
 
 def _own_config(argv: Sequence[str]) -> str:

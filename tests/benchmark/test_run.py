@@ -11,13 +11,14 @@ import pytest
 from configs import attack as attack_config
 from configs import test as test_config
 from tests.test_cli import call
-from uatmc_jax import checkpoint
+from uatmc_jax import checkpoint, store
 from uatmc_jax.benchmark import run as run_module
-from uatmc_jax.benchmark.run import run_attacks
+from uatmc_jax.benchmark.run import read_deltas, run_attacks
 from uatmc_jax.benchmark.suite import transfers
 from uatmc_jax.benchmark.verdict import run_verdicts
 from uatmc_jax.data import make_synthetic, write_dataset
 from uatmc_jax.errors import InputError
+from uatmc_jax.opened import open_run, open_runs
 from uatmc_jax.report import format_attacks
 from uatmc_jax.report.attack import format_verdicts
 from uatmc_jax.settings import AttackRunSettings, from_config, from_values
@@ -62,6 +63,11 @@ def evaluation(preset="published", **changes):
     return from_values(AttackRunSettings, config)
 
 
+def attack(settings, workdir, checkpoints=(), data_root=None, **options):
+    """`run_attacks` on checkpoints of a run."""
+    return run_attacks(settings, open_runs(workdir, checkpoints, data_root=data_root), **options)
+
+
 def files(workdir):
     return sorted(p.name for p in (workdir / "attacks").iterdir())
 
@@ -69,7 +75,7 @@ def files(workdir):
 @pytest.fixture(scope="module")
 def attacked(trained):
     """The published attacks on a finished run: results and contents."""
-    return run_attacks(evaluation(), trained)
+    return attack(evaluation(), trained)
 
 
 def test_results_name_their_threat_model_and_are_traceable(trained, attacked):
@@ -116,9 +122,9 @@ def _stages(workdir):
 
 def test_the_same_command_finds_everything_done(trained, attacked, monkeypatch):
     before = {p: p.stat().st_mtime_ns for p in (trained / "attacks").iterdir()}
-    monkeypatch.setattr(run_module, "attack_targets", None)  # must not be called
+    monkeypatch.setattr(run_module, "attack_batches", None)  # must not be called
     monkeypatch.setattr(run_module, "content_utility", None)
-    again = run_attacks(evaluation(), trained)
+    again = attack(evaluation(), trained)
     assert json.loads(json.dumps(again)) == json.loads(json.dumps(attacked))
     assert before == {p: p.stat().st_mtime_ns for p in (trained / "attacks").iterdir()}
 
@@ -126,7 +132,7 @@ def test_the_same_command_finds_everything_done(trained, attacked, monkeypatch):
 def test_an_interrupted_evaluation_goes_on(workdir, attacked, monkeypatch):
     """Stopped after each batch in turn, and once in the middle of writing a row."""
     settings = evaluation(memory_mib=1e-3)  # one target a batch
-    append, calls = run_module._append_rows, []
+    append, calls = store.append_rows, []
 
     def stopping(file, rows):
         append(file, rows)
@@ -134,17 +140,17 @@ def test_an_interrupted_evaluation_goes_on(workdir, attacked, monkeypatch):
         if len(calls) % 4 == 0:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_module, "_append_rows", stopping)
+    monkeypatch.setattr(store, "append_rows", stopping)
     results = None
     for _ in range(20):
         try:
-            results, _ = run_attacks(settings, workdir, checkpoints=[("pretrain", "best")])
+            results, _ = attack(settings, workdir, checkpoints=[("pretrain", "best")])
             break
         except KeyboardInterrupt:
-            journal = run_module._partial(calls[-1])
-            journal.write_text(journal.read_text() + '{"seed": 999, "it')
+            calls[-1].write_text(calls[-1].read_text() + '{"seed": 999, "it')
     assert results is not None and len(calls) == 12
     assert not [name for name in files(workdir) if "partial" in name]
+    kept = {result["attack"]: read_deltas(result) for result in results}
     whole = {r["attack"]: r for r in attacked[0] if r["checkpoint"]["stage"] == "pretrain"}
     for result in results:
         expected = whole[result["attack"]]["rows"]
@@ -152,30 +158,35 @@ def test_an_interrupted_evaluation_goes_on(workdir, attacked, monkeypatch):
         for got, wanted in zip(result["rows"], expected, strict=True):
             assert got["hr_after"] == wanted["hr_after"]
             assert got["utility_after"] == pytest.approx(wanted["utility_after"], rel=1e-5)
+        deltas = read_deltas(whole[result["attack"]])
+        assert list(deltas) == ["seed", "item", *DATASET.modalities]
+        assert deltas["item"].tolist() == [row["item"] for row in expected]
+        for name, there in deltas.items():
+            np.testing.assert_allclose(kept[result["attack"]][name], there, atol=1e-6)
 
 
 def test_the_same_items_are_the_same_files_whatever_they_are_called(trained, workdir):
     only = {"checkpoints": [("pretrain", "best")], "only": ["fgsm"]}
 
-    def attack(*ids):
-        named = {"targets.rule": "ids", "targets.ids": ids}
-        (result,), _ = run_attacks(evaluation(**named), workdir, **only)
+    def named(*ids):
+        by_ids = {"targets.rule": "ids", "targets.ids": ids}
+        (result,), _ = attack(evaluation(**by_ids), workdir, **only)
         return [(row["item"], row["name"], row["title"]) for row in result["rows"]]
 
     expected = [(3, "B000000003", None), (8, "B000000008", "Mug, no. 8")]
-    assert attack("Mug, no. 8", "B000000003") == attack("#3,B000000008") == expected
+    assert named("Mug, no. 8", "B000000003") == named("#3,B000000008") == expected
     assert len([name for name in files(workdir) if "-fgsm-" in name]) == 1
     # A name that has come to mean another item is another attack.
     moved = workdir.parent / "moved"
     shutil.copytree(trained.parent / "data", moved)
     names = moved / "small" / "i_id_mapping.csv"
     names.write_text("asin\titemID\nB000000003\t4\nB9\t8\n")
-    (result,), _ = run_attacks(
+    (result,), _ = attack(
         evaluation(**{"targets.rule": "ids", "targets.ids": ("B000000003",)}),
         workdir, data_root=str(moved), **only,
     )  # fmt: skip
     assert [row["item"] for row in result["rows"]] == [4]
-    (result,), _ = run_attacks(
+    (result,), _ = attack(
         evaluation(**{"targets.rule": "ids", "targets.ids": ("#3,#8",)}),
         workdir, data_root=str(moved), **only,
     )  # fmt: skip
@@ -185,17 +196,17 @@ def test_the_same_items_are_the_same_files_whatever_they_are_called(trained, wor
 
 def test_other_settings_are_other_files(workdir):
     only = {"checkpoints": [("pretrain", "best")], "only": ["pgd"]}
-    run_attacks(evaluation(), workdir, **only)
-    run_attacks(evaluation(**{"attacks.pgd.eps": 0.05}), workdir, **only)
-    run_attacks(evaluation(seeds=(1, 2)), workdir, **only)
+    attack(evaluation(), workdir, **only)
+    attack(evaluation(**{"attacks.pgd.eps": 0.05}), workdir, **only)
+    attack(evaluation(seeds=(1, 2)), workdir, **only)
     names = [name for name in files(workdir) if "-pgd-" in name]
     assert len(names) == 3
-    run_attacks(evaluation(memory_mib=7.0), workdir, **only)  # changes no number
+    attack(evaluation(memory_mib=7.0), workdir, **only)  # changes no number
     assert len([name for name in files(workdir) if "-pgd-" in name]) == 3
 
 
 def test_several_seeds_have_their_own_targets_and_intervals(workdir):
-    (result,), _ = run_attacks(
+    (result,), _ = attack(
         evaluation(seeds=(1, 2)), workdir, checkpoints=[("pretrain", "best")], only=["fgsm"]
     )
     drawn = {s: {r["item"] for r in result["rows"] if r["seed"] == s} for s in (1, 2)}
@@ -204,7 +215,7 @@ def test_several_seeds_have_their_own_targets_and_intervals(workdir):
 
 
 def test_the_paper_preset_attacks_features_and_certifies_any_content_only(workdir):
-    results, _ = run_attacks(
+    results, _ = attack(
         evaluation("paper"), workdir, checkpoints=[("adversarial", "best")], only=["pgd_aligned"]
     )
     (result,) = results
@@ -230,13 +241,14 @@ def judged(workdir, surrogates, **changes):
     settings = evaluation("suite", **(few | changes))
     carried = transfers(settings.attacks["pgd"], ["first"])
     settings = dataclasses.replace(settings, attacks={**settings.attacks, **carried})
-    chosen = {"checkpoints": [("adversarial", "latest")], "only": JUDGED}
-    return run_verdicts(settings, workdir, surrogates=surrogates, **chosen)
+    runs = open_runs(workdir, [("adversarial", "latest")])
+    others = {name: open_run(*where) for name, where in surrogates.items()}
+    return run_verdicts(settings, runs, surrogates=others, only=JUDGED)
 
 
 def test_a_verdict_with_a_transfer_from_the_same_projectors(workdir, monkeypatch):
     """The hardened model's projectors are those of its first stage, frozen."""
-    first = {"first": (workdir, "pretrain", "best")}
+    first = {"first": (workdir, "pretrain/best")}
     results, _, (found,) = judged(workdir, first)
     assert [r["attack"] for r in results] == ["pgd", "random", "transfer_first"]
     carried = results[-1]
@@ -253,15 +265,15 @@ def test_a_verdict_with_a_transfer_from_the_same_projectors(workdir, monkeypatch
     (written,) = (workdir / "attacks").glob("*-verdict-*.json")
     assert json.loads(written.read_text()) == found
     names = files(workdir)
-    monkeypatch.setattr(run_module, "attack_targets", None)  # must not be called
-    monkeypatch.setattr(run_module, "transfer_targets", None)
+    monkeypatch.setattr(run_module, "attack_batches", None)  # must not be called
+    monkeypatch.setattr(run_module, "transfer_batches", None)
     assert judged(workdir, first)[2] == [found] and files(workdir) == names
     text = format_verdicts([found]) + format_attacks(results, [_a_content(workdir)])
     assert "Verdict of the suite, HR@50" in text and "crafted on first" in text
 
 
 def test_verdicts_and_surrogates_refused_before_any_work(workdir, monkeypatch):
-    first = {"first": (workdir, "pretrain", "best")}
+    first = {"first": (workdir, "pretrain/best")}
     for surrogates, changes, message in (
         ({}, {}, "config.attacks.transfer_first.surrogate = 'first': no such surrogate"),
         (first, {"attacks.random.k": 20}, "config.attacks.random.k = 20, but config.attacks.pgd.k"),
@@ -279,7 +291,7 @@ def test_verdicts_and_surrogates_refused_before_any_work(workdir, monkeypatch):
             params=restored.params.replace(projectors=moved)
         )  # fmt: skip
 
-    monkeypatch.setattr(run_module.checkpoint, "restore", other_projectors)
+    monkeypatch.setattr(checkpoint, "restore", other_projectors)
     with pytest.raises(InputError, match="surrogate first and victim adversarial/latest do not"):
         judged(workdir, first)
     assert not (workdir / "attacks").exists()
@@ -311,7 +323,7 @@ REFUSED = {
 def test_refused_before_any_work(workdir, name):
     changes, options, message = REFUSED[name]
     with pytest.raises(InputError, match=message):
-        run_attacks(evaluation(**changes), workdir, **options)
+        attack(evaluation(**changes), workdir, **options)
     assert not (workdir / "attacks").exists()
 
 
@@ -319,7 +331,7 @@ def test_a_checkpoint_of_other_data_is_refused(workdir, tmp_path):
     other = dataclasses.replace(make_synthetic(4, **SMALL), name="small")
     write_dataset(other, tmp_path / "other" / "small")
     with pytest.raises(InputError, match="fingerprint"):
-        run_attacks(evaluation(), workdir, data_root=str(tmp_path / "other"))
+        attack(evaluation(), workdir, data_root=str(tmp_path / "other"))
 
 
 BAD_VALUES = {
@@ -348,7 +360,7 @@ def test_bad_values_name_their_field(name):
 
 def test_nothing_trained(tmp_path):
     with pytest.raises(InputError, match="no checkpoint"):
-        run_attacks(evaluation(), tmp_path / "nothing")
+        attack(evaluation(), tmp_path / "nothing")
 
 
 def test_the_command_line(trained):

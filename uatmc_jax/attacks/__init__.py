@@ -8,7 +8,7 @@ Reading order: `record` and `utility` -> `victim` -> `scoring` and its three ans
 
 from uatmc_jax.attacks.attacked import Attacked, attack
 from uatmc_jax.attacks.batching import Options, join
-from uatmc_jax.attacks.certificates import Certificate, certifiable, certificate_of, certify
+from uatmc_jax.attacks.certificates import Certificate, certificate_of, certify
 from uatmc_jax.attacks.outcome import Outcome, attack_batches
 from uatmc_jax.attacks.reach import content_under, user_hits
 from uatmc_jax.attacks.record import Attack, apgd, fgsm, pgd, random_search
@@ -26,7 +26,6 @@ __all__ = [
     "apgd",
     "attack",
     "attack_batches",
-    "certifiable",
     "certificate_of",
     "certify",
     "check_shared_z",

@@ -41,7 +41,7 @@ from uatmc_jax.attacks.victim import (
     rows_of,
 )
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Model
+from uatmc_jax.models import certifiable
 from uatmc_jax.numerics import EXACT, safe_norm
 
 # Bounds are raised by this share, so that float32 rounding cannot put an attack above them.
@@ -60,11 +60,6 @@ class Certificate(NamedTuple):
 
     budget: np.ndarray | None
     any_content: np.ndarray
-
-
-def certifiable(model: Model) -> bool:
-    """Whether a model's declarations carry the closed forms."""
-    return model.affine_in_content and model.encode_rows is not None
 
 
 def certify(

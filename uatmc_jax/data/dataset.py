@@ -199,12 +199,14 @@ def make_dataset(
         n_items=n_items,
         modalities=tuple(features),
         features=tuple(features.values()),
-        **splits,
+        train=splits["train"],
+        valid=splits["valid"],
+        test=splits["test"],
     )
 
 
 def load_dataset(
-    folder: str | pathlib.Path, name: str, modalities: tuple[str, ...] | None = None
+    folder: str | pathlib.Path, name: str = "", modalities: tuple[str, ...] | None = None
 ) -> Dataset:
     """Reads `folder/name.inter`, or else the folder's only `.inter`, and one `.npy` per modality.
 
@@ -212,15 +214,17 @@ def load_dataset(
 
     Args:
       folder: the data set's folder.
-      name: the data set's name.
-      modalities: ("visual:image_feat.npy", ...); None for the default two; ()
-        for interactions alone, which is enough for statistics but not for a model.
+      name: the data set's name; by default the folder's.
+      modalities: ("visual:image_feat.npy", ...); None for those of the default two that
+        are there; () for interactions alone, which is enough for statistics but not for
+        a model.
 
     Raises:
       InputError: anything wrong with the files; the message names file, row and remedy.
     """
     folder = pathlib.Path(folder)
-    entries = DEFAULT_MODALITIES if modalities is None else modalities
+    name = name or folder.resolve().name
+    entries = present_modalities(folder) if modalities is None else modalities
     files = parse_modalities(tuple(entries))
     inter = _find_inter(folder, name)
     _require(folder, [inter, *(folder / file for file in files.values())])

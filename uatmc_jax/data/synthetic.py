@@ -15,6 +15,9 @@ CORE = 5
 LATENT_DIM = 6
 VISUAL_SHARES = (0.95, 0.5, 0.05)  # of a user's taste: visual-ruled, mixed, textual-ruled
 GROUP_PROBABILITIES = (0.4, 0.2, 0.4)
+UNPOPULAR_SHARE = 0.15  # of the items get exactly `CORE` interactions
+SHARPNESS = 6.0  # how strongly taste decides against popularity and chance
+NOISE = 0.1  # standard deviation of the features' noise, per coordinate
 
 
 def make_synthetic(
@@ -23,9 +26,6 @@ def make_synthetic(
     n_items: int = 1000,
     n_interactions: int = 20_000,
     dims: tuple[int, int] = (64, 32),
-    unpopular_share: float = 0.15,
-    sharpness: float = 6.0,
-    noise: float = 0.1,
 ) -> Dataset:
     """Draws the synthetic data set; the same arguments give the same arrays.
 
@@ -35,9 +35,6 @@ def make_synthetic(
       n_items: |I|.
       n_interactions: exact number of interactions, all splits together.
       dims: widths of the visual and the textual features.
-      unpopular_share: of the items, how many get exactly `CORE` interactions.
-      sharpness: how strongly taste decides against popularity and chance.
-      noise: standard deviation of the features' noise, per coordinate.
 
     Returns:
       A `Dataset` named "synthetic", each user's interactions split about 80/10/10.
@@ -60,16 +57,16 @@ def make_synthetic(
         share[:, None] * (taste @ latent.T)
         for share, taste, latent in zip(shares, tastes, latents, strict=True)
     )
-    logits = sharpness * LATENT_DIM**0.5 * affinity
+    logits = SHARPNESS * LATENT_DIM**0.5 * affinity
     # No item may be with everyone, yet a small catalogue must hold all interactions.
     most = min(n_users // 2, max(n_users // 10, 4 * n_interactions // n_items))
-    degrees = _power_law_degrees(rng, n_items, n_interactions, most, unpopular_share)
+    degrees = _power_law_degrees(rng, n_items, n_interactions, most)
     matrix = _choose_users(rng, logits, degrees)
     _raise_to_core(rng, matrix, logits)
     users, items = np.nonzero(matrix)
     rows = np.stack([users, items, _label(rng, users)], axis=1)
     features = {
-        name: _render(rng, latent, dim, noise)
+        name: _render(rng, latent, dim)
         for name, latent, dim in zip(("visual", "textual"), latents, dims, strict=True)
     }
     return make_dataset("synthetic", rows, features, f"synthetic data (seed {seed})")
@@ -79,9 +76,9 @@ def _unit_rows(matrix: np.ndarray) -> np.ndarray:
     return matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
 
 
-def _power_law_degrees(rng, n_items, total, most, unpopular_share) -> np.ndarray:
+def _power_law_degrees(rng, n_items, total, most) -> np.ndarray:
     """(n_items,) degrees in [CORE, most] that sum to `total`, some of them exactly CORE."""
-    n_free = n_items - int(unpopular_share * n_items)
+    n_free = n_items - int(UNPOPULAR_SHARE * n_items)
     if total - CORE * n_items > n_free * (most - CORE):
         raise ValueError(f"{total} interactions are too many for {n_free} items of at most {most}")
     weights = np.arange(1, n_free + 1) ** -0.5
@@ -142,8 +139,8 @@ def _label(rng, users: np.ndarray) -> np.ndarray:
     return labels
 
 
-def _render(rng, latent: np.ndarray, dim: int, noise: float) -> np.ndarray:
+def _render(rng, latent: np.ndarray, dim: int) -> np.ndarray:
     """(n_items, dim) float32: a random two-layer tanh network's view of the latents, plus noise."""
     hidden = np.tanh(latent @ rng.normal(size=(LATENT_DIM, 2 * dim)))
     image = np.tanh(hidden @ rng.normal(scale=dim**-0.5, size=(2 * dim, dim)))
-    return (image + rng.normal(scale=noise, size=image.shape)).astype(np.float32)
+    return (image + rng.normal(scale=NOISE, size=image.shape)).astype(np.float32)

@@ -14,7 +14,7 @@ from typing import Any
 
 from uatmc_jax.defenses.settings import AdversarialSettings
 
-_ATTACKS_BALL = {"norm": "linf", "lam": 0.2, "eps": 0.1}
+_ATTACKS_BALL: dict[str, Any] = {"norm": "linf", "lam": 0.2, "eps": 0.1}
 
 
 def none(**fields: Any) -> AdversarialSettings:
@@ -39,7 +39,7 @@ def noise(**fields: Any) -> AdversarialSettings:
 
 def dropout(**fields: Any) -> AdversarialSettings:
     """Coordinates of the content dropped; eps is their share."""
-    return AdversarialSettings(defense="dropout", **{"lam": 1.0, "eps": 0.3} | fields)
+    return AdversarialSettings(defense="dropout", **{"lam": 1.0, "eps": 0.3, **fields})
 
 
 def exact(**fields: Any) -> AdversarialSettings:
@@ -54,9 +54,9 @@ def linearized(**fields: Any) -> AdversarialSettings:
 
 def spectral(**fields: Any) -> AdversarialSettings:
     """A penalty on the matrices that content passes through (`penalties`)."""
-    return AdversarialSettings(defense="spectral", **{"lam": 0.01} | fields)
+    return AdversarialSettings(defense="spectral", **{"lam": 0.01, **fields})
 
 
 def mirror(**fields: Any) -> AdversarialSettings:
     """Mirror Gradient (`penalties`); eps is the length of the mirrored step."""
-    return AdversarialSettings(defense="mirror", **{"lam": 0.5, "eps": 0.1} | fields)
+    return AdversarialSettings(defense="mirror", **{"lam": 0.5, "eps": 0.1, **fields})

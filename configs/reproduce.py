@@ -29,7 +29,7 @@ def get_config(preset: str = "cpu") -> ConfigDict:
     plan.pretrain_epochs = {"cpu": 25, "cpu_mmgcn": 9, "quick": 12}.get(preset, 0)
     plan.nce_items = 2048 if preset.startswith("cpu") else 0
     plan.adversarial_epochs = {"cpu_mmgcn": 2, "quick": 2}.get(preset, 50)
-    plan.together = 4  # trainings under one vmap
+    plan.vmapped = 4  # trainings under one vmap
 
     plan.target_seeds = tuple(range(10))  # of Table 2
     plan.grid_seeds = (0, 1, 2)  # of everything else
@@ -47,7 +47,7 @@ def get_config(preset: str = "cpu") -> ConfigDict:
     plan.case_item = "B004203QQ4"  # where the data set has no such item, the first target
     plan.cost_users = (1_000, 2_000, 4_000, 8_000, 16_000)
     if preset == "cpu_mmgcn":
-        plan.together, plan.target_seeds, plan.grid_seeds, plan.targets = 1, (0,), (0,), 25
+        plan.vmapped, plan.target_seeds, plan.grid_seeds, plan.targets = 1, (0,), (0,), 25
     if preset == "quick":
         plan.target_seeds, plan.grid_seeds, plan.targets = (0, 1), (0,), 8
         plan.bootstrap = 500

@@ -29,7 +29,7 @@ def get_config(preset: str = "cpu") -> ConfigDict:
     board.pretrain_epochs = {"cpu": 25, "cpu_mmgcn": 6, "quick": 12}[preset]
     board.nce_items = 0 if preset == "quick" else 2048
     board.adversarial_epochs = {"cpu": 50, "cpu_mmgcn": 2, "quick": 2}[preset]
-    board.together = 1 if preset == "cpu_mmgcn" else 4  # trainings under one vmap
+    board.vmapped = 1 if preset == "cpu_mmgcn" else 4  # trainings under one vmap
     board.seeds = {"cpu": (999, 1, 2), "cpu_mmgcn": (999,), "quick": (999, 1)}[preset]
 
     board.target_seed = 0

@@ -54,8 +54,8 @@ _ATTACK = flags.DEFINE_list("attack", [], "Folders of trained runs to time attac
 _TARGETS = flags.DEFINE_integer("targets", 100, "Targets on the exact path.", lower_bound=1)
 _DENSE_TARGETS = flags.DEFINE_integer("dense_targets", 3, "On the dense path.", lower_bound=1)
 _DATA_ROOT = flags.DEFINE_string("data_root", None, "Where the attacked runs' data sets are.")
-_TOGETHER = flags.DEFINE_list(
-    "together", [], "Also time stage 2 of so many trainings under one vmap, e.g. 1,2,4."
+_VMAPPED = flags.DEFINE_list(
+    "vmapped", [], "Also time stage 2 of so many trainings under one vmap, e.g. 1,2,4."
 )
 _STAGES = flags.DEFINE_list("stages", ["pretrain", "adversarial"], "Which stages to time.")
 
@@ -243,8 +243,8 @@ def main(argv: list[str]) -> None:
             raise InputError("give --config FILE to time training, or --attack WORKDIR.")
         settings, _ = from_flag(_CONFIG)
         found = measure(settings, _STAGES.value, _EPOCHS.value)
-        if _TOGETHER.value:
-            sizes = [int(size) for size in _TOGETHER.value]
+        if _VMAPPED.value:
+            sizes = [int(size) for size in _VMAPPED.value]
             found["together_ms_per_step_and_training"] = measure_vmapped(
                 settings, sizes, _EPOCHS.value
             )

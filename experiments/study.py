@@ -45,7 +45,7 @@ class Plan:
     pretrain_epochs: int
     nce_items: int
     adversarial_epochs: int
-    together: int
+    vmapped: int
     target_seeds: tuple[int, ...]
     grid_seeds: tuple[int, ...]
     targets: int
@@ -61,7 +61,7 @@ class Plan:
     cost_users: tuple[int, ...]
 
     def __post_init__(self):
-        for field in ("together", "targets", "bootstrap", "adversarial_epochs"):
+        for field in ("vmapped", "targets", "bootstrap", "adversarial_epochs"):
             at_least(field, getattr(self, field), 1)
         for field in ("pretrain_epochs", "nce_items"):
             at_least(field, getattr(self, field), 0)
@@ -89,7 +89,7 @@ class Training(Protocol):
     pretrain_epochs: int
     nce_items: int
     adversarial_epochs: int
-    together: int
+    vmapped: int
     targets: int
     bootstrap: int
 

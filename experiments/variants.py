@@ -93,7 +93,7 @@ def _train_members(study: Study, members: list[str], tell: Callable[[float], Non
     train_vmapped(
         {run_folder(study, v).name: training_settings(study, v) for v in members},
         study.folder / "runs",
-        vmapped=study.plan.together,
+        vmapped=study.plan.vmapped,
         on_epochs=on_epochs,
     )
     return [training_row(study, variant) for variant in members]

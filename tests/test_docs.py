@@ -56,14 +56,6 @@ def test_readme_is_short():
     assert text.count("\n") <= 150 and len(text.split()) <= 900
 
 
-def test_readmes_fifteen_lines_run_as_written(fresh_folder, capsys):
-    ((_, text),) = blocks("README.md")
-    assert len([line for line in text.splitlines() if line]) <= 15
-    exec(compile(text, "README.md", "exec"), {})
-    assert len(re.findall(r"^0\.\d+ \[", capsys.readouterr().out, re.MULTILINE)) == 2
-    assert not list(fresh_folder.iterdir())  # no files
-
-
 @pytest.mark.slow
 def test_the_tutorial_runs_as_written(fresh_folder, capsys):
     namespace = {}

@@ -67,8 +67,10 @@ def test_readme_lines_run_on_small_data():
 
 
 @pytest.mark.slow
-def test_readme_lines_run_as_they_stand():
+def test_readme_lines_run_as_they_stand(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     check_lines(readme_lines())
+    assert not list(tmp_path.iterdir())  # no files
 
 
 @pytest.fixture(scope="module")

@@ -105,6 +105,7 @@ def test_former_attacks_audits_and_boards_are_read():
     assert to_dict(from_values(AuditSettings, was)) == audit
     entries = {"content": {"defense": "none", "content": 0.2}}
     own = load_config("scoreboard").to_dict() | {"entries": entries}
+    own["together"] = own.pop("vmapped")
     assert from_values(Board, own).entries["content"] == {"defense": "none", "content_weight": 0.2}
 
 

@@ -59,7 +59,7 @@ class Board:
     pretrain_epochs: int
     nce_items: int
     adversarial_epochs: int
-    together: int
+    vmapped: int
     seeds: tuple[int, ...]
     target_seed: int
     targets: int
@@ -71,7 +71,7 @@ class Board:
     entries: Mapping[str, Any]
 
     def __post_init__(self):
-        for field in ("adversarial_epochs", "together", "targets", "bootstrap"):
+        for field in ("adversarial_epochs", "vmapped", "targets", "bootstrap"):
             at_least(field, getattr(self, field), 1)
         for field in ("pretrain_epochs", "nce_items"):
             at_least(field, getattr(self, field), 0)
@@ -267,7 +267,7 @@ def rebuild(results: pathlib.Path) -> None:
     text = pareto.page(studies)  # raises before anything is written
     for name, rows in studies.items():
         entries = pareto.entries_of(rows)
-        best = {entry.name for entry in pareto.front(entries)}
+        best = {entry.name for entry in pareto.pareto_front(entries)}
         plots.pareto(results / f"{name}.png", name, entries, best)
     store.write_text(results / PAGE, text)
 

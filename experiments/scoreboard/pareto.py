@@ -185,7 +185,7 @@ def _signed(measure: Measure, sign: int, which: str) -> float:
     return ends[0] if which == "worst" else ends[1]
 
 
-def front(entries: Sequence[Entry]) -> list[Entry]:
+def pareto_front(entries: Sequence[Entry]) -> list[Entry]:
     """Those whose gain is defined and that no other dominates on the means."""
     return [
         entry
@@ -233,7 +233,7 @@ def page(studies: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 def _section(study: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     entries, first = entries_of(rows), rows[0]
     threat, evaluation = first["threat_model"], first["evaluation"]
-    best = {entry.name for entry in front(entries)}
+    best = {entry.name for entry in pareto_front(entries)}
     members = max((row["members"] for row in rows), key=len)
     fewer = list(dict.fromkeys(r["entry"] for r in rows if len(r["members"]) < len(members)))
     lacking = f" A part of it on {', '.join(fewer)}." if fewer else ""

@@ -5,9 +5,10 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from tests import oracles
-from uatmc_jax.attacks import Attack, Lists, make_victim
+from uatmc_jax.attacks import Attack, Lists, Options, attack_batches, join, make_victim
 from uatmc_jax.attacks.victim import SPARE_ITEMS
 from uatmc_jax.data import make_synthetic
 from uatmc_jax.models import mmgcn, vbpr
@@ -120,3 +121,18 @@ def attack(**changes):
 def strength(eps=0.1, step_size=0.125, margin=1.0, beta=0.0):
     """The data fields of an attack, for `Attack.replace`."""
     return {"eps": eps, "step_size": step_size, "margin": margin, "beta": beta}
+
+
+ITEMS = np.array([3, 17, 8, 40, 25], np.int32)
+MODELS = ("vbpr", "mmgcn")
+# The same on MMGCN compiles for half a minute each.
+MMGCN_SLOW = ("vbpr", pytest.param("mmgcn", marks=pytest.mark.slow))
+# Compiling takes most of the time: as far as they can, tests on MMGCN share these two.
+PLAIN = attack(steps=2)
+RESTARTED = attack(steps=1, restarts=3, utility="elu")
+
+
+def run(c, chosen, power, items=ITEMS, seed=0, weights=None, **options):
+    """The joined outcome of attacking `items`."""
+    given = (chosen.replace(**power), c.victim, items, jax.random.key(seed), weights)
+    return join(list(attack_batches(*given, Options(KS, **options))))

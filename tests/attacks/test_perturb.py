@@ -10,27 +10,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import oracles
-from tests.attacks.cases import DATASET, DIM, KS, MODALITIES, K, attack, case, strength
-from uatmc_jax.attacks import Options, attack_batches, certificate_of, certify, join
+from tests.attacks.cases import (
+    DATASET,
+    ITEMS,
+    KS,
+    MMGCN_SLOW,
+    MODALITIES,
+    PLAIN,
+    RESTARTED,
+    K,
+    attack,
+    case,
+    run,
+    strength,
+)
 from uatmc_jax.attacks.perturb import Aim, perturb
 from uatmc_jax.attacks.record import as_compiled
 from uatmc_jax.attacks.scoring.direct import DIRECT
 from uatmc_jax.attacks.scoring.protocol import Target
-from uatmc_jax.errors import InputError
-
-ITEMS = np.array([3, 17, 8, 40, 25], np.int32)
-MODELS = ("vbpr", "mmgcn")
-# The same on MMGCN compiles for half a minute each.
-MMGCN_SLOW = ("vbpr", pytest.param("mmgcn", marks=pytest.mark.slow))
-# Compiling takes most of the time: as far as they can, tests on MMGCN share these two.
-PLAIN = attack(steps=2)
-RESTARTED = attack(steps=1, restarts=3, utility="elu")
-
-
-def run(c, chosen, power, items=ITEMS, seed=0, weights=None, **options):
-    """The joined outcome of attacking `items`."""
-    given = (chosen.replace(**power), c.victim, items, jax.random.key(seed), weights)
-    return join(list(attack_batches(*given, Options(KS, **options))))
 
 
 def rows(c, level):
@@ -196,51 +193,6 @@ def test_a_seed_repeats_bit_for_bit_and_another_differs(name):
     assert not any(np.array_equal(a, b) for a, b in zip(first.delta, other.delta, strict=True))
 
 
-@pytest.mark.parametrize("name", MMGCN_SLOW)
-def test_results_do_not_depend_on_the_batch_size(name):
-    c = case(name)
-    whole = run(c, RESTARTED, strength(0.3))
-    single = run(c, RESTARTED, strength(0.3), memory_mib=1e-3)
-    np.testing.assert_array_equal(whole.items, ITEMS)
-    np.testing.assert_array_equal(single.items, ITEMS)
-    np.testing.assert_array_equal(whole.hr_after, single.hr_after)
-    np.testing.assert_allclose(whole.utility_after, single.utility_after, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_dense_path_gives_the_same_attack(name):
-    c = case(name)
-    exact = run(c, PLAIN, strength(0.2), ranks=True)
-    dense = run(c, PLAIN, strength(0.2), ranks=True, scorer="dense")
-    assert set(dense.scorers) == {"dense"} and "dense" not in exact.scorers
-    np.testing.assert_allclose(exact.utility_after, dense.utility_after, rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(exact.hr_after, dense.hr_after)
-    np.testing.assert_allclose(exact.rank_after, dense.rank_after, rtol=1e-5)
-
-
-def test_a_model_with_encode_alone_takes_the_dense_path():
-    c = case("vbpr")
-    own = c.model._replace(select=None, encode_rows=None, affine_in_content=False, name="mine")
-    victim = dataclasses.replace(c.victim, model=own)
-    (part,) = attack_batches(
-        attack(steps=1), victim, ITEMS[:2], jax.random.key(0), options=Options(KS)
-    )
-    assert set(part[1].scorers) == {"dense"}
-    expected = run(c, attack(steps=1), strength(), ITEMS[:2])
-    np.testing.assert_array_equal(part[1].hr_after, expected.hr_after)
-
-
-@pytest.mark.slow
-def test_what_the_receptive_path_leaves_open_the_dense_path_answers():
-    c, enough = case("mmgcn", spare=0), case("mmgcn")
-    items = np.array([12, 40, 4, 27, 20], np.int32)
-    outcome, expected = (run(x, PLAIN, strength(20.0, 1.0), items, ranks=True) for x in (c, enough))
-    assert {"dense", "receptive field"} == set(outcome.scorers)
-    np.testing.assert_array_equal(outcome.items, items)
-    np.testing.assert_allclose(outcome.utility_after, expected.utility_after, rtol=1e-4)
-    np.testing.assert_allclose(outcome.hr_after, expected.hr_after, atol=1e-6)
-
-
 def test_alignment_is_inert_under_hinge_on_a_linear_model_and_not_under_elu():
     """With hinge the gradients of VBPR are piecewise constant, so their cosine has none."""
     c = case("vbpr")
@@ -272,99 +224,3 @@ def test_weights_choose_whom_the_attack_is_for():
     expected = c.utility(item, after, "elu", 0.0, weights[0])
     np.testing.assert_allclose(outcome.utility_after[0], expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(outcome.hr_after[0], c.hits(item, after).mean(axis=0), atol=1e-6)
-
-
-CERTIFIED = [
-    (False, "projected", "linf", ()),
-    (True, "projected", "l2", ("textual",)),
-    (False, "feature", "l2", ("visual",)),
-    (True, "feature", "linf", MODALITIES),
-]
-
-
-@pytest.mark.parametrize("masked,level,norm,modalities", CERTIFIED)
-@settings(max_examples=10, deadline=None)
-@given(st.integers(0, 2), st.floats(0.0, 1.5))
-def test_no_attack_exceeds_its_certificate(masked, level, norm, modalities, seed, eps):
-    c = case("vbpr", seed=seed, masked=masked)
-    chosen = attack(norm=norm, level=level, modalities=modalities, keep="best", steps=5)
-    outcome = run(c, chosen, strength(eps, 0.4))
-    certificate = certificate_of(chosen.replace(eps=eps), c.victim, ITEMS, KS)
-    if level == "projected":
-        assert np.all(outcome.hr_after <= certificate.budget + 1e-6)
-        assert np.all(outcome.hr_before <= certificate.budget + 1e-6)
-    else:
-        assert certificate.budget is None
-        assert np.all(outcome.hr_after <= certificate.any_content + 1e-6)
-    assert np.all(outcome.hr_before <= certificate.any_content + 1e-6)
-
-
-def test_certificates_equal_each_users_own_best_attack():
-    """Brute force in float64: the best delta (or unit vector) for each user alone."""
-    c, item, eps = case("vbpr"), 17, 0.2
-    encoder = oracles.to_float64(c.params.encoder)
-    z = [np.asarray(x, np.float64)[item] for x in c.victim.z]
-    content = encoder.user[c.users][:, DIM:]
-    pulls = [content @ encoder.kernel[m * DIM : (m + 1) * DIM].T for m in range(2)]
-    scores = c.scores(item, z)
-    clean = scores[:, item].copy()
-    others = -np.sort(-np.delete(scores, item, axis=1), axis=1)
-    dual = {"linf": 1, "l2": 2}
-    for norm in ("linf", "l2"):
-        chosen = attack(norm=norm)
-        certificate = certificate_of(chosen.replace(eps=eps), c.victim, np.array([item]), KS)
-        # Attacks on one modality alone do not keep a seller from replacing both.
-        alone = attack(norm=norm, modalities=("textual",), eps=eps)
-        one = certificate_of(alone, c.victim, np.array([item]), KS)
-        np.testing.assert_array_equal(one.any_content, certificate.any_content)
-        assert np.all(one.budget <= certificate.budget)
-        bound = clean + sum(
-            eps * np.linalg.norm(x) * np.linalg.norm(w, ord=dual[norm], axis=1)
-            for x, w in zip(z, pulls, strict=True)
-        )
-        anything = clean + sum(
-            np.linalg.norm(w, axis=1) - w @ x for x, w in zip(z, pulls, strict=True)
-        )
-        for n, k in enumerate(KS):
-            np.testing.assert_allclose(
-                certificate.budget[0, n], (bound > others[:, k - 1]).mean(), atol=1e-6
-            )
-            np.testing.assert_allclose(
-                certificate.any_content[0, n], (anything > others[:, k - 1]).mean(), atol=1e-6
-            )
-        # The bound is reached: this user's own best delta attains it.
-        user = 0
-        best = [
-            eps * np.linalg.norm(x)
-            * (np.sign(w[user]) if norm == "linf" else w[user] / np.linalg.norm(w[user]))
-            for x, w in zip(z, pulls, strict=True)
-        ]  # fmt: skip
-        moved = c.scores(item, [x + d for x, d in zip(z, best, strict=True)])[user, item]
-        np.testing.assert_allclose(moved, bound[user], rtol=1e-9)
-
-
-def test_only_linear_models_are_certified():
-    victim = case("mmgcn").victim
-    assert certificate_of(attack(), victim, ITEMS, KS) is None
-    with pytest.raises(InputError, match="no certificate for mmgcn"):
-        certify(victim, ITEMS, ks=KS)
-
-
-def test_vbpr_is_as_linear_as_it_says():
-    c = case("vbpr")
-    rng = np.random.default_rng(0)
-    a, b = ([rng.normal(size=(1, DIM)) for _ in range(2)] for _ in range(2))
-    half = [(x + y) / 2 for x, y in zip(a, b, strict=True)]
-    scores = [c.scores(5, z)[:, 5] for z in (a, half, b)]
-    np.testing.assert_allclose(scores[1], (scores[0] + scores[2]) / 2, rtol=1e-9)
-
-
-def test_a_grid_over_strengths_compiles_once():
-    from uatmc_jax.attacks.outcome import _attack_batch
-
-    c = case("vbpr")
-    run(c, attack(steps=4), strength(0.1))
-    before = _attack_batch._cache_size()
-    for eps in (0.025, 0.05, 0.075):
-        run(c, attack(steps=4), strength(eps, step_size=0.2, margin=3.0))
-    assert _attack_batch._cache_size() == before

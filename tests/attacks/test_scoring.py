@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.attacks.cases import DATASET, DIM, KS, K, case
-from uatmc_jax.attacks import batching
 from uatmc_jax.attacks.batching import plan_batches, scorer_of, stack_targets
 from uatmc_jax.attacks.scoring.dense import DENSE
 from uatmc_jax.attacks.scoring.direct import DIRECT
@@ -18,7 +17,6 @@ from uatmc_jax.attacks.scoring.protocol import Target
 from uatmc_jax.attacks.scoring.receptive import RECEPTIVE
 from uatmc_jax.attacks.utility import promotion_utility
 from uatmc_jax.attacks.victim import recommendable
-from uatmc_jax.models import shells_of
 
 # Model, training items masked, best items kept beyond K (None: enough for all here).
 CASES = [
@@ -122,19 +120,3 @@ def test_what_the_receptive_scorer_cannot_tell_it_says():
         return count
 
     assert unanswered(1e-4) == 0 < unanswered(30.0)
-
-
-def test_a_field_too_large_goes_to_the_dense_scorer(monkeypatch):
-    c = case("mmgcn")
-    monkeypatch.setattr(batching, "_CLASSES", 1)
-    items = np.arange(DATASET.n_items, dtype=np.int32)
-    batches = plan_batches(c.victim, items, RECEPTIVE, 64.0)
-    for batch in batches:
-        sizes = (1, 8, 16, 256)
-        for item in batch.items:
-            shells = shells_of(c.adjacency, int(item), 3, np.ones(110, bool), 10**6)
-            fits = all(len(x) <= size for x, size in zip(shells[:3], sizes, strict=False))
-            assert (batch.scorer is RECEPTIVE) == fits
-    assert {batch.scorer for batch in batches} == {DENSE, RECEPTIVE}
-    places = np.concatenate([batch.places for batch in batches])
-    assert sorted(places) == list(range(DATASET.n_items))

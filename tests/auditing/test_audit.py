@@ -18,6 +18,7 @@ import pytest
 from configs import audit as audit_config
 from tests.auditing.cases import K, small_audit, small_folder
 from uatmc_jax import checkpoint
+from uatmc_jax import opened as opened_module
 from uatmc_jax.auditing.entries import Given
 from uatmc_jax.auditing.recommendation import recommend, warn
 from uatmc_jax.auditing.run import REPORT_FILE, run_audit
@@ -101,6 +102,26 @@ def test_the_same_call_computes_nothing_again(audited, monkeypatch):
     again = run_audit(small_audit(folder), workdir, show_progress=False)
     for name in ("entries", "candidates", "recommended"):
         assert json.dumps(again[name]) == json.dumps(audit[name])
+
+
+def test_a_checkpoint_is_opened_and_its_content_projected_once(audited, monkeypatch):
+    folder, workdir, _ = audited
+    opened, projected = [], []
+    restore, project = checkpoint.restore, opened_module.project_catalogue
+
+    def restoring(folder, *which):
+        opened.append((pathlib.Path(folder).name, *which))
+        return restore(folder, *which)
+
+    def projecting(model, params, features):
+        projected.append(checkpoint.digest(params))
+        return project(model, params, features)
+
+    monkeypatch.setattr(checkpoint, "restore", restoring)
+    for module in ("opened", "attacks.victim", "training.stages", "training.vmapped"):
+        monkeypatch.setattr(f"uatmc_jax.{module}.project_catalogue", projecting)
+    run_audit(small_audit(folder), workdir, show_progress=False)
+    assert len(opened) == len(set(opened)) == 3 == len(projected) == len(set(projected))
 
 
 def test_a_trained_model_is_audited_in_its_own_right(audited, tmp_path):

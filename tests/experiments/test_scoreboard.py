@@ -71,7 +71,7 @@ def test_the_front_is_what_nothing_dominates(points):
         )
     }
     entries = pareto.entries_of(rows)
-    assert {found.name for found in pareto.front(entries)} == expected
+    assert {found.name for found in pareto.pareto_front(entries)} == expected
     gains = [found.measures["gain"].mean for found in entries]
     assert gains == sorted(gains)
 
@@ -94,7 +94,7 @@ def test_beyond_the_seeds_spread_is_worst_against_best_on_every_axis():
 def test_an_undefined_gain_is_compared_with_nothing_and_a_missing_certificate_left_out():
     undefined, other = entry(gain=None), entry(entry="b", recall=0.01)
     assert not pareto.dominates(undefined, other) and not pareto.dominates(other, undefined)
-    assert pareto.front([undefined, other]) == [other]
+    assert pareto.pareto_front([undefined, other]) == [other]
     assert pareto.dominates(entry(certificate=None), entry(entry="b", recall=0.01, certificate=0.0))
 
 

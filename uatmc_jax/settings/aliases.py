@@ -18,6 +18,8 @@ RENAMED: dict[str, dict[str, str]] = {
     "AdversarialSettings": {"content": "content_weight", "train_output": "train_projector_head"},
     "AttackRunSettings": {"path": "scorer"},
     "AuditSettings": {"beside": "other_threats"},
+    "Board": {"together": "vmapped"},
+    "Plan": {"together": "vmapped"},
 }
 # {settings: {field: the settings that each of its named entries has fields of}}
 ENTRIES = {

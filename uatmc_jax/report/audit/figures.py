@@ -128,7 +128,7 @@ def utility_by_step(entries: Mapping[str, Sequence[Sequence[float]]]) -> str:
         return _svg(figure, "steps")
 
 
-def front(points: Mapping[str, tuple[float, float, float]], audited: str, k: int) -> str:
+def pareto(points: Mapping[str, tuple[float, float, float]], audited: str, k: int) -> str:
     """Accuracy against robustness, each model's use of content written beside it.
 
     Args:
@@ -149,7 +149,7 @@ def front(points: Mapping[str, tuple[float, float, float]], audited: str, k: int
         axes.set(xlabel=f"average share of users reached under attack (top {k})")
         axes.set(ylabel="recall@20, test")
         axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:g} %"))
-        return _svg(figure, "front")
+        return _svg(figure, "pareto")
 
 
 def certified(entries: Mapping[str, Sequence[float]], shown: Sequence[float]) -> str:

@@ -89,7 +89,7 @@ def format_page(audit: Mapping) -> str:
             "steps": figures.utility_by_step(
                 {_label(e): e["steps"]["utility"] for e in shown.values()}
             ),
-            "front": figures.front(
+            "pareto": figures.pareto(
                 {
                     _label(e): (
                         e["verdict"]["suite"][hit_rate]["after"]["value"],

@@ -107,6 +107,7 @@ def test_attack_evaluate_and_certify_are_the_attack_command(run):
     folder, *_ = run
     config = attack_config.get_config()
     config.targets.rule, config.targets.quantiles, config.targets.sample = "quantile", (0, 0.5), 6
+    config.user_share = 1.0
     settings = from_values(AttackRunSettings, config)
     (opened,) = open_runs(folder, [("adversarial", "latest")])
     (result,), _ = run_attacks(settings, [opened], only=["pgd"])

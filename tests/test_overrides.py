@@ -62,7 +62,7 @@ FIELDS = {
     "no number": (["adversarial.eps=abc"], "eps=abc: wanted a number, as 0.1 is."),
     "no number, apart": (["adversarial.eps", "abc"], "eps=abc: wanted a number, as 0.1 is."),
     "no whole number": (["seed=0.5"], "--config.seed=0.5: wanted a whole number, as 999 is."),
-    "no yes or no": (["model.train_preference=x"], "wanted true or false, as True is"),
+    "no yes or no": (["adversarial.random_start=x"], "wanted true or false, as False is"),
     "no tuple": (["eval.ks=(5, 10"], "ks=(5, 10: wanted a tuple, as (5, 10, 20, 50) is."),
     "no section": (
         ["adversarial=3"],
@@ -108,10 +108,15 @@ def test_fields_without_or_before_their_config(refused):
 
 def test_what_is_right_is_set(parsed):
     fields = ["--config.adversarial.eps=0.05", "--config.eval.ks=(5, 20)", "--config.seed", "7"]
-    more = ["--noconfig.model.train_preference", "--config.model.latent_dims={'visual': 3}", "left"]
+    more = [
+        "--config.adversarial.random_start",
+        "--config.model.hidden={'visual': (3,), 'textual': (4,)}",
+        "left",
+    ]
     expected = test_config.get_config()
     expected.adversarial.eps, expected.eval.ks, expected.seed = 0.05, (5, 20), 7
-    expected.model.train_preference, expected.model.latent_dims.visual = False, 3
+    expected.adversarial.random_start = True
+    expected.model.hidden.visual, expected.model.hidden.textual = (3,), (4,)
     for config, plan, left in (
         parsed("--config=test", *fields, *more),
         parsed("--config", "test", "--plan=test", *fields, *more),

@@ -175,7 +175,7 @@ def test_the_same_items_are_the_same_files_whatever_they_are_called(trained, wor
 
     expected = [(3, "B000000003", None), (8, "B000000008", "Mug, no. 8")]
     assert named("Mug, no. 8", "B000000003") == named("#3,B000000008") == expected
-    assert len([name for name in files(workdir) if "-fgsm-" in name]) == 1
+    assert len(list((workdir / "attacks").glob("*-fgsm-*.json"))) == 1
     # A name that has come to mean another item is another attack.
     moved = workdir.parent / "moved"
     shutil.copytree(trained.parent / "data", moved)
@@ -191,7 +191,7 @@ def test_the_same_items_are_the_same_files_whatever_they_are_called(trained, wor
         workdir, data_root=str(moved), **only,
     )  # fmt: skip
     assert [row["name"] for row in result["rows"]] == [None, "B9"]  # as they are called now
-    assert len([name for name in files(workdir) if "-fgsm-" in name]) == 2
+    assert len(list((workdir / "attacks").glob("*-fgsm-*.json"))) == 2
 
 
 def test_other_settings_are_other_files(workdir):
@@ -199,10 +199,9 @@ def test_other_settings_are_other_files(workdir):
     attack(evaluation(), workdir, **only)
     attack(evaluation(**{"attacks.pgd.eps": 0.05}), workdir, **only)
     attack(evaluation(seeds=(1, 2)), workdir, **only)
-    names = [name for name in files(workdir) if "-pgd-" in name]
-    assert len(names) == 3
+    assert len(list((workdir / "attacks").glob("*-pgd-*.json"))) == 3
     attack(evaluation(memory_mib=7.0), workdir, **only)  # changes no number
-    assert len([name for name in files(workdir) if "-pgd-" in name]) == 3
+    assert len(list((workdir / "attacks").glob("*-pgd-*.json"))) == 3
 
 
 def test_several_seeds_have_their_own_targets_and_intervals(workdir):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from uatmc_jax.data import SPLITS, load_dataset, read_inter, split_interactions
+from uatmc_jax.data import DEFAULT_MODALITIES, SPLITS, load_dataset, read_inter, split_interactions
 from uatmc_jax.errors import DataWarning, InputError
 
 GOOD = "userID\titemID\tx_label\n0\t0\t0\n0\t1\t1\n1\t1\t0\n1\t2\t2\n"
@@ -120,7 +120,11 @@ def test_missing_files_are_listed(tmp_path):
     folder = write(tmp_path / "d")
     (folder / "image_feat.npy").unlink()
     with pytest.raises(InputError, match=r"has no image_feat\.npy.*UATMC_DATA"):
-        load_dataset(folder, "tiny")
+        load_dataset(folder, "tiny", DEFAULT_MODALITIES)
+    assert load_dataset(folder).modalities == ("textual",)
+    (folder / "text_feat.npy").unlink()
+    with pytest.raises(InputError, match=r"has no image_feat\.npy, text_feat\.npy"):
+        load_dataset(folder)
     with pytest.raises(InputError, match="not a folder"):
         load_dataset(tmp_path / "absent", "tiny")
 

@@ -13,7 +13,7 @@ import pytest
 
 from configs import reproduce as plans
 from configs import test as test_config
-from experiments import report, runner, study
+from experiments import report, runner, study, variants
 from experiments.paper import artefact
 from experiments.paper.artefact import FAILS, HOLDS, UNTESTED
 from experiments.paper.figure6 import rank_correlation
@@ -97,7 +97,7 @@ def test_the_report_is_rebuilt_from_the_rows(reproduced, tmp_path):
 def test_nothing_is_computed_twice(reproduced, monkeypatch):
     whole, results = reproduced
     monkeypatch.setattr(runner, "do_unit", None)
-    monkeypatch.setattr(study, "train_vmapped", None)
+    monkeypatch.setattr(variants, "train_vmapped", None)
     before = (results / report.REPORT_FILE).read_bytes()
     assert runner.run_studies([whole], list(ARTEFACTS.values()), results)
     assert (results / report.REPORT_FILE).read_bytes() == before
@@ -212,10 +212,10 @@ def test_rank_correlation():
     assert rank_correlation(x, np.array([2.0, 1.0, 2.0, 9.0])) == pytest.approx(0.9486833)
 
 
-def test_an_artefacts_script_runs_alone(tmp_path):
+def test_an_artefact_is_computed_alone(tmp_path):
     found = subprocess.run(
         [
-            *(sys.executable, "-m", "experiments.paper.table1"),
+            *(sys.executable, "-m", "experiments.reproduce", "--only=table1"),
             *("--config", "configs/test.py", "--out", str(tmp_path)),
         ],
         capture_output=True,

@@ -40,7 +40,7 @@ def certifiable(model: Model) -> bool:
 def unmet(model: Model, wish: str, remedy: str | None = None) -> str | None:
     """What the wish needs and the model does not have; None if nothing.
 
-    >>> from uatmc_jax.models import mmgcn
+    >>> from uatmc_jax.models import Sizes, mmgcn
     >>> unmet(mmgcn(Sizes(60, 50, {"visual": 64})), "uat") is None
     True
 

@@ -77,6 +77,7 @@ def _train_alone(study: Study, tell: Callable[[float], None]) -> Rows:
         training_settings(study, UNDEFENDED),
         folder,
         resume=(folder / "config.json").exists(),
+        dataset=study.dataset,
         on_epoch=lambda done, most: tell(done / most),
     )
     return [training_row(study, UNDEFENDED)]
@@ -94,6 +95,7 @@ def _train_members(study: Study, members: list[str], tell: Callable[[float], Non
         {run_folder(study, v).name: training_settings(study, v) for v in members},
         study.folder / "runs",
         vmapped=study.plan.vmapped,
+        source=open_variant(study, UNDEFENDED),
         on_epochs=on_epochs,
     )
     return [training_row(study, variant) for variant in members]

@@ -1,27 +1,51 @@
 """Fixtures shared by all tests."""
 
+import importlib.util
+import mmap
 import os
 import pathlib
 import sys
 import tempfile
 
-import jax
 import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # experiments/ are not installed, configs/ under another name
 
+
+def compile_quickly():
+    """Most of the suite's time is compiling small programs: plainly, and once for all processes.
+
+    It is set in the environment, before JAX is imported, so that subprocesses have it too.
+    """
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    flag = "xla_cpu_use_fusion_emitters"
+    if flag not in os.environ.get("XLA_FLAGS", "") and xla_knows(flag):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --{flag}=false".strip()
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="uatmc-compiled-")
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+        return folder  # removed with it
+    return None
+
+
+def xla_knows(flag):
+    """Whether jaxlib has the flag; XLA ends the process at one that it does not know."""
+    folder = pathlib.Path(importlib.util.find_spec("jaxlib").origin).parent
+    for library in folder.rglob("*.so"):
+        with open(library, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as m:
+            if m.find(flag.encode()) >= 0:
+                return True
+    return False
+
+
+_COMPILED = compile_quickly()
+
 from configs import test as test_config  # noqa: E402
 from uatmc_jax.data import Interactions, make_synthetic  # noqa: E402
 from uatmc_jax.settings import from_config  # noqa: E402
-
-# Most of the suite's time is compiling the same few programs again; let its processes share them.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    _CACHE = tempfile.TemporaryDirectory(prefix="uatmc-compiled-")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
-jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def pytest_ignore_collect(collection_path):

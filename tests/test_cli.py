@@ -1,28 +1,11 @@
 """The command lines as a user types them."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
 from tests.auditing.cases import small_folder
-from tests.conftest import ROOT
-
-
-def call(*arguments, cwd=ROOT):
-    environment = {k: v for k, v in os.environ.items() if k != "UATMC_DATA"}
-    return subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
+from tests.commands import call
 
 REFUSED = {
     "no config": ([], "Give --data DIR for a folder of your own, or --config NAME"),

@@ -124,7 +124,7 @@ def test_attack_evaluate_and_certify_are_the_attack_command(run):
         assert row["hr_before"]["50"] == pytest.approx(found.hr_before[n], abs=1e-7)
         assert row["budget_certificate"]["50"] == pytest.approx(bound[n], abs=1e-7)
         for name, delta in zip(again.data.modalities, found.delta, strict=True):
-            np.testing.assert_allclose(kept[name][n], delta[n], atol=1e-6)
+            np.testing.assert_allclose(kept.rows[name][n], delta[n], atol=1e-6)
     summary = json.loads((folder / "summary.json").read_text())
     best = um.open_run(folder, "adversarial/best")
     recall = um.evaluate(um.victim(best.model, best.params, best.data))["recall@20"]
@@ -134,7 +134,8 @@ def test_attack_evaluate_and_certify_are_the_attack_command(run):
 def test_recommend_is_a_plain_sort_of_the_scores(run):
     folder, *_ = run
     opened = um.open_run(folder)
-    victim = um.victim(opened.model, opened.params, opened.data)
+    known = np.random.default_rng(0).permutation(opened.data.n_users)  # in no order
+    victim = um.victim(opened.model, opened.params, opened.data, known)
     users = np.array([7, 0, 7])
     lists = um.recommend(victim, users, k=5)
     scores = np.asarray(victim.user @ victim.item.T, np.float64)
@@ -148,8 +149,10 @@ def test_recommend_is_a_plain_sort_of_the_scores(run):
     assert [row["rank"] for row in lists.rows()] == [1, 2, 3, 4, 5] * 3
     with pytest.raises(InputError, match="user 60 is none of the victim's"):
         um.recommend(victim, [60])
-    with pytest.raises(InputError, match="k = 61: wanted a number from 1 to the 60 items"):
-        um.recommend(victim, [0], k=61)
+    most = 60 - max(np.bincount(train.users)[[0, 7]])
+    assert not np.isinf(um.recommend(victim, [0, 7], k=most).scores).any()
+    with pytest.raises(InputError, match=f"wanted a number from 1 to {most}, the items"):
+        um.recommend(victim, [0, 7], k=most + 1)
 
 
 def test_several_budgets_are_the_single_ones(run):
@@ -176,10 +179,24 @@ def test_what_cannot_be_asked(run):
     for call, message in (
         (lambda: um.attack(um.attacks.pgd(k=60), victim, [0]), "K = 60"),
         (lambda: um.attack(um.attacks.pgd(), victim, [0], eps=-1.0), "eps = -1.0"),
+        (lambda: um.attack(um.attacks.pgd(), victim, [60]), "item 60: no such number"),
+        (lambda: um.attack(um.attacks.pgd(), victim, [-1]), "item -1: no such number"),
+        (lambda: um.attack(um.attacks.pgd(), victim, []), "at least one item"),
+        (lambda: um.attack(um.attacks.pgd(modalities=("image",)), victim, [0]), "'image' is not"),
+        (lambda: um.attack(um.attacks.apgd(surrogate="other"), victim, [0]), "transfer_batches"),
+        (lambda: um.certify(victim, [0], norm="Linf", eps=0.1), "norm = 'Linf'"),
+        (lambda: um.certify(victim, [0], eps=(0.1, -0.1)), "eps = -0.1"),
+        (lambda: um.certify(victim, [0], eps=0.1, modalities=("image",)), "'image' is not"),
+        (lambda: um.certify(victim, [60], eps=0.1), "item 60: no such number"),
+        (lambda: um.certify(victim, [0], ks=60), "K = 60"),
+        (lambda: um.victim(opened.model, opened.params, opened.data, [0, 60]), "users: wanted"),
+        (lambda: um.victim(opened.model, opened.params, opened.data, [1, 1]), "users: wanted"),
         (lambda: um.attacks.pgd(norm="l1"), "norm = 'l1'"),
         (lambda: um.evaluate(victim, ks=(61,)), "K = 61, but there are 60 items"),
         (lambda: um.targets(opened.data, ids=["nothing"]), "'nothing'"),
         (lambda: um.fit(opened.model, opened.data, um.defenses.exact()), "give its parameters"),
+        (lambda: um.fit(opened.model, opened.data, um.pretrain(epochs=0)), "epochs = 0"),
+        (lambda: um.fit(opened.model, opened.data, um.pretrain(init_from="x")), "init_from = 'x'"),
         (lambda: um.load(folder / "nowhere"), "nowhere is not a folder"),
     ):
         with pytest.raises(InputError, match=message):

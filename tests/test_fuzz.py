@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from configs import attack as attack_config
 from configs import audit as audit_config
 from configs import test as test_config
-from uatmc_jax.auditing.plan import fit, hardened_settings, victim_settings
+from uatmc_jax.auditing.plan import fit_audit, hardened_settings, victim_settings
 from uatmc_jax.benchmark.checks import check_attacks
 from uatmc_jax.data import (
     SPLITS,
@@ -202,7 +202,7 @@ def test_absurd_settings(data, dataset):
         if kind is AttackRunSettings:
             check_attacks(typed, typed.attacks, dataset)
         if kind is AuditSettings:
-            fitted, _ = fit(typed, dataset)
+            fitted, _ = fit_audit(typed, dataset)
             check_attacks(fitted.attack, fitted.attack.attacks, dataset)
             candidates = victim_settings(fitted)
             hardened_settings(fitted, next(iter(candidates.values())), pathlib.Path("x"))

@@ -23,7 +23,7 @@ from uatmc_jax.overrides import value_of
 from uatmc_jax.report import format_summary, remarks
 from uatmc_jax.settings import Settings, from_config, from_flag, to_dict
 from uatmc_jax.training import train_and_evaluate
-from uatmc_jax.training.fitting import fit
+from uatmc_jax.training.fitting import fit_settings
 
 _DATA = flags.DEFINE_string("data", None, "Folder of the data set: an .inter file and features.")
 _MODEL = flags.DEFINE_string(
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> None:
     dataset: Dataset | None = None
     if is_own:
         dataset = open_dataset(settings.data)
-        settings, notes = fit(settings, dataset, own.STEPS, given)
+        settings, notes = fit_settings(settings, dataset, own.STEPS, given)
         for note in notes:
             print(f"fitted to the data: {note}", file=sys.stderr)
     name = file.stem

@@ -104,6 +104,19 @@ def test_the_same_call_computes_nothing_again(audited, monkeypatch):
         assert json.dumps(again[name]) == json.dumps(audit[name])
 
 
+def test_perturbations_that_are_not_there_are_made_again(audited, tmp_path):
+    """As after attacks by a version that left none."""
+    folder, workdir, audit = audited
+    shutil.copytree(workdir, tmp_path / "run")
+    kept = list((tmp_path / "run").rglob("attacks/*.npz"))
+    assert len(kept) == 9
+    for file in kept:
+        file.unlink()
+    again = run_audit(small_audit(folder), tmp_path / "run", show_progress=False)
+    for one, before in zip(again["entries"], audit["entries"], strict=True):
+        assert one.get("users_reached") == before.get("users_reached")
+
+
 def test_a_checkpoint_is_opened_and_its_content_projected_once(audited, monkeypatch):
     folder, workdir, _ = audited
     opened, projected = [], []

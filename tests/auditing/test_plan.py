@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from configs import audit as audit_config
-from uatmc_jax.auditing.plan import fit, hardened_settings, name_fields, victim_settings
+from uatmc_jax.auditing.plan import fit_audit, hardened_settings, name_fields, victim_settings
 from uatmc_jax.data import Interactions
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import LinearVBPRSettings
@@ -28,7 +28,7 @@ def audit(preset="vbpr", **fields):
 @given(n=st.integers(50, 400_000), steps=st.integers(1, 200))
 def test_batches_are_the_power_of_two_nearest_to_the_steps_wanted(dataset, n, steps):
     pairs = Interactions(np.zeros(n, np.int32), np.arange(n, dtype=np.int32))
-    fitted, _ = fit(audit(fit_steps=steps), dataclasses.replace(dataset, train=pairs))
+    fitted, _ = fit_audit(audit(fit_steps=steps), dataclasses.replace(dataset, train=pairs))
     size = fitted.experiment.pretrain.batch_size
     assert size == fitted.experiment.adversarial.batch_size
     powers = [256, 512, 1024, 2048]
@@ -38,39 +38,39 @@ def test_batches_are_the_power_of_two_nearest_to_the_steps_wanted(dataset, n, st
 
 def test_users_and_targets_are_fitted_and_can_be_left_alone(dataset):
     trained = len(np.unique(dataset.train.users))
-    fitted, notes = fit(audit(fit_users=20), dataset)
+    fitted, notes = fit_audit(audit(fit_users=20), dataset)
     assert round(fitted.attack.user_share * trained) == 20 and "20 users attacked" in notes
     counts = dataset.item_counts
     pool = int((counts <= np.quantile(counts, 0.5)).sum())
     assert fitted.attack.targets.sample == pool < 100
-    assert fit(audit(fit_users=10**6), dataset)[0].attack.user_share == 1.0
+    assert fit_audit(audit(fit_users=10**6), dataset)[0].attack.user_share == 1.0
     left = audit(fit_steps=0, fit_users=0)
-    assert fit(left, dataset)[0].attack.user_share == left.attack.user_share
-    assert fit(left, dataset)[0].experiment.pretrain == left.experiment.pretrain
-    given, _ = fit(audit(), dataset, trained=True)
+    assert fit_audit(left, dataset)[0].attack.user_share == left.attack.user_share
+    assert fit_audit(left, dataset)[0].experiment.pretrain == left.experiment.pretrain
+    given, _ = fit_audit(audit(), dataset, trained=True)
     assert given.experiment.pretrain == audit().experiment.pretrain
     assert given.experiment.adversarial.batch_size == 256
 
 
 def test_lists_are_no_longer_than_half_a_small_catalogue(dataset):
     assert dataset.n_items == 50
-    fitted, notes = fit(audit(), dataset)
+    fitted, notes = fit_audit(audit(), dataset)
     assert fitted.attack.ks == (10, 20, 25)
     assert {attack.k for attack in fitted.attack.attacks.values()} == {25}
     assert fitted.experiment.eval.ks == (5, 10, 20, 50)
     assert any("25 items" in note for note in notes)
     large = dataclasses.replace(dataset, n_items=1000)
-    assert fit(audit(), large)[0].attack.ks == (10, 20, 50)
+    assert fit_audit(audit(), large)[0].attack.ks == (10, 20, 50)
     with pytest.raises(InputError, match="has 19 items"):
-        fit(audit(), dataclasses.replace(dataset, n_items=19))
+        fit_audit(audit(), dataclasses.replace(dataset, n_items=19))
 
 
 def test_one_modality_leaves_out_what_needs_two(dataset):
     one = dataclasses.replace(dataset, modalities=("textual",), features=dataset.features[1:])
-    fitted, notes = fit(audit(), one)
+    fitted, notes = fit_audit(audit(), one)
     assert "uat_mc" not in fitted.harden and "exact_05" in fitted.harden
     assert "uat_mc left out: L_align needs two modalities" in notes
-    assert "uat_mc" in fit(audit(), dataset)[0].harden
+    assert "uat_mc" in fit_audit(audit(), dataset)[0].harden
 
 
 def test_candidates_train_stage_one_and_entries_stage_two_on_the_victims_weights():

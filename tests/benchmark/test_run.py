@@ -10,7 +10,7 @@ import pytest
 
 from configs import attack as attack_config
 from configs import test as test_config
-from tests.test_cli import call
+from tests.commands import call
 from uatmc_jax import checkpoint, store
 from uatmc_jax.benchmark import run as run_module
 from uatmc_jax.benchmark.run import read_deltas, run_attacks
@@ -159,10 +159,30 @@ def test_an_interrupted_evaluation_goes_on(workdir, attacked, monkeypatch):
             assert got["hr_after"] == wanted["hr_after"]
             assert got["utility_after"] == pytest.approx(wanted["utility_after"], rel=1e-5)
         deltas = read_deltas(whole[result["attack"]])
-        assert list(deltas) == ["seed", "item", *DATASET.modalities]
-        assert deltas["item"].tolist() == [row["item"] for row in expected]
-        for name, there in deltas.items():
-            np.testing.assert_allclose(kept[result["attack"]][name], there, atol=1e-6)
+        assert tuple(deltas.rows) == DATASET.modalities
+        assert deltas.items.tolist() == [row["item"] for row in expected]
+        for name, there in deltas.rows.items():
+            np.testing.assert_allclose(kept[result["attack"]].rows[name], there, atol=1e-6)
+
+
+@pytest.mark.parametrize("line", ["{}", "5", "not JSON"])
+def test_a_journal_of_something_else_is_told(workdir, monkeypatch, line):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    only = {"checkpoints": [("pretrain", "best")], "only": ["fgsm"]}
+    monkeypatch.setattr(store, "append_rows", stop)
+    with pytest.raises(KeyboardInterrupt):
+        attack(evaluation(), workdir, **only)
+    (part,) = (workdir / "attacks").glob("*.partial-*.npz")
+    journal = part.with_name(part.name.partition(".")[0] + ".partial.jsonl")
+    journal.write_text(line + "\n")
+    with pytest.raises(InputError, match=r"partial\.jsonl.*Delete it"):
+        attack(evaluation(), workdir, **only)
+    journal.unlink()
+    np.savez(part, other=np.zeros(1))
+    with pytest.raises(InputError, match=r"partial-000000\.npz.*Delete it"):
+        attack(evaluation(), workdir, **only)
 
 
 def test_the_same_items_are_the_same_files_whatever_they_are_called(trained, workdir):

@@ -5,8 +5,6 @@ import doctest
 import json
 import pathlib
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -20,6 +18,7 @@ from experiments.paper.figure6 import rank_correlation
 from experiments.paper.registry import ARTEFACTS
 from experiments.paper.trainings import paper_study
 from experiments.study import Plan
+from tests.commands import call
 from tests.conftest import ROOT
 from uatmc_jax.data import open_dataset
 from uatmc_jax.errors import InputError
@@ -213,15 +212,8 @@ def test_rank_correlation():
 
 
 def test_an_artefact_is_computed_alone(tmp_path):
-    found = subprocess.run(
-        [
-            *(sys.executable, "-m", "experiments.reproduce", "--only=table1"),
-            *("--config", "configs/test.py", "--out", str(tmp_path)),
-        ],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    arguments = "--config=configs/test.py", "--only=table1", f"--out={tmp_path}"
+    found = call("experiments.reproduce", *arguments)
     assert found.returncode == 0, found.stderr
     assert "### Table 1" in (tmp_path / "results" / report.REPORT_FILE).read_text()
 
@@ -238,18 +230,13 @@ def test_time_runs_out_before_a_unit_not_in_it(tmp_path):
 
 
 def test_refusals(tmp_path):
-    def call(*arguments):
-        found = subprocess.run(
-            [sys.executable, "-m", "experiments.reproduce", "--out", str(tmp_path), *arguments],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-        )
+    def refused(*arguments):
+        found = call("experiments.reproduce", f"--out={tmp_path}", *arguments)
         assert found.returncode == 2 and found.stderr.count("\n") == 1, found.stderr
         return found.stderr
 
-    assert "one of --config FILE, --all and --quick" in call()
-    assert "--only table9: wanted some of table1" in call("--quick", "--only", "table9")
+    assert "one of --config FILE, --all and --quick" in refused()
+    assert "--only table9: wanted some of table1" in refused("--quick", "--only", "table9")
     one = dataclasses.replace(
         open_dataset(from_config(test_config.get_config()).data), modalities=("visual",)
     )

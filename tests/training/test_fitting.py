@@ -8,17 +8,17 @@ from configs import own
 from uatmc_jax.data import make_synthetic
 from uatmc_jax.errors import InputError
 from uatmc_jax.settings import from_config
-from uatmc_jax.training.fitting import fit
+from uatmc_jax.training.fitting import fit_settings
 
 
 def test_what_is_given_stays(dataset):
     settings = from_config(own.get_config())
-    fitted, notes = fit(settings, dataset, own.STEPS)
+    fitted, notes = fit_settings(settings, dataset, own.STEPS)
     assert fitted.pretrain.batch_size == fitted.adversarial.batch_size == 256
     assert fitted.eval == settings.eval and notes == ["batches of 256"]
-    fitted, notes = fit(settings, dataset, own.STEPS, {"pretrain.batch_size"})
+    fitted, notes = fit_settings(settings, dataset, own.STEPS, {"pretrain.batch_size"})
     assert (fitted.pretrain, fitted.adversarial.batch_size) == (settings.pretrain, 256)
-    fitted, notes = fit(
+    fitted, notes = fit_settings(
         settings, dataset, own.STEPS, {"pretrain.batch_size": 1, "adversarial.batch_size": 1}
     )
     assert fitted == settings and notes == []
@@ -27,12 +27,12 @@ def test_what_is_given_stays(dataset):
 def test_lists_are_no_longer_than_the_catalogue():
     few = make_synthetic(3, n_users=60, n_items=30, n_interactions=300)
     settings = from_config(own.get_config())
-    fitted, notes = fit(settings, few, own.STEPS)
+    fitted, notes = fit_settings(settings, few, own.STEPS)
     assert fitted.eval.ks == (5, 10, 20) and "lists of at most 20 items ranked" in notes
-    assert fit(settings, few, own.STEPS, {"eval.ks"})[0].eval == settings.eval
+    assert fit_settings(settings, few, own.STEPS, {"eval.ks"})[0].eval == settings.eval
     fewer = dataclasses.replace(few, n_items=19)
     with pytest.raises(InputError, match=r"has 19 items; .* at least 20"):
-        fit(settings, fewer, own.STEPS)
+        fit_settings(settings, fewer, own.STEPS)
 
 
 @pytest.mark.parametrize("model", [*own.PRESETS, "my_models:make_lightgcn"])

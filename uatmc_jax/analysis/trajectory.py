@@ -11,7 +11,7 @@ from uatmc_jax import ascent
 from uatmc_jax.attacks.batching import Options, in_batches, join
 from uatmc_jax.attacks.outcome import hit_rates
 from uatmc_jax.attacks.perturb import aim_at, make_objective, make_utility, source_rows
-from uatmc_jax.attacks.record import Attack, as_compiled
+from uatmc_jax.attacks.record import Attack, as_compiled, require_one_budget
 from uatmc_jax.attacks.scoring.protocol import Scorer, Target
 from uatmc_jax.attacks.victim import Victim, check_lists, chosen_modalities
 from uatmc_jax.losses import gradient_alignment
@@ -45,8 +45,9 @@ def follow(
       options: K of the hit rates, scorer and memory.
 
     Raises:
-      InputError: values that are not finite.
+      InputError: several budgets, or values that are not finite.
     """
+    require_one_budget(attack)
     options, attack = options or Options(), as_compiled(attack)
     ks = options.ks or (attack.k,)
     check_lists(victim, (*ks, attack.k))

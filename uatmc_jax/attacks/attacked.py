@@ -9,7 +9,7 @@ import numpy as np
 from uatmc_jax.attacks.batching import Options, join
 from uatmc_jax.attacks.outcome import attack_batches
 from uatmc_jax.attacks.record import Attack, as_compiled, budgets, checked
-from uatmc_jax.attacks.victim import Victim
+from uatmc_jax.attacks.victim import Victim, check_items
 from uatmc_jax.seeds import starts_key
 
 
@@ -103,14 +103,14 @@ def attack(
       sequence, that of the K if `options.ks` names them.
 
     Raises:
-      InputError: a K beyond the lists that the victim keeps, an eps that is no budget,
-        or values that are not finite.
+      InputError: a K beyond the lists that the victim keeps, an eps that is no budget, data
+        of unlike length, an item or a modality that is none, an attack crafted on a
+        surrogate, or values that are not finite.
     """
-    options = options or Options()
+    options, items = options or Options(), check_items(victim, items)
     if eps is not None:
         several = not isinstance(eps, int | float)
         attack = checked(attack.replace(eps=np.asarray(eps, float) if several else eps))
-    items = np.asarray(items, np.int32)
     parts = attack_batches(attack, victim, items, starts_key(seed), weights, options)
     found = join(list(parts))
     names = victim.dataset.names

@@ -10,7 +10,7 @@ from uatmc_jax.attacks.scoring.dense import DENSE
 from uatmc_jax.attacks.scoring.direct import DIRECT
 from uatmc_jax.attacks.scoring.protocol import Scorer, Target
 from uatmc_jax.attacks.scoring.receptive import RECEPTIVE
-from uatmc_jax.attacks.victim import Victim
+from uatmc_jax.attacks.victim import Victim, check_items
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Adjacency, Model, pad_field, shells_of
 
@@ -185,9 +185,10 @@ def in_batches(
       The scorer taken, the places in `items`, and `run`'s result for them.
 
     Raises:
-      InputError: values that are not finite with the dense scorer either.
+      InputError: an item that is none, or values that are not finite with the dense scorer
+        either.
     """
-    items, memory = np.asarray(items, np.int32), memory_of(options)
+    items, memory = check_items(victim, items), memory_of(options)
     pending = plan_batches(victim, items, scorer_of(victim.model, options.scorer), memory)
     while pending:
         batch = pending.pop(0)

@@ -30,11 +30,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax.attacks.record import Attack
+from uatmc_jax.attacks.record import Attack, checked, require_one_budget
 from uatmc_jax.attacks.scoring.direct import DIRECT, nth_other, target_item
 from uatmc_jax.attacks.scoring.protocol import Target
 from uatmc_jax.attacks.victim import (
     Victim,
+    check_items,
     check_lists,
     chosen_modalities,
     recommendable,
@@ -87,8 +88,10 @@ def certify(
       axis Ks last.
 
     Raises:
-      InputError: a model without certificates.
+      InputError: a model without certificates, a norm, eps, item or modality that is none,
+        or a K beyond the lists that the victim keeps.
     """
+    checked(Attack(norm=norm, eps=0.0 if eps is None else np.asarray(eps, float)))
     if not certifiable(victim.model):
         raise InputError(
             f"no certificate for {victim.model.name}: it declares no scores affine in an item's "
@@ -96,7 +99,8 @@ def certify(
         )
     wanted = (ks,) if isinstance(ks, int) else tuple(ks)
     check_lists(victim, wanted)
-    places, items = chosen_modalities(victim, modalities), jnp.asarray(items, jnp.int32)
+    places = chosen_modalities(victim, modalities)
+    items = jnp.asarray(check_items(victim, items))
     radius = jnp.asarray(0.0 if eps is None else eps, jnp.float32)
     within, anything = _certify(victim, norm, places, wanted, radius, items)
     bound = np.asarray(anything if eps is None else within)
@@ -115,10 +119,17 @@ def certificate_of(
       victim: the clean model.
       items: (T,) targets.
       ks: the K.
+
+    Raises:
+      InputError: several budgets, an item or a modality that is none, or a K beyond the
+        lists that the victim keeps.
     """
     if not certifiable(victim.model):
         return None
-    places, items = chosen_modalities(victim, attack.modalities), jnp.asarray(items)
+    require_one_budget(attack)
+    check_lists(victim, ks)
+    places = chosen_modalities(victim, attack.modalities)
+    items = jnp.asarray(check_items(victim, items))
     within, anything = _certify(victim, attack.norm, places, tuple(ks), attack.eps, items)
     budget = np.asarray(within) if attack.level == "projected" else None
     return Certificate(budget, np.asarray(anything))

@@ -14,6 +14,7 @@ from uatmc_jax.attacks.record import Attack, as_compiled, budgets, one_budget
 from uatmc_jax.attacks.scoring.direct import DIRECT
 from uatmc_jax.attacks.scoring.protocol import Scorer, Target
 from uatmc_jax.attacks.victim import Victim, check_lists, recommendable, rows_of
+from uatmc_jax.errors import InputError
 from uatmc_jax.evaluation.ranking import count_at_least
 from uatmc_jax.models import Modal
 from uatmc_jax.numerics import EXACT
@@ -75,8 +76,14 @@ def attack_batches(
       (places in `items`, their `Outcome`).
 
     Raises:
-      InputError: a K beyond the lists that the victim keeps, or values that are not finite.
+      InputError: a K beyond the lists that the victim keeps, an item or a modality that is
+        none, an attack that is crafted on a surrogate, or values that are not finite.
     """
+    if attack.surrogate:
+        raise InputError(
+            f"attack.surrogate = '{attack.surrogate}': crafted on another model, which is not "
+            "here. Give both models to attacks.transfer_batches, or leave it empty."
+        )
     options = options or Options()
     attack, ks = as_compiled(attack), options.ks or (attack.k,)
     check_lists(victim, (*ks, attack.k))

@@ -11,7 +11,7 @@ from uatmc_jax.attacks.batching import Options, in_batches, join
 from uatmc_jax.attacks.perturb import perturbed_content
 from uatmc_jax.attacks.record import Attack, as_compiled
 from uatmc_jax.attacks.scoring.protocol import Scorer, Target
-from uatmc_jax.attacks.victim import Victim, check_lists, recommendable, rows_of
+from uatmc_jax.attacks.victim import Victim, check_items, check_lists, recommendable, rows_of
 from uatmc_jax.models import Modal
 from uatmc_jax.numerics import EXACT
 
@@ -46,7 +46,7 @@ def user_hits(
       (T, 2, n) bool: before, after.
 
     Raises:
-      InputError: values that are not finite.
+      InputError: an item that is none, or values that are not finite.
     """
     check_lists(victim, (k,))
 
@@ -70,9 +70,13 @@ def content_under(
 
     Returns:
       Modal, (T, d).
+
+    Raises:
+      InputError: an item that is none.
     """
     moved = tuple(jnp.asarray(x)[:, None] for x in delta)
-    found = _contents(as_compiled(attack), victim, jnp.asarray(items, jnp.int32), moved)
+    targets = jnp.asarray(check_items(victim, items))
+    found = _contents(as_compiled(attack), victim, targets, moved)
     return tuple(np.asarray(x) for x in found)
 
 

@@ -168,7 +168,7 @@ def check(attack: Attack, where: str) -> None:
 
 
 def _least(value: Any) -> Any:
-    return value if isinstance(value, int | float) else np.min(np.asarray(value))
+    return value if isinstance(value, int | float) else np.min(np.asarray(value)).item()
 
 
 def as_compiled(attack: Attack) -> Attack:
@@ -191,14 +191,20 @@ def budgets(attack: Attack) -> int | None:
     """E, the number of budgets in a compiled attack's data; None for a single one.
 
     Raises:
-      ValueError: data fields of unlike length.
+      InputError: data fields of unlike length.
     """
-    sizes = {x.shape for x in jax.tree.leaves(attack)} - {()}
+    sizes = {np.shape(x) for x in jax.tree.leaves(attack)} - {()}
     if not sizes:
         return None
     if len(sizes) > 1 or len(next(iter(sizes))) > 1:
-        raise ValueError(f"an attack's data are numbers or (E,) arrays of one E, not {sizes}")
+        raise InputError(f"an attack's data are numbers or (E,) arrays of one E, not {sizes}")
     return next(iter(sizes))[0]
+
+
+def require_one_budget(attack: Attack) -> None:
+    """Raises InputError for an attack with several budgets."""
+    if budgets(attack) is not None:
+        raise InputError(f"eps = {attack.eps}: several budgets, where one is wanted at a time.")
 
 
 def one_budget(attack: Attack, place: jax.Array) -> Attack:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,6 +12,7 @@ from uatmc_jax.data import Interactions, make_csr, warm
 from uatmc_jax.errors import InputError
 from uatmc_jax.evaluation.metrics import mean_metrics
 from uatmc_jax.evaluation.ranking import make_plan, top_k
+from uatmc_jax.numerics import EXACT
 
 
 class Recommendations(NamedTuple):
@@ -55,22 +57,30 @@ def recommend(victim: Victim, users: Sequence[int] | np.ndarray, k: int = 10) ->
       k: the length of the lists.
 
     Raises:
-      InputError: a user who is none of the victim's, or a K beyond the catalogue.
+      InputError: a user who is none of the victim's, or a K beyond the items that she has
+        no interaction with.
     """
     users, known = np.atleast_1d(np.asarray(users)), np.asarray(victim.users)
-    places = np.searchsorted(known, users)
-    there = (places < len(known)) & (known[np.minimum(places, len(known) - 1)] == users)
+    order = np.argsort(known)
+    ranks = np.searchsorted(known, users, sorter=order)
+    places = order[np.minimum(ranks, len(known) - 1)]
+    there = known[places] == users
     if not there.all():
         raise InputError(
             f"user {users[~there][0]} is none of the victim's {len(known)} users. Make the victim "
             "with her among `users`; those without a training interaction have no list."
         )
     dataset = victim.dataset
-    if not 1 <= k <= dataset.n_items:
-        raise InputError(f"k = {k}: wanted a number from 1 to the {dataset.n_items} items.")
     seen = _of_users(dataset.train, users)
+    most = dataset.n_items - int(np.bincount(seen.users, minlength=len(users)).max())
+    if not 1 <= k <= most:
+        raise InputError(
+            f"k = {k}: wanted a number from 1 to {most}, the items that each of these users has "
+            "no training interaction with."
+        )
     plan = make_plan(seen, len(users), dataset.n_items)
-    scores, items = map(np.asarray, top_k(victim.user[places], victim.item, plan, k))
+    with jax.default_matmul_precision(EXACT):
+        scores, items = map(np.asarray, top_k(victim.user[places], victim.item, plan, k))
     names = dataset.names
     return Recommendations(
         users=users,

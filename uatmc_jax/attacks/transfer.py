@@ -18,9 +18,9 @@ import numpy as np
 from uatmc_jax.attacks.batching import Options, in_batches, join
 from uatmc_jax.attacks.outcome import Outcome, attack_batches, hit_rates, mean_ranks
 from uatmc_jax.attacks.perturb import aim_at, make_utility, perturbed_content
-from uatmc_jax.attacks.record import Attack, as_compiled
+from uatmc_jax.attacks.record import Attack, as_compiled, require_one_budget
 from uatmc_jax.attacks.scoring.protocol import Scorer, Target
-from uatmc_jax.attacks.victim import Victim, check_lists, rows_of
+from uatmc_jax.attacks.victim import Victim, check_items, check_lists, rows_of
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Modal
 from uatmc_jax.numerics import EXACT
@@ -72,13 +72,16 @@ def transfer_batches(
       and after).
 
     Raises:
-      InputError: perturbed z that the two do not share, or values that are not finite.
+      InputError: several budgets, an item that is none, perturbed z that the two do not
+        share, or values that are not finite.
     """
+    require_one_budget(attack)
     options = options or Options()
     if attack.level == "projected":
         check_shared_z(surrogate.z, victim.z, names)
     crafting = options._replace(ranks=False)
-    crafted = join(list(attack_batches(attack, surrogate, items, key, options=crafting)))
+    here = attack.replace(surrogate="")
+    crafted = join(list(attack_batches(here, surrogate, items, key, options=crafting)))
     yield from measure_batches(attack, victim, items, crafted.delta, options)
 
 
@@ -102,9 +105,10 @@ def measure_batches(
       (places in `items`, their `Outcome`; `values` are Phi before and after).
 
     Raises:
-      InputError: values that are not finite.
+      InputError: several budgets, an item that is none, or values that are not finite.
     """
-    options = options or Options()
+    require_one_budget(attack)
+    options, items = options or Options(), check_items(victim, items)
     attack, ks = as_compiled(attack), options.ks or (attack.k,)
     check_lists(victim, (*ks, attack.k))
 

@@ -120,17 +120,23 @@ def make_victim(
       model: the recommender.
       params: its parameters.
       dataset: the data it was trained on.
-      users: (n,) distinct user ids; by default all who have a training interaction.
+      users: (n,) distinct user ids, in any order; by default all who have a training interaction.
       masked: never recommend a user's training items; False ranks all items, as the
         published evaluation does.
       z: modal, (|I|, d), the clean projected features, if they are known already.
       lists: how long the kept lists are; by default `Lists()`.
 
     Raises:
-      InputError: an embedding that is not finite.
+      InputError: users that are none of the data's or named twice, or an embedding that is
+        not finite.
     """
     lists, data = lists or Lists(), dataset.on_device
     users = np.unique(dataset.train.users) if users is None else np.asarray(users)
+    known = len(users) and users.min() >= 0 and users.max() < dataset.n_users
+    if not known or len(np.unique(users)) < len(users):
+        raise InputError(
+            f"users: wanted at least one of the data's, 0 to {dataset.n_users - 1}, each once."
+        )
     seen = _by_position(dataset.train, users) if masked else None
     nothing = Interactions(np.zeros(0, np.int32), np.zeros(0, np.int32))
     blocks = lists.block_users, lists.block_items
@@ -216,8 +222,32 @@ def rows_of(tables: Modal, target: jax.Array) -> Modal:
 
 
 def chosen_modalities(victim: Victim, names: Sequence[str]) -> tuple[int, ...]:
-    """Places of the named modalities in the data's order; of all where none is named."""
+    """Places of the named modalities in the data's order; of all where none is named.
+
+    Raises:
+      InputError: a name that is none of the data's.
+    """
+    for name in names:
+        if name not in victim.modalities:
+            raise InputError(
+                f"modality '{name}' is not one of the data's: {', '.join(victim.modalities)}."
+            )
     return tuple(n for n, name in enumerate(victim.modalities) if not names or name in names)
+
+
+def check_items(victim: Victim, items: Sequence[int] | np.ndarray) -> np.ndarray:
+    """The targets as (T,) int32.
+
+    Raises:
+      InputError: none at all, or one that is no item's number.
+    """
+    found, n_items = np.asarray(items), victim.item.shape[0]
+    if found.ndim != 1 or not len(found) or found.dtype.kind not in "iu":
+        raise InputError(f"items = {items!r}: wanted at least one item's number, in a list.")
+    wrong = found[(found < 0) | (found >= n_items)]
+    if len(wrong):
+        raise InputError(f"item {wrong[0]}: no such number; the items are 0 to {n_items - 1}.")
+    return found.astype(np.int32)
 
 
 def check_lists(victim: Victim, ks: Sequence[int]) -> None:

@@ -1,11 +1,12 @@
 """One model of an audit, judged: attacks, certificates, content use, recall, its users."""
 
 import itertools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from uatmc_jax.attacks import content_under
+from uatmc_jax.attacks import Attack, Victim, attack_batches, content_under, join
 from uatmc_jax.auditing.entries import RECALL_K, Entry
 from uatmc_jax.auditing.measures import reached_users, survey_certificates, user_recall
 from uatmc_jax.benchmark.run import options_of, read_deltas, run_attacks, victim_of
@@ -13,7 +14,7 @@ from uatmc_jax.benchmark.summary import mean_with_interval
 from uatmc_jax.benchmark.verdict import suite_rows, verdict
 from uatmc_jax.opened import OpenedRun
 from uatmc_jax.report.commands import train_command
-from uatmc_jax.seeds import generator
+from uatmc_jax.seeds import generator, starts_key
 from uatmc_jax.settings import AuditSettings, to_dict
 
 # By how many of its training interactions a user is grouped.
@@ -114,9 +115,8 @@ def look_closer(entry: Entry, judged: Judged, settings: AuditSettings, k: int) -
     strongest = max(members, key=lambda name: members[name]["after"]["value"])
     attack = settings.attack.attacks[strongest]
     victim = victim_of(run, settings.attack, {strongest: attack}, seed)
-    deltas = read_deltas(judged.results[strongest])
-    items = deltas["item"].astype(np.int32)
-    moved = tuple(deltas[m] for m in run.data.modalities if m in deltas)
+    result = judged.results[strongest]
+    items, moved = _perturbations(result, attack, victim, seed, settings)
     z = content_under(attack, victim, items, moved)
     reached = reached_users(victim, items, z, k, options_of(settings.attack))
     trained = np.bincount(run.data.train.users, minlength=run.data.n_users)
@@ -143,6 +143,22 @@ def look_closer(entry: Entry, judged: Judged, settings: AuditSettings, k: int) -
             "bound": survey.bound.tolist(),
         },
     }
+
+
+def _perturbations(
+    result: Mapping, attack: Attack, victim: Victim, seed: int, settings: AuditSettings
+) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """A result's items, and its perturbations by modality.
+
+    Older versions have left none beside theirs; these are made again.
+    """
+    kept = read_deltas(result)
+    if kept is not None:
+        return kept.items, tuple(kept.rows[m] for m in victim.modalities if m in kept.rows)
+    items = np.array([row["item"] for row in result["rows"]], np.int32)
+    options = options_of(settings.attack)
+    found = join(list(attack_batches(attack, victim, items, starts_key(seed), options=options)))
+    return items, found.delta
 
 
 def _by_activity(

@@ -16,7 +16,7 @@ from uatmc_jax.training.fitting import STAGES, fit_batches, fit_ks
 OTHER_PRESETS = "--config audit:mmgcn, audit:general"
 
 
-def fit(
+def fit_audit(
     settings: AuditSettings, dataset: Dataset, trained: bool = False
 ) -> tuple[AuditSettings, list[str]]:
     """The settings with batch sizes, users, targets and K that suit the data.

@@ -26,7 +26,7 @@ from uatmc_jax.auditing.entries import (
 from uatmc_jax.auditing.judge import Judged, judge, look_closer
 from uatmc_jax.auditing.plan import (
     OTHER_PRESETS,
-    fit,
+    fit_audit,
     hardened_settings,
     name_fields,
     victim_settings,
@@ -84,7 +84,7 @@ def run_audit(
     if given is not None:
         settings = like_given(settings, given)
     dataset = open_dataset(settings.experiment.data)
-    settings, notes = fit(settings, dataset, trained=given is not None)
+    settings, notes = fit_audit(settings, dataset, trained=given is not None)
     suite = {n: a for n, a in settings.attack.attacks.items() if n not in settings.other_threats}
     try:
         k = threat_of({name: to_dict(attack) for name, attack in suite.items()})["k"]

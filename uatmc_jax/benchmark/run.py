@@ -11,6 +11,7 @@ overwrites anything.
 """
 
 import dataclasses
+import glob
 import pathlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,6 +43,7 @@ from uatmc_jax.benchmark.rows import called, outcome_rows
 from uatmc_jax.benchmark.summary import summarize
 from uatmc_jax.benchmark.targets import by_number, choose_targets, choose_users
 from uatmc_jax.environment import environment
+from uatmc_jax.errors import InputError
 from uatmc_jax.evaluation.content import content_utility
 from uatmc_jax.opened import OpenedRun
 from uatmc_jax.seeds import generator, starts_key
@@ -54,6 +56,7 @@ from uatmc_jax.settings import (
 
 FOLDER = "attacks"
 CONTENT_K = 20
+_DELTA = "delta_"  # and the modality's name or, in a part, its place
 # Settings that change no number of an attack.
 _FREE = ("memory_mib", "attacks", "cold_count")
 
@@ -76,6 +79,20 @@ class _Job(NamedTuple):
     crafted_on: Mapping[str, OpenedRun | None]
     targets: Mapping[int, np.ndarray]
     bar: tqdm
+
+
+class Deltas(NamedTuple):
+    """The perturbations of an attack's result, one a row and in their order.
+
+    Attributes:
+      seeds: (rows,).
+      items: (rows,) int32.
+      rows: {modality: (rows, dim_m)} of each perturbed one.
+    """
+
+    seeds: np.ndarray
+    items: np.ndarray
+    rows: dict[str, np.ndarray]
 
 
 # (seed, item) -> the target's row, and its perturbation by modality.
@@ -292,27 +309,31 @@ def _journal(file: pathlib.Path) -> pathlib.Path:
 
 
 def _parts(file: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(file.parent.glob(f"{file.stem}.partial-*.npz"))
+    return sorted(file.parent.glob(f"{glob.escape(file.stem)}.partial-*.npz"))
 
 
 def _keep(file: pathlib.Path, place: int, rows: list[dict], outcome: Outcome) -> None:
     """A batch's perturbations and then its rows: a row on disk has its perturbation there."""
     pairs = {"seed": np.array([row["seed"] for row in rows]), "item": outcome.items}
-    moved = {f"delta_{m}": x for m, x in enumerate(outcome.delta)}
+    moved = {f"{_DELTA}{m}": x for m, x in enumerate(outcome.delta)}
     store.write_arrays(file.with_suffix(f".partial-{place:06d}.npz"), pairs | moved)
     store.append_rows(_journal(file), rows)
 
 
 def _read_done(file: pathlib.Path) -> _Done:
     """What an interrupted attack has written."""
-    deltas = {}
-    for part in _parts(file):
-        arrays = store.read_arrays(part)
-        count = sum(name.startswith("delta_") for name in arrays)
-        columns = [arrays[f"delta_{m}"] for m in range(count)]
-        pairs = zip(arrays["seed"].tolist(), arrays["item"].tolist(), strict=True)
-        deltas |= {pair: rows for pair, rows in zip(pairs, zip(*columns, strict=True), strict=True)}
-    rows = {(row["seed"], row["item"]): row for row in store.read_rows(_journal(file))}
+    deltas: dict[tuple[int, int], tuple[np.ndarray, ...]] = {}
+    reading = _journal(file)
+    try:
+        rows = {(row["seed"], row["item"]): row for row in store.read_rows(reading)}
+        for reading in _parts(file):
+            arrays = store.read_arrays(reading)
+            count = sum(name.startswith(_DELTA) for name in arrays)
+            columns = [arrays[f"{_DELTA}{m}"] for m in range(count)]
+            pairs = zip(arrays["seed"].tolist(), arrays["item"].tolist(), strict=True)
+            deltas |= dict(zip(pairs, zip(*columns, strict=True), strict=True))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{reading}: not of an attack ({error!r}). Delete it.") from None
     return {pair: (row, deltas[pair]) for pair, row in rows.items() if pair in deltas}
 
 
@@ -320,7 +341,7 @@ def _write_deltas(file: pathlib.Path, job: _Job, name: str, done: list[tuple]) -
     attack, data = job.attacks[name], job.run.data
     names = [m for m in data.modalities if not attack.modalities or m in attack.modalities]
     columns = zip(*(delta for _, delta in done), strict=True)
-    arrays = {m: np.stack(column) for m, column in zip(names, columns, strict=True)}
+    arrays = {f"{_DELTA}{m}": np.stack(column) for m, column in zip(names, columns, strict=True)}
     pairs = {field: np.array([row[field] for row, _ in done]) for field in ("seed", "item")}
     store.write_arrays(file.with_suffix(".npz"), pairs | arrays)
 
@@ -333,17 +354,21 @@ def _read_result(file: pathlib.Path, run: OpenedRun) -> dict:
     return result | {"file": str(file)}
 
 
-def read_deltas(result: Mapping) -> dict[str, np.ndarray]:
+def read_deltas(result: Mapping) -> Deltas | None:
     """The perturbations of an attack's result.
 
     Args:
       result: as `run_attacks` returns it.
 
     Returns:
-      {"seed": (rows,), "item": (rows,), MODALITY: (rows, dim_m) of each perturbed one}, in
-      the order of the result's rows.
+      None if they are not there: results of older versions have none beside them.
 
     Raises:
-      InputError: they are not there, as beside results of older versions.
+      InputError: a file that cannot be read.
     """
-    return store.read_arrays(pathlib.Path(result["file"]).with_suffix(".npz"))
+    file = pathlib.Path(result["file"]).with_suffix(".npz")
+    if not file.exists():
+        return None
+    arrays = store.read_arrays(file)
+    rows = {k.removeprefix(_DELTA): x for k, x in arrays.items() if k.startswith(_DELTA)}
+    return Deltas(arrays["seed"], arrays["item"].astype(np.int32), rows)

@@ -84,7 +84,7 @@ def suite_rows(results: Sequence[Mapping], ks: Sequence[int]) -> list[dict]:
       ks: the K.
 
     Returns:
-      Rows as `results.summarize` takes them, with "winner", {K: name of the attack};
+      Rows as `summary.summarize` takes them, with "winner", {K: name of the attack};
       certificates are those of the largest radius.
 
     Raises:
@@ -151,7 +151,7 @@ def verdict(results: Sequence[Mapping], k: int, bootstrap: int) -> dict:
       bootstrap: resamples behind each interval.
 
     Returns:
-      JSON values: "threat_model"; "suite", as of `results.summarize`, for every K;
+      JSON values: "threat_model"; "suite", as of `summary.summarize`, for every K;
       "members", {name: {"information", "evaluations" (looks at this model), "after",
       "gain"}} at K;
       "wins", {name: targets on which the member decided the suite's HR@K};

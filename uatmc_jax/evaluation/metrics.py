@@ -1,5 +1,6 @@
 """Recommendation metrics of a full ranking (Section 6), of a model and of plain popularity."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -104,7 +105,7 @@ Measure = Callable[[Params, Modal | None, Sequence[CSR]], list[dict[str, jax.Arr
 
 
 def make_measure(model: Model, data: DeviceData, plan: RankingPlan, ks: Sequence[int]) -> Measure:
-    """Compiles the metrics of a set of parameters.
+    """The metrics of a set of parameters, compiled once for a model and its K.
 
     Args:
       model: the recommender.
@@ -113,14 +114,26 @@ def make_measure(model: Model, data: DeviceData, plan: RankingPlan, ks: Sequence
       ks: the K.
     """
 
-    @jax.jit
-    def measure(params, z, held_out, data, plan):
-        if z is None:
-            z = project_all(model, params, data.features)
-        user, item = model.encode(params.encoder, z, data.graph)
-        return mean_metrics(user, item, plan, held_out, ks)
+    def measure(params: Params, z: Modal | None, held_out: Sequence[CSR]) -> list:
+        return _measure(model, tuple(ks), params, z, tuple(held_out), (data, plan))
 
-    return lambda params, z, held_out: measure(params, z, tuple(held_out), data, plan)
+    return measure
+
+
+@functools.partial(jax.jit, static_argnames=("model", "ks"))
+def _measure(
+    model: Model,
+    ks: tuple[int, ...],
+    params: Params,
+    z: Modal | None,
+    held_out: tuple[CSR, ...],
+    within: tuple[DeviceData, RankingPlan],
+):
+    data, plan = within
+    if z is None:
+        z = project_all(model, params, data.features)
+    user, item = model.encode(params.encoder, z, data.graph)
+    return mean_metrics(user, item, plan, held_out, ks)
 
 
 def popularity_metrics(

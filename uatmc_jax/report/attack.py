@@ -102,7 +102,7 @@ def format_verdicts(verdicts: Sequence[dict]) -> str:
     """What the suite reached on each checkpoint, and the masking flags.
 
     Args:
-      verdicts: of `attacks.verdict.verdict`, under one threat model.
+      verdicts: of `benchmark.verdict.verdict`, under one threat model.
     """
     k, threat = verdicts[0]["k"], verdicts[0]["threat_model"]
     lines = [

@@ -30,7 +30,7 @@ def percent(share: float) -> str:
 
 
 def gain(entry: dict) -> str:
-    """A gain with its intervals, as `attacks.results.summarize` gives it.
+    """A gain with its intervals, as `benchmark.summary.summarize` gives it.
 
     >>> gain({"value": 1.5, "over_targets": [1.0, None]})
     '150% [100%, undefined]'

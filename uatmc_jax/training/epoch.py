@@ -1,5 +1,6 @@
 """One epoch as one compiled scan over batches."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -94,17 +95,19 @@ def make_epoch(
     return epoch
 
 
+@functools.lru_cache(maxsize=16)
 def compile_epoch(epoch: Epoch) -> Epoch:
-    """The epoch compiled; it consumes the state it is given."""
+    """The epoch compiled, once for the same function; it consumes the state it is given."""
     return jax.jit(epoch, donate_argnums=0)
 
 
+@functools.lru_cache(maxsize=16)
 def compile_epochs(epoch: Epoch, fixed_axes: PyTree) -> Epoch:
     """Several trainings' epoch compiled as one: states and results have a leading axis.
 
     Args:
       epoch: of one training.
-      fixed_axes: which of its fixed values differ between them (0) and which do
+      fixed_axes: hashable, which of its fixed values differ between them (0) and which do
         not (None).
     """
     return jax.jit(jax.vmap(epoch, in_axes=(0, fixed_axes, None)), donate_argnums=0)

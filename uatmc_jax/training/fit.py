@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from uatmc_jax.data import Dataset
+from uatmc_jax.defenses import check_model
 from uatmc_jax.errors import InputError
 from uatmc_jax.evaluation.metrics import make_measure
 from uatmc_jax.evaluation.ranking import make_plan
@@ -51,6 +52,15 @@ def fit(
         raise InputError(f"keep = {keep!r}: wanted 'best' or 'last'.")
     if hardens and init is None:
         raise InputError("hardening starts from a trained model: give its parameters as init.")
+    if stage.epochs < 1:
+        raise InputError(f"epochs = {stage.epochs}: wanted 1 or more.")
+    if isinstance(stage, AdversarialSettings):
+        check_model(stage, model, data.raw_dims)
+    elif stage.init_from:
+        raise InputError(
+            f"init_from = '{stage.init_from}': nothing is read from a folder here. Give its "
+            "parameters as init: open_run(FOLDER, 'pretrain/best').params."
+        )
     settings = _settings(data, stage, seed)
     params = init_params(settings, model) if init is None else init
     make = adversarial_stage if hardens else pretrain_stage

@@ -15,7 +15,7 @@ _BATCH = (256, 2048)
 _SELECTED_AT = 20  # K of the recall that selects epochs: lists cannot be shorter
 
 
-def fit(
+def fit_settings(
     settings: Settings, dataset: Dataset, steps: int, fixed: Collection[str] = ()
 ) -> tuple[Settings, list[str]]:
     """The settings with batch sizes and K that suit the data.

@@ -7,10 +7,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from uatmc_jax.data.dataset import DeviceData
 from uatmc_jax.defenses import (
+    AdversarialSettings,
     Coefficients,
+    Defense,
     Frozen,
     Trained,
     adversarial_objective,
@@ -21,8 +24,8 @@ from uatmc_jax.errors import InputError
 from uatmc_jax.models import Modal, Model, Params, ProjectorHead, unlike_widths, unmet
 from uatmc_jax.models.projection import by_blocks, project_catalogue
 from uatmc_jax.models.protocol import PyTree
-from uatmc_jax.optimizer import make_optimizer
-from uatmc_jax.settings import Settings
+from uatmc_jax.optimizer import OptimizerSettings, make_optimizer
+from uatmc_jax.settings import PretrainSettings, Settings
 from uatmc_jax.training.epoch import (
     Epoch,
     TrainState,
@@ -72,18 +75,11 @@ def pretrain_stage(
             f"config.pretrain.alpha = {chosen.alpha}: L_NCE compares the modalities' z, which "
             f"model {model.name} has of unlike widths, {[*widths.values()]}. Set it to 0."
         )
-    optimizer = make_optimizer(
-        chosen.optimizer, steps_per_epoch(data.pairs[0].size, chosen.batch_size), chosen.epochs
-    )
+    optimizer, epoch = _pretrain_epoch(model, chosen.nce_items, _updates(chosen, data))
     weights = PretrainCoefficients(jnp.float32(chosen.mu), jnp.float32(chosen.alpha))
-
-    def objective(params, fixed, batch, key):
-        data, weights = fixed
-        return pretrain_objective(model, params, data, weights, chosen.nce_items, batch, key)
-
     stage = Stage(
         name="pretrain",
-        run_epoch=compile_epoch(make_epoch(objective, optimizer, chosen.batch_size)),
+        run_epoch=compile_epoch(epoch),
         fixed=(data, weights),
         assemble=lambda trained: trained,
         disassemble=lambda params: params,
@@ -93,6 +89,58 @@ def pretrain_stage(
         eval_every=settings.eval.every,
     )
     return stage, init_state(_copy(params), optimizer, stage_key(settings.seed, "pretrain"))
+
+
+class _Updates(NamedTuple):
+    """What makes a stage's updates of its gradients, by value: equal ones are compiled once."""
+
+    optimizer: OptimizerSettings
+    steps: int
+    epochs: int
+    batch_size: int
+
+
+def _updates(chosen: PretrainSettings | AdversarialSettings, data: DeviceData) -> _Updates:
+    steps = steps_per_epoch(data.pairs[0].size, chosen.batch_size)
+    return _Updates(chosen.optimizer, steps, chosen.epochs, chosen.batch_size)
+
+
+@functools.lru_cache(maxsize=16)
+def _pretrain_epoch(
+    model: Model, nce_items: int, updates: _Updates
+) -> tuple[optax.GradientTransformation, Epoch]:
+    """Optimiser and epoch of stage 1, the same objects for the same arguments."""
+
+    def objective(params, fixed, batch, key):
+        data, weights = fixed
+        return pretrain_objective(model, params, data, weights, nce_items, batch, key)
+
+    optimizer = make_optimizer(updates.optimizer, updates.steps, updates.epochs)
+    return optimizer, make_epoch(objective, optimizer, updates.batch_size)
+
+
+@functools.lru_cache(maxsize=16)
+def _adversarial_epoch(
+    model: Model, defense: Defense, ramp_epochs: int, updates: _Updates
+) -> tuple[optax.GradientTransformation, Epoch]:
+    """Optimiser and epoch of stage 2, the same objects for the same arguments."""
+
+    def objective(trained, fixed, batch, key):
+        frozen, weights = fixed
+        return adversarial_objective(model, defense, trained, frozen, weights, batch, key)
+
+    optimizer = make_optimizer(updates.optimizer, updates.steps, updates.epochs)
+    full = make_epoch(objective, optimizer, updates.batch_size)
+
+    def epoch(state: TrainState, fixed: tuple[Frozen, Coefficients], data: DeviceData):
+        frozen, weights = fixed
+        if ramp_epochs:
+            share = jnp.minimum((state.epoch + 1) / ramp_epochs, 1.0)
+            lam, eps = share * weights.lam, share * weights.eps
+            weights = dataclasses.replace(weights, lam=lam, eps=eps)
+        return full(state, (frozen, weights), data)
+
+    return optimizer, epoch
 
 
 def adversarial_stage(
@@ -162,10 +210,9 @@ def adversarial_parts(
     lacks = unmet(model, "train_projector_head") if chosen.train_projector_head else None
     if lacks:
         raise InputError(f"config.adversarial.train_projector_head = True {lacks}")
-    optimizer = make_optimizer(
-        chosen.optimizer, steps_per_epoch(data.pairs[0].size, chosen.batch_size), chosen.epochs
-    )
     defense = static_defense(chosen, settings.data.modality_names)
+    updates = _updates(chosen, data)
+    optimizer, epoch = _adversarial_epoch(model, defense, chosen.ramp_epochs, updates)
     on_features = chosen.level == "feature"
     frozen = Frozen(
         z=project_catalogue(model, params, data.features) if z is None else z,
@@ -187,22 +234,8 @@ def adversarial_parts(
     def content(trained: Trained) -> Modal:
         return layer.apply(trained.output, frozen.hidden) if layer else frozen.z  # type: ignore[arg-type]
 
-    def objective(trained, fixed, batch, key):
-        frozen, weights = fixed
-        return adversarial_objective(model, defense, trained, frozen, weights, batch, key)
-
     def first_state(seed: int) -> TrainState:
         return init_state(_copy(disassemble(params)), optimizer, stage_key(seed, "adversarial"))
-
-    full = make_epoch(objective, optimizer, chosen.batch_size)
-
-    def epoch(state: TrainState, fixed: tuple[Frozen, Coefficients], data: DeviceData):
-        frozen, weights = fixed
-        if chosen.ramp_epochs:
-            share = jnp.minimum((state.epoch + 1) / chosen.ramp_epochs, 1.0)
-            lam, eps = share * weights.lam, share * weights.eps
-            weights = dataclasses.replace(weights, lam=lam, eps=eps)
-        return full(state, (frozen, weights), data)
 
     return AdversarialParts(epoch, frozen, first_state, assemble, disassemble, content)
 

@@ -178,6 +178,12 @@ def _share(settings: Settings, workdir: pathlib.Path, source: OpenedRun | None) 
         params, _ = first_params(settings, workdir, model, dataset, resume=False)
         z = project_catalogue(model, params, dataset.on_device.features)
     else:
+        named = pathlib.Path(settings.pretrain.init_from)
+        if source.name != "pretrain/best" or source.folder.resolve() != named.resolve():
+            raise InputError(
+                f"source is {source.name} of {source.folder}, but config.pretrain.init_from = "
+                f"'{named}', whose pretrain/best is wanted."
+            )
         require_same_model(settings, source.settings)
         model, params, z = source.model, source.params, source.z
     check_model(settings.adversarial, model, dataset.raw_dims)

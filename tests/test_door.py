@@ -14,7 +14,8 @@ from configs import attack as attack_config
 from configs import test as test_config
 from tests.conftest import ROOT
 from uatmc_jax import api, checkpoint
-from uatmc_jax.benchmark.run import read_deltas, run_attacks
+from uatmc_jax.benchmark.deltas import read_deltas
+from uatmc_jax.benchmark.run import run_attacks
 from uatmc_jax.data import write_dataset
 from uatmc_jax.errors import InputError
 from uatmc_jax.opened import open_run, open_runs

@@ -13,7 +13,8 @@ from configs import test as test_config
 from tests.commands import call
 from uatmc_jax import checkpoint, store
 from uatmc_jax.benchmark import run as run_module
-from uatmc_jax.benchmark.run import read_deltas, run_attacks
+from uatmc_jax.benchmark.deltas import read_deltas
+from uatmc_jax.benchmark.run import run_attacks
 from uatmc_jax.benchmark.suite import transfers
 from uatmc_jax.benchmark.verdict import run_verdicts
 from uatmc_jax.data import make_synthetic, write_dataset

@@ -235,7 +235,7 @@ def test_mmgcn_and_one_and_three_modalities_run(config, tmp_path, monkeypatch, s
     config.pretrain.epochs = config.adversarial.epochs = 1
     for name, dataset in variants.items():
         if name == "three":
-            config.model.update(name="mmgcn", latent_dims={"visual": 12})
+            config.model.update(name="mmgcn", latent_dims={"visual": 12}, n_layers=1)
         monkeypatch.setattr(run_module, "open_dataset", lambda settings, d=dataset: d)
         config.adversarial.defense = "uat" if name == "one" else "uat_mc"
         summary = train_and_evaluate(from_config(config), tmp_path / name)

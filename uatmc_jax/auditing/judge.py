@@ -9,7 +9,8 @@ import numpy as np
 from uatmc_jax.attacks import Attack, Victim, attack_batches, content_under, join
 from uatmc_jax.auditing.entries import RECALL_K, Entry
 from uatmc_jax.auditing.measures import reached_users, survey_certificates, user_recall
-from uatmc_jax.benchmark.run import options_of, read_deltas, run_attacks, victim_of
+from uatmc_jax.benchmark.deltas import read_deltas
+from uatmc_jax.benchmark.run import options_of, run_attacks, victim_of
 from uatmc_jax.benchmark.summary import mean_with_interval
 from uatmc_jax.benchmark.verdict import suite_rows, verdict
 from uatmc_jax.opened import OpenedRun

@@ -11,7 +11,6 @@ overwrites anything.
 """
 
 import dataclasses
-import glob
 import pathlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,11 +38,11 @@ from uatmc_jax.benchmark.checks import (
     check_surrogates,
     chosen_attacks,
 )
+from uatmc_jax.benchmark.deltas import forget_parts, keep, read_done, write_deltas
 from uatmc_jax.benchmark.rows import called, outcome_rows
 from uatmc_jax.benchmark.summary import summarize
 from uatmc_jax.benchmark.targets import by_number, choose_targets, choose_users
 from uatmc_jax.environment import environment
-from uatmc_jax.errors import InputError
 from uatmc_jax.evaluation.content import content_utility
 from uatmc_jax.opened import OpenedRun
 from uatmc_jax.seeds import generator, starts_key
@@ -56,7 +55,6 @@ from uatmc_jax.settings import (
 
 FOLDER = "attacks"
 CONTENT_K = 20
-_DELTA = "delta_"  # and the modality's name or, in a part, its place
 # Settings that change no number of an attack.
 _FREE = ("memory_mib", "attacks", "cold_count")
 
@@ -81,24 +79,6 @@ class _Job(NamedTuple):
     bar: tqdm
 
 
-class Deltas(NamedTuple):
-    """The perturbations of an attack's result, one a row and in their order.
-
-    Attributes:
-      seeds: (rows,).
-      items: (rows,) int32.
-      rows: {modality: (rows, dim_m)} of each perturbed one.
-    """
-
-    seeds: np.ndarray
-    items: np.ndarray
-    rows: dict[str, np.ndarray]
-
-
-# (seed, item) -> the target's row, and its perturbation by modality.
-_Done = dict[tuple[int, int], tuple[dict, tuple[np.ndarray, ...]]]
-
-
 def run_attacks(
     settings: AttackRunSettings,
     runs: Sequence[OpenedRun],
@@ -119,7 +99,7 @@ def run_attacks(
 
     Returns:
       The attacks' results and the content measurements, as in their files. A result's
-      "file" is where it is; `read_deltas` reads the perturbations beside it.
+      "file" is where it is; `deltas.read_deltas` reads the perturbations beside it.
 
     Raises:
       InputError: before any long work, for anything the user can mend.
@@ -148,7 +128,7 @@ def _attack_all(job: _Job) -> list[dict]:
     """All attacks on one checkpoint; each seed's users are ranked once for all of them."""
     files = {name: _file(job, name) for name in job.attacks}
     wanted = [(seed, int(item)) for seed, items in job.targets.items() for item in items]
-    done = {name: _read_done(file) for name, file in files.items() if not file.exists()}
+    done = {name: read_done(file) for name, file in files.items() if not file.exists()}
     for name in job.attacks:
         job.bar.update(len(done[name]) if name in done else len(wanted))
     for seed in job.targets:
@@ -165,17 +145,17 @@ def _attack_all(job: _Job) -> list[dict]:
                 if run is not None and key not in victims:
                     victims[key] = victim_of(run, job.settings, job.attacks, seed)
             for rows, outcome in _attack_rows(job, name, seed, victims, items):
-                _keep(files[name], len(done[name]), rows, outcome)
+                keep(files[name], len(done[name]), rows, outcome)
                 deltas = zip(*outcome.delta, strict=True)
                 pairs = zip(rows, deltas, strict=True)
                 done[name] |= {(row["seed"], row["item"]): (row, x) for row, x in pairs}
     for name, some in done.items():
         finished = [some[key] for key in wanted]
-        _write_deltas(files[name], job, name, finished)
+        chosen = job.attacks[name].modalities or job.run.data.modalities
+        write_deltas(files[name], [m for m in job.run.data.modalities if m in chosen], finished)
         # Written last: with it the attack is done.
         store.write_json(files[name], _result(job, name, [row for row, _ in finished]))
-        for part in (_journal(files[name]), *_parts(files[name])):
-            part.unlink(missing_ok=True)
+        forget_parts(files[name])
     return [_read_result(file, job.run) for file in files.values()]
 
 
@@ -282,9 +262,6 @@ def _software() -> tuple:
     return __version__, jax.__version__, jax.default_backend()
 
 
-# Files of one attack.
-
-
 def _file(job: _Job, name: str) -> pathlib.Path:
     """Where an attack's result is, or will be."""
     surrogate = job.crafted_on[name]
@@ -304,71 +281,9 @@ def _named(run: OpenedRun, name: str, identity: dict) -> pathlib.Path:
     return run.folder / FOLDER / found
 
 
-def _journal(file: pathlib.Path) -> pathlib.Path:
-    return file.with_suffix(".partial.jsonl")
-
-
-def _parts(file: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(file.parent.glob(f"{glob.escape(file.stem)}.partial-*.npz"))
-
-
-def _keep(file: pathlib.Path, place: int, rows: list[dict], outcome: Outcome) -> None:
-    """A batch's perturbations and then its rows: a row on disk has its perturbation there."""
-    pairs = {"seed": np.array([row["seed"] for row in rows]), "item": outcome.items}
-    moved = {f"{_DELTA}{m}": x for m, x in enumerate(outcome.delta)}
-    store.write_arrays(file.with_suffix(f".partial-{place:06d}.npz"), pairs | moved)
-    store.append_rows(_journal(file), rows)
-
-
-def _read_done(file: pathlib.Path) -> _Done:
-    """What an interrupted attack has written."""
-    deltas: dict[tuple[int, int], tuple[np.ndarray, ...]] = {}
-    reading = _journal(file)
-    try:
-        rows = {(row["seed"], row["item"]): row for row in store.read_rows(reading)}
-        for reading in _parts(file):
-            arrays = store.read_arrays(reading)
-            count = sum(name.startswith(_DELTA) for name in arrays)
-            columns = [arrays[f"{_DELTA}{m}"] for m in range(count)]
-            pairs = zip(arrays["seed"].tolist(), arrays["item"].tolist(), strict=True)
-            deltas |= dict(zip(pairs, zip(*columns, strict=True), strict=True))
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{reading}: not of an attack ({error!r}). Delete it.") from None
-    return {pair: (row, deltas[pair]) for pair, row in rows.items() if pair in deltas}
-
-
-def _write_deltas(file: pathlib.Path, job: _Job, name: str, done: list[tuple]) -> None:
-    attack, data = job.attacks[name], job.run.data
-    names = [m for m in data.modalities if not attack.modalities or m in attack.modalities]
-    columns = zip(*(delta for _, delta in done), strict=True)
-    arrays = {f"{_DELTA}{m}": np.stack(column) for m, column in zip(names, columns, strict=True)}
-    pairs = {field: np.array([row[field] for row, _ in done]) for field in ("seed", "item")}
-    store.write_arrays(file.with_suffix(".npz"), pairs | arrays)
-
-
 def _read_result(file: pathlib.Path, run: OpenedRun) -> dict:
     """A result with its items as the data set calls them now, and where it is."""
     result = result_with_new_names(store.read_json(file))
     for row in result["rows"]:
         row |= called(run.data, row["item"])
     return result | {"file": str(file)}
-
-
-def read_deltas(result: Mapping) -> Deltas | None:
-    """The perturbations of an attack's result.
-
-    Args:
-      result: as `run_attacks` returns it.
-
-    Returns:
-      None if they are not there: results of older versions have none beside them.
-
-    Raises:
-      InputError: a file that cannot be read.
-    """
-    file = pathlib.Path(result["file"]).with_suffix(".npz")
-    if not file.exists():
-        return None
-    arrays = store.read_arrays(file)
-    rows = {k.removeprefix(_DELTA): x for k, x in arrays.items() if k.startswith(_DELTA)}
-    return Deltas(arrays["seed"], arrays["item"].astype(np.int32), rows)

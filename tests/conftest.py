@@ -57,6 +57,29 @@ def pytest_ignore_collect(collection_path):
     return True if helper else None
 
 
+# Files that take longest, to be given out first: then no process is left alone with one at the end.
+LONG = (
+    "training/test_run",
+    "experiments/test_reproduce",
+    "models/test_oracle",
+    "attacks/test_perturb",
+    "attacks/test_scoring",
+    "training/test_vmapped",
+    "auditing/test_audit",
+    "experiments/test_scoreboard",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Orders whole files; within one, tests stay as they stand."""
+
+    def place(item):
+        found = [n for n, name in enumerate(LONG) if item.nodeid.startswith(f"tests/{name}.py")]
+        return found[0] if found else len(LONG)
+
+    items.sort(key=place)
+
+
 @pytest.fixture(scope="session")
 def dataset():
     """A small synthetic data set."""

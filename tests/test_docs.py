@@ -138,7 +138,9 @@ def dense_lightgcn(params, dataset, n_layers):
 def test_a_model_of_ones_own_is_trained_attacked_and_audited(tmp_path, my_models):
     folder = small_folder(tmp_path)
     settings = small_audit(folder, harden={"uat_mc": {"defense": "uat_mc", "lam": 1.0}})
-    chosen = OwnModelSettings("my_models:make_lightgcn", dim=settings.experiment.model.dim)
+    chosen = OwnModelSettings(
+        "my_models:make_lightgcn", dim=settings.experiment.model.dim, options={"n_layers": 1}
+    )
     experiment = dataclasses.replace(settings.experiment, model=chosen)
     settings = dataclasses.replace(settings, experiment=experiment)
     audit = run_audit(settings, tmp_path / "run", show_progress=False)

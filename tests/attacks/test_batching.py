@@ -11,7 +11,6 @@ from tests.attacks.cases import (
     ITEMS,
     KS,
     MMGCN_SLOW,
-    MODELS,
     PLAIN,
     RESTARTED,
     attack,
@@ -35,17 +34,6 @@ def test_results_do_not_depend_on_the_batch_size(name):
     np.testing.assert_array_equal(single.items, ITEMS)
     np.testing.assert_array_equal(whole.hr_after, single.hr_after)
     np.testing.assert_allclose(whole.utility_after, single.utility_after, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_dense_path_gives_the_same_attack(name):
-    c = case(name)
-    exact = run(c, PLAIN, strength(0.2), ranks=True)
-    dense = run(c, PLAIN, strength(0.2), ranks=True, scorer="dense")
-    assert set(dense.scorers) == {"dense"} and "dense" not in exact.scorers
-    np.testing.assert_allclose(exact.utility_after, dense.utility_after, rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(exact.hr_after, dense.hr_after)
-    np.testing.assert_allclose(exact.rank_after, dense.rank_after, rtol=1e-5)
 
 
 def test_a_model_with_encode_alone_takes_the_dense_path():

@@ -16,6 +16,7 @@ from tests.attacks.cases import (
     KS,
     MMGCN_SLOW,
     MODALITIES,
+    MODELS,
     PLAIN,
     RESTARTED,
     K,
@@ -191,6 +192,17 @@ def test_a_seed_repeats_bit_for_bit_and_another_differs(name):
     )
     jax.tree.map(np.testing.assert_array_equal, first, again)
     assert not any(np.array_equal(a, b) for a, b in zip(first.delta, other.delta, strict=True))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_dense_path_gives_the_same_attack(name):
+    c = case(name)
+    exact = run(c, PLAIN, strength(0.2), ranks=True)
+    dense = run(c, PLAIN, strength(0.2), ranks=True, scorer="dense")
+    assert set(dense.scorers) == {"dense"} and "dense" not in exact.scorers
+    np.testing.assert_allclose(exact.utility_after, dense.utility_after, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(exact.hr_after, dense.hr_after)
+    np.testing.assert_allclose(exact.rank_after, dense.rank_after, rtol=1e-5)
 
 
 def test_alignment_is_inert_under_hinge_on_a_linear_model_and_not_under_elu():

@@ -45,8 +45,10 @@ def get_config(preset: str = "published") -> ConfigDict:
     config.targets.quantiles = (0.0, 0.1)
     config.targets.ids = ()
     config.targets.sample = 100
+    config.targets.file = ""
 
     config.user_share = 0.4 if published else 1.0
+    config.redraw = False
     config.masked = False
     config.ks = (10, 20, 50)
     config.ranks = True

@@ -14,7 +14,7 @@ epoch of UAT-MC (400 s in all).
 from uatmc_jax.configs import base
 
 
-def get_config(preset: str = "published"):
+def get_config(preset: str = "default"):
     """See configs/base.py."""
     config = base.get_config(preset)
     base.use_mmgcn(config)

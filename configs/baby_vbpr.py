@@ -12,7 +12,7 @@ recall@20 0.0674 at the best epoch (15), test 0.0650. Stage 2 (UAT-MC): test
 from uatmc_jax.configs import base
 
 
-def get_config(preset: str = "published"):
+def get_config(preset: str = "default"):
     """See configs/base.py."""
     config = base.get_config(preset)
     config.data.name = "baby"

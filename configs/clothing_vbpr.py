@@ -8,7 +8,7 @@ Not measured: no features of this set were at hand.
 from uatmc_jax.configs import base
 
 
-def get_config(preset: str = "published"):
+def get_config(preset: str = "default"):
     """See configs/base.py."""
     config = base.get_config(preset)
     config.data.name = "clothing"

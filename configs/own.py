@@ -28,7 +28,6 @@ def get_config(model: str = "vbpr") -> ConfigDict:
     config.model.name = model
     config.pretrain.epochs = 60
     config.pretrain.patience = 10
-    config.pretrain.nce_items = 2048
     # The audit's candidate "light": of its two the one that learns on all data tried.
     config.pretrain.mu = config.adversarial.mu = 0.1
     config.pretrain.alpha = 0.001

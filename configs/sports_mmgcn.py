@@ -8,7 +8,7 @@ Not measured yet.
 from uatmc_jax.configs import base
 
 
-def get_config(preset: str = "published"):
+def get_config(preset: str = "default"):
     """See configs/base.py."""
     config = base.get_config(preset)
     base.use_mmgcn(config)

@@ -13,13 +13,13 @@ test 0.0612. Stage 2 (UAT-MC): validation 0.0640, test 0.0649; popularity has
 from uatmc_jax.configs import base
 
 
-def get_config(preset: str = "published"):
+def get_config(preset: str = "default"):
     """See configs/base.py."""
     config = base.get_config(preset)
     config.data.name = "sports"
-    config.pretrain.mu = 0.1  # mu = alpha = 1 stays at chance level on Sports
     config.pretrain.alpha = 0.001
-    config.adversarial.mu = 0.1
+    if preset != "default":  # mu = 1 is better, but only where it is warmed up
+        config.pretrain.mu = 0.1
     config.adversarial.lam = 9.0
     config.adversarial.beta = 0.1
     return config

@@ -9,7 +9,7 @@ pre-trained, 0.215 hardened (best epoch), against popularity's 0.115.
 from uatmc_jax.configs import base
 
 
-def get_config(preset: str = "published"):
+def get_config(preset: str = "default"):
     """See configs/base.py."""
     config = base.get_config(preset)
     base.use_mmgcn(config)

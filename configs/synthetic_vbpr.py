@@ -9,10 +9,10 @@ pre-trained, 0.305 hardened (best epoch), against popularity's 0.115.
 from uatmc_jax.configs import base
 
 
-def get_config(preset: str = "published"):
+def get_config(preset: str = "default"):
     """See configs/base.py."""
     config = base.get_config(preset)
     base.use_synthetic(config)
-    config.pretrain.mu = 0.1
-    config.adversarial.mu = 0.1
+    if preset != "default":  # at once in full force mu = 1 shrinks all embeddings to nothing
+        config.pretrain.mu = config.adversarial.mu = 0.1
     return config

@@ -6,7 +6,7 @@ python -m uatmc_jax.train --config configs/test.py
 from uatmc_jax.configs import base
 
 
-def get_config(preset: str = "published"):
+def get_config(preset: str = "default"):
     """See configs/base.py."""
     config = base.get_config(preset)
     base.use_synthetic(config)

@@ -59,6 +59,8 @@ class Plan:
     rhos: tuple[float, ...]
     case_item: str
     cost_users: tuple[int, ...]
+    training_seeds: tuple[int, ...]
+    curve_epochs: tuple[int, ...]
 
     def __post_init__(self):
         for field in ("vmapped", "targets", "bootstrap", "adversarial_epochs"):
@@ -75,6 +77,8 @@ class Plan:
             "betas",
             "attack_betas",
             "cost_users",
+            "training_seeds",
+            "curve_epochs",
         ):
             require(len(getattr(self, field)) > 0, field, (), "at least one value")
         for field in ("betas", "attack_betas"):
@@ -150,6 +154,11 @@ def make_study(
         replaced["pretrain.nce_items"] = plan.nce_items
     settings = changed(settings, replaced)
     return Study(name, settings, plan, out / name, dataset, tuple(overrides), variants)
+
+
+def of_seed(study: Study, seed: int) -> Study:
+    """The study of the same trainings under another training seed."""
+    return study._replace(settings=changed(study.settings, {"seed": seed}))
 
 
 def recorded(settings: Any) -> dict[str, Any]:

@@ -138,8 +138,10 @@ def vbpr_reg(user, item, triples):
 
 def mmgcn_reg(encoder, triples, n_users):
     u, p, n = np.array(triples).T
-    rows = np.concatenate([u, p + n_users, n + n_users])
-    return (encoder.identity[rows] ** 2).mean() + (encoder.towers[0].preference ** 2).mean()
+    squares = encoder.identity**2
+    users, positives, negatives = (squares[rows].mean() for rows in (u, p + n_users, n + n_users))
+    preference = (encoder.towers[0].preference ** 2).mean()
+    return users + positives / 2 + negatives / 2 + preference
 
 
 def info_nce(a, b, temperature):

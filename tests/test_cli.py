@@ -16,7 +16,10 @@ REFUSED = {
     "a folder without features": (["--data=@DATA@/baby"], "baby has no image_feat.npy"),
     "not an experiment": (["--config=attack", "--data=@DATA@/baby"], "config.attacks: no such"),
     "no such config": (["--config=configs/nope.py"], "nope.py: no such file"),
-    "unknown preset": (["--config=configs/test.py:draft"], "presets are published, paper"),
+    "unknown preset": (
+        ["--config=configs/test.py:draft"],
+        "presets are default, published, as_published, paper",
+    ),
     "unknown flag": (["--config=configs/test.py", "--resum"], "resum"),
     "word too many": (["--config=configs/test.py", "now"], "unexpected arguments: now"),
     "bad value": (["--config=configs/test.py", "--config.adversarial.eps=-1"], "config.adv"),

@@ -80,7 +80,7 @@ def test_a_config_is_loaded_without_flags(tmp_path):
         broken.write_text(text)
         with pytest.raises(InputError, match=f"--config {broken}: .*{message}"):
             load_config(str(broken))
-    with pytest.raises(InputError, match="presets are published, paper"):
+    with pytest.raises(InputError, match="presets are default, published, as_published, paper"):
         load_config("synthetic_vbpr:draft")
     broken.rename(tmp_path / "broken.txt")
     with pytest.raises(InputError, match="not a Python file"):

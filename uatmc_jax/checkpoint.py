@@ -2,17 +2,18 @@
 
     WORKDIR/checkpoints/STAGE/WHICH/EPOCH/{params,training,meta}
 
-STAGE is "pretrain" or "adversarial"; WHICH is "best" (by validation recall@20)
-or "latest". A new epoch is written beside the old one and renamed, so a kill
-leaves one or the other. "best" keeps its previous epoch too: a kill between
-writing "best" and "latest" must be able to fall back on both as they were.
-`params` is always the whole model; `training` holds the optimiser's state, the
-epoch and the key; `meta` is JSON: settings, sizes, the data's fingerprint and
-the stage's progress.
+STAGE is "pretrain" or "adversarial"; WHICH is "best" (by validation recall@20),
+"latest" or, where the config keeps every so many epochs, "epoch_10" and so on. A
+new epoch is written beside the old one and renamed, so a kill leaves one or the
+other. "best" keeps its previous epoch too: a kill between writing "best" and
+"latest" must be able to fall back on both as they were. `params` is always the
+whole model; `training` holds the optimiser's state, the epoch and the key; `meta`
+is JSON: settings, sizes, the data's fingerprint and the stage's progress.
 """
 
 import hashlib
 import pathlib
+import re
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -93,7 +94,7 @@ def save(
     Args:
       workdir: the run's folder.
       stage: one of `STAGES`.
-      which: one of `WHICH`.
+      which: one of `WHICH`, or "epoch_N".
       params: the whole model.
       training: pytree of arrays that training needs to go on.
       meta: JSON values; meta["epoch"] names the checkpoint.
@@ -178,7 +179,7 @@ def restore(
     Args:
       workdir: folder of the run.
       stage: "pretrain" or "adversarial".
-      which: "best" by validation recall@20, or "latest".
+      which: "best" by validation recall@20, "latest", or "epoch_N" if that was kept.
       dataset: if given, must be the data the model was trained on.
       model: if given, must be the model's name.
 
@@ -222,20 +223,27 @@ def check_data(meta: dict, dataset: Dataset, workdir: pathlib.Path) -> None:
 
 
 def _require_known(stage: str, which: str) -> None:
-    for field, value, choices in (("stage", stage, STAGES), ("which", which, WHICH)):
-        if value not in choices:
-            raise InputError(f"{field} = {value!r}: wanted {' or '.join(map(repr, choices))}.")
+    if stage not in STAGES:
+        raise InputError(f"stage = {stage!r}: wanted {' or '.join(map(repr, STAGES))}.")
+    if which not in WHICH and not re.fullmatch(r"epoch_[1-9]\d*", which):
+        raise InputError(f"which = {which!r}: wanted 'best', 'latest', or 'epoch_10' if kept.")
 
 
 def _what_else(workdir: pathlib.Path) -> str:
     """What to do where a checkpoint is missing: name one that is there, or train."""
-    pairs = [(s, w) for s in STAGES for w in WHICH if saved_epoch(workdir, s, w) is not None]
+    kept = {s: sorted(folder(workdir, s, "").glob("epoch_*"), key=_epoch_of) for s in STAGES}
+    named = [(s, w) for s in STAGES for w in (*WHICH, *(path.name for path in kept[s]))]
+    pairs = [(s, w) for s, w in named if saved_epoch(workdir, s, w) is not None]
     if pairs:
         return f"The run has {', '.join(map('/'.join, pairs))}."
     below = sorted(p.parent for p in pathlib.Path(workdir).glob("*/*/checkpoints"))
     if below:
         return f"Name one of the runs below it: {', '.join(map(str, below[:8]))}."
     return f"Train first: python -m uatmc_jax.train --config FILE --workdir {workdir}"
+
+
+def _epoch_of(kept: pathlib.Path) -> int:
+    return int(kept.name.removeprefix("epoch_"))
 
 
 def _manager(path: pathlib.Path) -> ocp.CheckpointManager:

@@ -17,6 +17,14 @@ class DivergedError(RuntimeError):
     """Training produced a value that is not finite."""
 
 
+class CollapsedError(DivergedError):
+    """Training has drawn all embeddings to nothing, from where it does not come back."""
+
+    def __init__(self, message: str, member: str = ""):
+        super().__init__(message)
+        self.member = member  # of several trainings under a vmap, which one
+
+
 class Interrupted(Exception):
     """A stop was asked for, and the state is on disk."""
 

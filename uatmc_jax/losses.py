@@ -80,7 +80,7 @@ def modal_info_nce(z: Modal, temperature: jax.Array) -> jax.Array:
     return sum((info_nce(a, b, temperature) for a, b in pairs), jnp.zeros(())) / max(len(pairs), 1)
 
 
-def gradient_alignment(gradients: Modal, rows: jax.Array) -> jax.Array:
+def gradient_alignment(gradients: Modal, rows: jax.Array, over: int | None = None) -> jax.Array:
     """One half of L_align (Eq. 12): the mean over `rows` of cos(g^v, g^t).
 
     For other than two modalities, the mean over their pairs. A row in which
@@ -92,6 +92,7 @@ def gradient_alignment(gradients: Modal, rows: jax.Array) -> jax.Array:
     Args:
       gradients: modal, (n, d).
       rows: (n,) bool.
+      over: divide the sum of the cosines by this, instead of by the number of rows that count.
 
     Returns:
       Scalar in [-1, 1]; 0 if no row counts.
@@ -115,5 +116,6 @@ def gradient_alignment(gradients: Modal, rows: jax.Array) -> jax.Array:
         product = safe_norm(scaled[i]) * safe_norm(scaled[j])
         dot = jnp.sum(scaled[i] * scaled[j], axis=-1)
         cosine = jnp.where(carrying, dot / jnp.where(carrying, product, 1.0), 0.0)
-        terms.append(weighted_mean(cosine, carrying.astype(cosine.dtype)))
+        mean = weighted_mean(cosine, carrying.astype(cosine.dtype))
+        terms.append(mean if over is None else jnp.sum(cosine) / over)
     return sum(terms, jnp.zeros(())) / max(len(terms), 1)

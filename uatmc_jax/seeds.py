@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-_PURPOSES = ("targets", "users", "starts", "content", "survey")
+_PURPOSES = ("targets", "users", "starts", "content", "survey", "redraw")
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
@@ -11,7 +11,7 @@ def generator(seed: int, purpose: str) -> np.random.Generator:
 
     Args:
       seed: any non-negative integer.
-      purpose: "targets", "users", "starts", "content" or "survey".
+      purpose: "targets", "users", "starts", "content", "survey" or "redraw".
     """
     return np.random.default_rng([seed, _PURPOSES.index(purpose)])
 

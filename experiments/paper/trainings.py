@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from experiments.paper import epochs
 from experiments.study import CONTROL, Plan, Study, make_study
 from uatmc_jax.data import Dataset
 from uatmc_jax.errors import InputError
@@ -51,7 +52,7 @@ def paper_variants(plan: Plan, own: AdversarialSettings) -> dict[str, dict[str, 
         for value in values:
             if value != getattr(own, field):
                 named[f"uat_mc_{field}_{value:g}"] = {"defense": "uat_mc", field: value}
-    return named
+    return named | epochs.variants(own.beta)
 
 
 def sweep(study: Study, field: str) -> dict[float, str]:

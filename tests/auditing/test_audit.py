@@ -5,6 +5,7 @@ One file, because the tests share one audit.
 """
 
 import copy
+import dataclasses
 import json
 import pathlib
 import re
@@ -19,10 +20,11 @@ from configs import audit as audit_config
 from tests.auditing.cases import K, small_audit, small_folder
 from uatmc_jax import checkpoint
 from uatmc_jax import opened as opened_module
+from uatmc_jax.auditing import entries as entries_module
 from uatmc_jax.auditing.entries import Given
 from uatmc_jax.auditing.recommendation import recommend, warn
 from uatmc_jax.auditing.run import REPORT_FILE, run_audit
-from uatmc_jax.errors import InputError
+from uatmc_jax.errors import CollapsedError, InputError
 from uatmc_jax.report.audit import format_page
 from uatmc_jax.settings import AuditSettings, from_values
 
@@ -135,6 +137,37 @@ def test_a_checkpoint_is_opened_and_its_content_projected_once(audited, monkeypa
         monkeypatch.setattr(f"uatmc_jax.{module}.project_catalogue", projecting)
     run_audit(small_audit(folder), workdir, show_progress=False)
     assert len(opened) == len(set(opened)) == 3 == len(projected) == len(set(projected))
+
+
+def test_what_collapses_is_left_out_and_said(audited, tmp_path, monkeypatch):
+    """A candidate, and one of those hardened together; the others are audited."""
+    folder, workdir, _ = audited
+    shutil.copytree(workdir, tmp_path / "run")
+    settings = small_audit(folder)
+    train = entries_module.train_and_evaluate
+    hardened = entries_module.train_vmapped
+
+    def collapses(one, where, **options):
+        if where.name == "other":
+            raise CollapsedError("stage pretrain, epoch 5: collapsed.")
+        return train(one, where, **options)
+
+    def member_collapses(group, *arguments, **options):
+        if "exact_05" in group:
+            raise CollapsedError("member 'exact_05': collapsed.", member="exact_05")
+        return hardened(group, *arguments, **options)
+
+    monkeypatch.setattr(entries_module, "train_and_evaluate", collapses)
+    monkeypatch.setattr(entries_module, "train_vmapped", member_collapses)
+    victims = dict(settings.victims) | {"other": {"mu": 9.0}}
+    audit = run_audit(
+        dataclasses.replace(settings, victims=victims), tmp_path / "run", show_progress=False
+    )
+    assert set(audit["collapsed"]) == {"other", "exact_05"} and "other" not in audit["candidates"]
+    assert [entry["name"] for entry in audit["entries"]] == ["victim", "trained_on"]
+    assert any("exact_05 is not here" in text for text in audit["warnings"])
+    page = (tmp_path / "run" / REPORT_FILE).read_text(encoding="utf-8")
+    assert "stage pretrain, epoch 5: collapsed." in page
 
 
 def test_a_trained_model_is_audited_in_its_own_right(audited, tmp_path):

@@ -19,6 +19,7 @@ from uatmc_jax.benchmark.suite import transfers
 from uatmc_jax.benchmark.verdict import run_verdicts
 from uatmc_jax.data import make_synthetic, write_dataset
 from uatmc_jax.errors import InputError
+from uatmc_jax.models import mmgcn
 from uatmc_jax.opened import open_run, open_runs
 from uatmc_jax.report import format_attacks
 from uatmc_jax.report.attack import format_verdicts
@@ -381,6 +382,24 @@ def test_bad_values_name_their_field(name):
 def test_nothing_trained(tmp_path):
     with pytest.raises(InputError, match="no checkpoint"):
         attack(evaluation(), tmp_path / "nothing")
+
+
+def test_a_model_with_new_draws_of_what_its_checkpoints_leave_out(trained):
+    """MMGCN's P^m, anew for each seed; the rest stays, and VBPR leaves out nothing."""
+    model = mmgcn(DATASET.sizes, dim=8)
+    params = jax.jit(model.init)(jax.random.key(0))
+    run = open_run(trained)._replace(model=model, params=params)
+    first, again, other = (run_module.redrawn(run, seed).encoder for seed in (1, 1, 2))
+    for tower, same, new, old in zip(
+        first.towers, again.towers, other.towers, params.encoder.towers, strict=True
+    ):
+        np.testing.assert_array_equal(tower.preference, same.preference)
+        assert not np.array_equal(tower.preference, new.preference)
+        assert not np.array_equal(tower.preference, old.preference)
+        assert float(tower.preference.std()) == pytest.approx(float(old.preference.std()), rel=0.2)
+        assert tower.layers is old.layers
+    with pytest.raises(InputError, match=r"config\.redraw = True.*vbpr leave out"):
+        attack(evaluation(redraw=True), trained)
 
 
 def test_the_command_line(trained):

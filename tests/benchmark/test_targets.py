@@ -1,6 +1,7 @@
 """Who is attacked, and for whom."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -58,6 +59,54 @@ def test_targets_by_number_are_the_same_however_they_were_called():
     assert by_number(named("Mug,B00X"), moved).ids == ("#3", "#8")
     drawn = rule(sample=2)
     assert by_number(drawn, NAMED) is drawn
+
+
+def pool(tmp_path, listed, **changes):
+    file = tmp_path / "pool.json"
+    file.write_text(listed if isinstance(listed, str) else json.dumps(listed))
+    return rule(rule="pool", file=str(file), **changes)
+
+
+def test_a_pool_is_drawn_from_by_number_or_by_name(tmp_path):
+    listed = pool(tmp_path, [7, 3, 12, 20], sample=2)
+    drawn = choose_targets(listed, NAMED, 5)
+    assert len(drawn) == 2 and set(drawn) <= {3, 7, 12, 20}
+    assert set(choose_targets(pool(tmp_path, ["mug", "B00X", 9]), NAMED, 0)) == {3, 7, 9}
+    assert set(choose_targets(rule(rule="pool", ids=("Mug", "#4")), NAMED, 0)) == {3, 4}
+
+
+def test_a_pool_is_what_its_file_lists_and_not_where_it_is(tmp_path):
+    identity = by_number(pool(tmp_path, [20, 3], sample=1), NAMED)
+    assert identity.ids == ("#3", "#20") and not identity.file
+    again = dataclasses.replace(identity)
+    listed = pool(tmp_path, [20, 3], sample=1)
+    for seed in range(5):
+        np.testing.assert_array_equal(
+            choose_targets(again, NAMED, seed), choose_targets(listed, NAMED, seed)
+        )
+
+
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        ([1, 50], "pool.json'.*items are #0 to #49"),
+        ('{"a": 1}', "pool.json'.*wanted a list"),
+        ("[1, ", "pool.json'.*cannot be read as JSON"),
+        ([1.5], "wanted a list of item numbers"),
+        ([1, 2], "has 2 items in the pool, but config.targets.sample = 3"),
+    ],
+)
+def test_pools_refused(tmp_path, listed, message):
+    with pytest.raises(InputError, match=message):
+        choose_targets(pool(tmp_path, listed, sample=3), NAMED, 0)
+
+
+def test_a_pool_has_one_source():
+    for fields in ({"ids": (), "file": ""}, {"ids": ("#1",), "file": "pool.json"}):
+        with pytest.raises(InputError, match=r"targets\.ids"):
+            rule(rule="pool", **fields)
+    with pytest.raises(InputError, match=r"targets\.file"):
+        rule(file="pool.json")
 
 
 REFUSED = {

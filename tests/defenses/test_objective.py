@@ -8,8 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.models.test_oracle import CASES, N_ITEMS, case
-from uatmc_jax.defenses import Coefficients, Defense, Frozen, Trained, adversarial_objective
-from uatmc_jax.defenses.step import distinct_items, occurs
+from uatmc_jax.defenses import (
+    Coefficients,
+    Defense,
+    Frozen,
+    Trained,
+    adversarial_objective,
+    perturbed,
+)
+from uatmc_jax.defenses.step import distinct_items, make_step, occurs, select_rows
 from uatmc_jax.models import Batch
 
 objective = jax.jit(adversarial_objective, static_argnums=(0, 1))
@@ -30,7 +37,7 @@ def test_each_item_of_a_batch_has_one_row(positives, negatives, n_valid):
 
 
 def loss(c, kind="uat_mc", norm="l2", steps=1, random_start=False, level="projected", seed=0,
-         **changes):  # fmt: skip
+         more=None, **changes):  # fmt: skip
     scalars = {
         "lam": 2.0,
         "beta": 3.0,
@@ -43,7 +50,7 @@ def loss(c, kind="uat_mc", norm="l2", steps=1, random_start=False, level="projec
     frozen = Frozen(c.z, c.graph, c.params.projectors, c.features)
     value, terms = objective(
         c.model,
-        Defense(kind, norm, steps, random_start, level),
+        Defense(kind, norm, steps, random_start, level, **(more or {})),
         Trained(c.params.encoder),
         frozen,
         Coefficients(**{name: jnp.float32(x) for name, x in scalars.items()}),
@@ -140,3 +147,31 @@ def test_padding_triples_change_nothing():
         jax.random.key(0),
     )[0]
     np.testing.assert_allclose(value, base, rtol=1e-6)
+
+
+def test_an_alignment_whose_gradients_are_constants_moves_nothing():
+    """What the published MMGCN does: its perturbation is UAT's."""
+    c = case(*CASES[4])
+    detached = loss(c, "uat_mc", more={"detach_align": True})[1]["adv"]
+    assert detached == pytest.approx(loss(c, "uat")[1]["adv"], rel=1e-6)
+    assert abs(loss(c, "uat_mc")[1]["adv"] - detached) > 1e-5
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("arguments", [CASES[1], CASES[4]])
+def test_the_first_step_known_from_the_clean_pass_is_the_ascents_own(arguments, steps):
+    c = case(*arguments)
+    scalars = {"lam": 2.0, "beta": 3.0, "eps": 0.3, "step_size": 0.5, "mu": 0.4}
+    weights = Coefficients(content_weight=0.0, **scalars)
+    defense = Defense("uat_mc", "l2", steps, modalities=(0, 1))
+    frozen = Frozen(c.z, c.graph)
+    step = make_step(c.model, defense, None, frozen, weights, c.batch, jax.random.key(0))
+    selected = select_rows(step, c.params.encoder)
+    first = perturbed.first_look(step, selected)
+    assert first.gradient is not None
+    for known, alone in zip(
+        perturbed._ascended(step, selected, first.gradient),
+        perturbed._ascended(step, selected, None),
+        strict=True,
+    ):
+        np.testing.assert_allclose(known, alone, rtol=1e-5, atol=1e-6)

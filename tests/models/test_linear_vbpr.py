@@ -54,7 +54,7 @@ def test_scores_are_those_of_the_formula(model, params, dataset):
     np.testing.assert_allclose(item, expected, rtol=1e-5, atol=1e-5)
     users, items = jnp.array([3, 0, 59]), jnp.array([7, 7, 49])
     rows = tuple(x[items] + 0.5 for x in z)
-    selected = select(model, params.encoder, users, items)
+    selected = select(model, params.encoder, graph, users, items)
     cheap = encode_changed(model, selected, z, graph, users, items, rows)
     np.testing.assert_array_equal(cheap.user, user[users])
     moved = expected[items]

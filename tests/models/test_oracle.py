@@ -141,7 +141,7 @@ def test_gradient_with_respect_to_z(arguments):
     encoder64 = oracles.to_float64(c.params.encoder)
 
     def loss(z):
-        selected = select(c.model, c.params.encoder, c.batch.users, items)
+        selected = select(c.model, c.params.encoder, c.graph, c.batch.users, items)
         user, item = encode_changed(c.model, selected, c.z, c.graph, c.batch.users, items, z)
         margin = jnp.sum(user * (item[c.batch.positives] - item[c.batch.negatives]), axis=1)
         return jnp.sum(c.batch.weights * jax.nn.softplus(-margin)) / len(TRIPLES)
@@ -150,23 +150,41 @@ def test_gradient_with_respect_to_z(arguments):
     assert_trees_close(jax.grad(loss)(c.z), expected)
 
 
-@pytest.mark.parametrize("kind", ["none", "uat", "uat_mc"])
-@pytest.mark.parametrize("arguments", [CASES[1], CASES[4], CASES[6]])
-def test_adversarial_objective_and_its_gradients(arguments, kind):
+# What the published code does besides, one thing and all of it.
+AS_PUBLISHED = {"leak": True, "align_over": "items"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "more"),
+    [(CASES[n], kind, {}) for n in (1, 4, 6) for kind in ("none", "uat", "uat_mc")]
+    + [
+        (CASES[1], "uat", {"leak": True}),
+        (CASES[1], "uat_mc", {"leak": True}),
+        (CASES[1], "uat_mc", {"align_over": "items"}),
+        (CASES[4], "uat_mc", AS_PUBLISHED),
+    ],
+)
+def test_adversarial_objective_and_its_gradients(arguments, kind, more):
     """Max phase by complex steps inside finite differences, min phase by finite differences."""
     c = case(*arguments)
+    # The number of rows that carry a gradient, which the mean may not be over.
+    over_items = more.get("align_over") == "items"
     lam, beta, eps, mu = 2.0, 3.0, 0.3, 0.4
     encoder64, z64 = oracles.to_float64((c.params.encoder, list(c.z)))
     positives = sorted({p for _, p, _ in TRIPLES})
     negatives = sorted({n for _, _, n in TRIPLES})
 
-    def inner(delta):
-        attacked = [z + d for z, d in zip(z64, delta, strict=True)]
-        value = c.adversarial_loss(encoder64, attacked)
+    def climbed(encoder, attacked):
+        value = c.adversarial_loss(encoder, attacked)
         if kind == "uat_mc":
-            g = oracles.complex_step_gradient(lambda z: c.adversarial_loss(encoder64, z), attacked)
-            value += beta * (oracles.alignment(g, positives) + oracles.alignment(g, negatives))
+            g = oracles.complex_step_gradient(lambda z: c.adversarial_loss(encoder, z), attacked)
+            for rows in (positives, negatives):
+                share = len(rows) / N_ITEMS if over_items else 1.0
+                value += beta * share * oracles.alignment(g, rows)
         return value
+
+    def inner(delta):
+        return climbed(encoder64, [z + d for z, d in zip(z64, delta, strict=True)])
 
     delta = [np.zeros_like(z) for z in z64]
     if kind != "none":
@@ -187,9 +205,9 @@ def test_adversarial_objective_and_its_gradients(arguments, kind):
         if kind != "none":
             attacked = [z + d for z, d in zip(z64, delta, strict=True)]
             value += lam * c.adversarial_loss(encoder, attacked)
-        return value
+        return value + climbed(encoder, z64) if more.get("leak") else value
 
-    defense = Defense(kind, "l2", 1, False, "projected")
+    defense = Defense(kind, "l2", 1, False, "projected", **more)
     weights = Coefficients(*(jnp.float32(x) for x in (lam, beta, eps, 1.0, mu, 0.0)))
 
     def loss(encoder):
@@ -201,6 +219,29 @@ def test_adversarial_objective_and_its_gradients(arguments, kind):
     value, gradients = jax.value_and_grad(loss)(c.params.encoder)
     np.testing.assert_allclose(value, oracle(encoder64), rtol=1e-5)
     assert_trees_close(gradients, oracles.numeric_gradient(oracle, encoder64))
+
+
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+def test_rows_propagated_alone_are_those_of_the_whole_graph(n_layers):
+    """In any order, more than once, with padding, and with other content in some items."""
+    c = case("mmgcn", 2, "concat")
+    sizes = Sizes(N_USERS, N_ITEMS, c.raw_dims)
+    model = mmgcn(sizes, **SHARED, latent_dims={"visual": 4}, n_layers=n_layers)
+    encoder = model.init(jax.random.key(4)).encoder
+    users, items = jnp.array([3, 0, 3]), jnp.array([5, N_ITEMS, 1, 5])
+    z_rows = tuple(jax.random.normal(jax.random.key(5), (4, DIM)) for _ in c.z)
+    z_rows = tuple(x.at[3].set(x[0]) for x in z_rows)
+    selected = select(model, encoder, c.graph, users, items)
+    user, item = encode_changed(model, selected, c.z, c.graph, users, items, z_rows)
+    moved = tuple(z.at[items].set(x, mode="drop") for z, x in zip(c.z, z_rows, strict=True))
+    expected = model.encode(encoder, moved, c.graph)
+    kept = jnp.array([0, 2, 3])
+    assert_trees_close(user, expected.user[users], 1e-6)
+    assert_trees_close(item[kept], expected.item[items[kept]], 1e-6)
+    alone = model._replace(prepare=None, propagate=None)
+    selected = select(alone, encoder, c.graph, users, items)
+    whole = encode_changed(alone, selected, c.z, c.graph, users, items, z_rows)
+    assert_trees_close((user, item[kept]), (whole.user, whole.item[kept]), 1e-6)
 
 
 def test_frozen_preference_is_left_out_of_the_gradient():
@@ -228,7 +269,7 @@ def test_models_without_a_cheap_path_give_the_same_rows():
     z_rows = tuple(jax.random.normal(jax.random.key(5), (4, DIM)) for _ in c.z)
     rows = {}
     for name, model in (("cheap", c.model), ("dense", dense)):
-        selected = select(model, c.params.encoder, c.batch.users, items)
+        selected = select(model, c.params.encoder, c.graph, c.batch.users, items)
         user, item = encode_changed(model, selected, c.z, c.graph, c.batch.users, items, z_rows)
         rows[name] = user, item[jnp.array([0, 1, 3])]
     assert_trees_close(rows["cheap"], rows["dense"], 1e-6)
@@ -291,3 +332,14 @@ def test_row_path_of_pretraining_equals_the_whole_catalogue(nce_items):
         for m in (model, dense)
     ]
     assert_trees_close(values[0], values[1], 1e-5)
+
+
+def test_mmgcns_regulariser_weighs_users_twice():
+    """With E all ones and P^v zero it is 1 + 1/2 + 1/2, whatever padding the batch has."""
+    c = case("mmgcn", 2, "concat")
+    first, second = c.params.encoder.towers
+    encoder = c.params.encoder.replace(
+        identity=jnp.ones_like(c.params.encoder.identity),
+        towers=(first.replace(preference=jnp.zeros_like(first.preference)), second),
+    )
+    assert float(c.model.regularize(encoder, c.batch)) == pytest.approx(2.0)

@@ -339,7 +339,7 @@ def test_resume_refuses_other_data(finished, settings, tmp_path, monkeypatch):
 RESTORE = {
     "no run": ({"workdir": "nowhere"}, "no checkpoint"),
     "unknown stage": ({"stage": "finetune"}, "wanted 'pretrain' or 'adversarial'"),
-    "unknown which": ({"which": "worst"}, "wanted 'best' or 'latest'"),
+    "unknown which": ({"which": "worst"}, "wanted 'best', 'latest', or"),
     "other model": ({"model": "mmgcn"}, "of model 'vbpr', not 'mmgcn'"),
     "other data": ({"dataset": make_synthetic(4, **SMALL)}, "fingerprint"),
 }

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from uatmc_jax.errors import DivergedError, Interrupted
+from uatmc_jax.errors import CollapsedError, DivergedError, Interrupted
 from uatmc_jax.training.stage import Hooks, Progress, Stage, run_stage
 
 
@@ -12,6 +12,10 @@ class State(int):
     """Stands for a TrainState: the number of its epoch, and its own trained parameters."""
 
     trained = property(lambda self: self)
+
+
+def losses(bpr, reg):
+    return {"bpr": jnp.full(4, bpr), "reg": jnp.full(4, reg), "loss": jnp.ones(4)}
 
 
 def drive(
@@ -24,6 +28,7 @@ def drive(
     done=None,
     save_seconds=0.0,
     saved=None,
+    keep_every=0,
 ):
     """Runs a stage whose n-th epoch validates to recalls[n-1]; returns what was written."""
     saved, reports = [] if saved is None else saved, []
@@ -43,6 +48,7 @@ def drive(
         epochs=len(recalls),
         patience=patience,
         eval_every=eval_every,
+        keep_every=keep_every,
     )
     done = done or Progress()
     try:
@@ -113,3 +119,45 @@ def test_not_finite_parameters_or_metrics_stop_before_anything_is_written():
         drive([0.1], finite=False)
     with pytest.raises(DivergedError, match="recall@20 is nan"):
         drive([float("nan")])
+
+
+SHRINKING = [losses(0.693, 1.0), losses(0.6925, 0.19), losses(0.6931, 0.1), losses(0.6931, 0.05)]
+
+
+def test_a_collapse_stops_the_stage_and_names_the_remedy():
+    """Three epochs at ln 2 with an L_reg under a fifth of the first one's: the fourth epoch."""
+    terms, saved = dict(enumerate(SHRINKING, start=1)), []
+    with pytest.raises(CollapsedError) as error:
+        drive([0.1] * 9, terms=terms, saved=saved, save_seconds=99.0)
+    text = str(error.value)
+    assert "epoch 4: collapsed" in text and "config.pretrain.mu_warmup_epochs = 6" in text
+    assert "THE LAST ONE" in text
+    assert saved == [("best", 1, Progress(1, 1, 0.1, saved[0][2].seconds, 1.0, 0))]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {3: losses(0.68, 0.1)},  # it has begun to learn
+        {4: losses(0.6931, 0.3)},  # its embeddings grow again
+        {1: losses(0.693, 0.2)},  # they were small from the start
+    ],
+)
+def test_what_looks_like_a_collapse_and_is_none(change):
+    terms = dict(enumerate(SHRINKING, start=1)) | change
+    progress, _, _ = drive([0.1] * 5, terms=terms)
+    assert progress.epoch == 5
+
+
+def test_a_collapse_is_noticed_across_a_resumption():
+    terms = dict(enumerate(SHRINKING, start=1))
+    with pytest.raises(CollapsedError, match="epoch 4"):
+        drive([0.1] * 9, terms=terms, done=Progress(3, 1, 0.1, 0.0, 1.0, 2))
+
+
+def test_every_so_many_epochs_a_checkpoint_is_kept():
+    _, saved, _ = drive([0.1, 0.3, 0.2, 0.1, 0.2], keep_every=2, save_seconds=99.0)
+    assert [(which, epoch) for which, epoch, _ in saved if which.startswith("epoch")] == [
+        ("epoch_2", 2),
+        ("epoch_4", 4),
+    ]

@@ -11,7 +11,7 @@ import pytest
 from tests.training.test_run import SMALL
 from uatmc_jax import checkpoint
 from uatmc_jax.data import make_synthetic
-from uatmc_jax.errors import DivergedError, InputError, Interrupted
+from uatmc_jax.errors import CollapsedError, DivergedError, InputError, Interrupted
 from uatmc_jax.settings import from_config
 from uatmc_jax.training import run as run_module
 from uatmc_jax.training import train_and_evaluate, train_vmapped
@@ -166,3 +166,40 @@ def test_divergence_names_the_member(pretrained, tmp_path):
     )
     with pytest.raises(DivergedError, match="member 'bad', stage adversarial, epoch 1"):
         train_vmapped(chosen, tmp_path / "runs", vmapped=5)
+
+
+def test_a_collapse_names_the_member(pretrained, tmp_path):
+    pretrained.adversarial.epochs = 60
+    pretrained.adversarial.optimizer.learning_rate = 0.01
+    chosen = {}
+    for name, mu in (("fine", 0.1), ("crushed", 50.0)):
+        pretrained.adversarial.mu = mu
+        chosen[name] = from_config(pretrained)
+    with pytest.raises(CollapsedError, match=r"'crushed'.*Lower config\.adversarial\.mu") as error:
+        train_vmapped(chosen, tmp_path / "runs", vmapped=2)
+    assert error.value.member == "crushed"
+
+
+def test_kept_epochs_are_those_of_a_training_alone(pretrained, tmp_path, monkeypatch):
+    """Also where the call was cut off and gone on with."""
+    pretrained.checkpoint.keep_every = 1
+    chosen = dict(list(members(pretrained).items())[:2])
+    monkeypatch.setattr(
+        vmapped_module, "stop_on_interrupt", lambda: contextlib.nullcontext(lambda: True)
+    )
+    with pytest.raises(Interrupted):
+        train_vmapped(chosen, tmp_path / "runs", vmapped=2)
+    monkeypatch.undo()
+    for module in (run_module, vmapped_module):
+        monkeypatch.setattr(module, "open_dataset", lambda settings: DATASET)
+    train_vmapped(chosen, tmp_path / "runs", vmapped=2)
+    for name, settings in chosen.items():
+        train_and_evaluate(settings, tmp_path / "alone" / name)
+        for which, epoch in (("epoch_1", 1), ("epoch_2", 2)):
+            kept = [
+                checkpoint.restore(tmp_path / where / name, "adversarial", which)
+                for where in ("runs", "alone")
+            ]
+            assert [one.meta["epoch"] for one in kept] == [epoch, epoch]
+            for a, b in zip(*(jax.tree.leaves(one.params) for one in kept), strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5)

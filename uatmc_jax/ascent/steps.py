@@ -16,6 +16,7 @@ def ascend(
     steps: int,
     step_size: float | jax.Array,
     norm: str,
+    first: PyTree | None = None,
 ) -> PyTree:
     """`steps` times delta <- project(delta + step_size * r * direction(gradient(delta))).
 
@@ -26,6 +27,7 @@ def ascend(
       steps: number of steps n.
       step_size: length of a step as a share of the radius.
       norm: "l2" or "linf", of the ball and of the step.
+      first: the gradient at `start`, if it is known.
 
     Returns:
       The last perturbation; always inside the ball.
@@ -34,6 +36,8 @@ def ascend(
     def step(_: int, delta: PyTree) -> PyTree:
         return move(delta, gradient(delta), radius, step_size, norm)
 
+    if first is not None:
+        start, steps = move(start, first, radius, step_size, norm), steps - 1
     return jax.lax.fori_loop(0, steps, step, start)
 
 

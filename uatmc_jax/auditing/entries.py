@@ -13,7 +13,7 @@ from typing import NamedTuple
 from uatmc_jax import checkpoint, store
 from uatmc_jax.auditing.plan import hardened_settings, victim_settings
 from uatmc_jax.data import Dataset
-from uatmc_jax.errors import InputError
+from uatmc_jax.errors import CollapsedError, InputError
 from uatmc_jax.opened import OpenedRun, open_run
 from uatmc_jax.report.commands import train_command
 from uatmc_jax.settings import AuditSettings, Settings
@@ -61,11 +61,14 @@ class Audited(NamedTuple):
       entries: the victim, then the hardened ones.
       candidates: {name: validation recall and the like} of the victims tried; empty for a
         model that was given.
+      collapsed: {name: what happened} of candidates and hardened ones that are not among the
+        entries, since all their embeddings shrank to nothing.
       source: folder whose pre-trained state the hardened ones start from; None without any.
     """
 
     entries: list[Entry]
     candidates: dict[str, dict]
+    collapsed: dict[str, str]
     source: pathlib.Path | None
 
 
@@ -117,25 +120,32 @@ def make_entries(
 
     Raises:
       InputError: what was hardened here before started from another state.
+      CollapsedError: every candidate has collapsed.
     """
+    collapsed: dict[str, str] = {}
     if given is None:
-        victim, candidates = _train_victim(settings, workdir, dataset, say)
+        victim, candidates = _train_victim(settings, workdir, dataset, say, collapsed)
     else:
         victim, candidates = open_run(given.folder, given.checkpoint, data=dataset), {}
     entries = [Entry(VICTIM, victim)]
     if not settings.harden:
-        return Audited(entries, candidates, None)
+        return Audited(entries, candidates, collapsed, None)
     source = victim
     if given is not None:
         folder = source_of(given)
         if (folder, victim.name) != (victim.folder, "pretrain/best"):
             source = open_run(folder, "pretrain/best", data=dataset)
-    hardened = _harden(settings, workdir / "hardened", victim.settings, source, say)
-    return Audited(entries + hardened, candidates, source.folder)
+    members = hardened_settings(settings, victim.settings, source.folder)
+    hardened = _harden(members, workdir / "hardened", source, say, collapsed)
+    return Audited(entries + hardened, candidates, collapsed, source.folder)
 
 
 def _train_victim(
-    settings: AuditSettings, workdir: pathlib.Path, dataset: Dataset, say: Say
+    settings: AuditSettings,
+    workdir: pathlib.Path,
+    dataset: Dataset,
+    say: Say,
+    collapsed: dict[str, str],
 ) -> tuple[OpenedRun, dict[str, dict]]:
     """The candidate with the best validation recall, and what was tried."""
     candidates = {}
@@ -143,9 +153,13 @@ def _train_victim(
         say(f"training the recommender, candidate {name}")
         folder = workdir / "victims" / name
         resume = (folder / CONFIG_FILE).exists()
-        stage = train_and_evaluate(one, folder, resume=resume, dataset=dataset)["stages"][
-            "pretrain"
-        ]
+        try:
+            summary = train_and_evaluate(one, folder, resume=resume, dataset=dataset)
+        except CollapsedError as error:
+            collapsed[name] = str(error)
+            say(f"candidate {name} left out: {error}")
+            continue
+        stage = summary["stages"]["pretrain"]
         candidates[name] = {
             "fields": dict(settings.victims[name]),
             "valid": stage["valid"][f"recall@{RECALL_K}"],
@@ -153,6 +167,10 @@ def _train_victim(
             "seconds": stage["seconds"],
             "command": train_command(one, folder),
         }
+    if not candidates:
+        raise CollapsedError(
+            "every candidate of config.victims has collapsed. " + " ".join(collapsed.values())
+        )
     best = max(candidates, key=lambda name: candidates[name]["valid"])
     for name, tried in candidates.items():
         tried["chosen"] = name == best
@@ -160,16 +178,28 @@ def _train_victim(
 
 
 def _harden(
-    settings: AuditSettings, folder: pathlib.Path, victim: Settings, source: OpenedRun, say: Say
+    members: dict[str, Settings],
+    folder: pathlib.Path,
+    source: OpenedRun,
+    say: Say,
+    collapsed: dict[str, str],
 ) -> list[Entry]:
     _same_source(folder / SOURCE_FILE, source)
-    members = hardened_settings(settings, victim, source.folder)
-    for group in compatible(members):
+    left = dict(members)
+    groups = compatible(left)
+    while groups:
+        group = groups.pop(0)
         say(f"hardening: {', '.join(group)}")
-        train_vmapped(group, folder, vmapped=_VMAPPED, source=source)
+        try:
+            train_vmapped(group, folder, vmapped=_VMAPPED, source=source)
+        except CollapsedError as error:
+            collapsed[error.member] = str(error)
+            say(f"{error.member} left out: {error}")
+            del left[error.member], group[error.member]
+            groups += [group] if group else []
     return [
         Entry(name, open_run(folder / name, "adversarial/latest", data=source.data))
-        for name in members
+        for name in left
     ]
 
 

@@ -81,6 +81,7 @@ def warn(audit: dict) -> list[str]:
             f"The hardened models start from the pre-trained state in {audit['hardened_from']}, "
             "not from the model audited, which is hardened itself."
         )
+    found += [f"{name} is not here: {text}" for name, text in audit["collapsed"].items()]
     for entry in audit["entries"]:
         for flag in entry["verdict"]["masking"]:
             found.append(

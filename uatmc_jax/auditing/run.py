@@ -144,6 +144,7 @@ def _audit(
             for split in ("valid", "test")
         },
         "candidates": audited.candidates,
+        "collapsed": audited.collapsed,
         "entries": entries,
         "hardened_from": None if audited.source is None else str(audited.source),
     }

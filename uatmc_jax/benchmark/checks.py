@@ -54,6 +54,16 @@ def check_attacks(
             )
 
 
+def check_redraw(settings: AttackRunSettings, models: Sequence[Model]) -> None:
+    """Raises InputError for `redraw` of a model whose published checkpoints leave out nothing."""
+    for model in models:
+        if settings.redraw and model.redraw is None:
+            raise InputError(
+                f"config.redraw = True: the published checkpoints of model {model.name} leave out "
+                "nothing to draw anew. Set it to False."
+            )
+
+
 def check_alignment(attacks: Mapping[str, Attack], model: Model, dataset: Dataset) -> None:
     """Raises InputError for an alignment term between rows of z of unlike width."""
     params = jax.eval_shape(model.init, jax.random.key(0))

@@ -35,6 +35,7 @@ from uatmc_jax.attacks import (
 from uatmc_jax.benchmark.checks import (
     check_alignment,
     check_attacks,
+    check_redraw,
     check_surrogates,
     chosen_attacks,
 )
@@ -44,6 +45,7 @@ from uatmc_jax.benchmark.summary import summarize
 from uatmc_jax.benchmark.targets import by_number, choose_targets, choose_users
 from uatmc_jax.environment import environment
 from uatmc_jax.evaluation.content import content_utility
+from uatmc_jax.models import Params
 from uatmc_jax.opened import OpenedRun
 from uatmc_jax.seeds import generator, starts_key
 from uatmc_jax.settings import (
@@ -109,6 +111,7 @@ def run_attacks(
     check_attacks(settings, attacks, data)
     for run in runs:
         check_alignment(attacks, run.model, data)
+    check_redraw(settings, [run.model for run in runs])
     check_surrogates(attacks, surrogates, runs)
     targets = {seed: choose_targets(settings.targets, data, seed) for seed in settings.seeds}
     settings = dataclasses.replace(settings, targets=by_number(settings.targets, data))
@@ -165,9 +168,16 @@ def victim_of(
     """The model under attack with one seed's users, for all of these attacks."""
     users = choose_users(run.data, settings.user_share, seed)
     lists = Lists(k=max(*settings.ks, *(attack.k for attack in attacks.values())))
+    params = redrawn(run, seed) if settings.redraw else run.params
     return make_victim(
-        run.model, run.params, run.data, users, masked=settings.masked, z=run.z, lists=lists
+        run.model, params, run.data, users, masked=settings.masked, z=run.z, lists=lists
     )
+
+
+def redrawn(run: OpenedRun, seed: int) -> Params:
+    """The run's parameters with new draws of what its published checkpoints leave out."""
+    key = jax.random.key(int(generator(seed, "redraw").integers(2**31)))
+    return dataclasses.replace(run.params, encoder=run.model.redraw(run.params.encoder, key))  # type: ignore[misc]
 
 
 def options_of(settings: AttackRunSettings) -> Options:

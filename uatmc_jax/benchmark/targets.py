@@ -1,6 +1,8 @@
 """Which items are attacked, and which users the attacks are crafted on and measured on."""
 
 import dataclasses
+import json
+import pathlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -61,10 +63,12 @@ def choose_targets(settings: TargetSettings, dataset: Dataset, seed: int) -> np.
     """
     if settings.rule == "ids":
         return _named(settings, dataset)
+    if settings.rule == "pool":
+        return _draw(_pool(settings, dataset), "items in the pool", settings, dataset, seed)
     if settings.ids:
         raise InputError(
             f"config.targets.ids names items, but config.targets.rule = {settings.rule!r} does not "
-            "read them. Set the rule to 'ids', or name none."
+            "read them. Set the rule to 'ids' or 'pool', or name none."
         )
     counts = dataset.item_counts
     if settings.rule == "count":
@@ -74,6 +78,12 @@ def choose_targets(settings: TargetSettings, dataset: Dataset, seed: int) -> np.
         low, high = np.quantile(counts, settings.quantiles)
         pool = np.flatnonzero((counts >= low) & (counts <= high))
         described = f"items with {low:g} to {high:g} interactions"
+    return _draw(pool, described, settings, dataset, seed)
+
+
+def _draw(
+    pool: np.ndarray, described: str, settings: TargetSettings, dataset: Dataset, seed: int
+) -> np.ndarray:
     if not len(pool):
         raise InputError(
             f"data set '{dataset.name}' has 0 {described}, so nothing can be attacked. Change "
@@ -96,6 +106,24 @@ def _named(settings: TargetSettings, dataset: Dataset) -> np.ndarray:
         raise InputError(f"config.targets.ids (--items): {error}") from None
 
 
+def _pool(settings: TargetSettings, dataset: Dataset) -> np.ndarray:
+    """The distinct items that the settings, or the file they name, list."""
+    if not settings.file:
+        return _named(settings, dataset)
+    where = f"config.targets.file = {settings.file!r}"
+    try:
+        listed = json.loads(pathlib.Path(settings.file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{where}: cannot be read as JSON ({error}). Give a list.") from None
+    if not isinstance(listed, list) or any(type(x) not in (int, str) for x in listed):
+        raise InputError(f"{where}: wanted a list of item numbers, or of ids.")
+    names = [f"#{x}" if isinstance(x, int) else x for x in listed]
+    try:
+        return np.unique(resolve_items(dataset.names, names, dataset.n_items))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
 def by_number(settings: TargetSettings, dataset: Dataset) -> TargetSettings:
     """The same targets by their internal numbers.
 
@@ -109,10 +137,10 @@ def by_number(settings: TargetSettings, dataset: Dataset) -> TargetSettings:
     Raises:
       InputError: see `choose_targets`.
     """
-    if settings.rule != "ids":
+    if settings.rule not in ("ids", "pool"):
         return settings
-    numbers = tuple(f"#{item}" for item in _named(settings, dataset))
-    return dataclasses.replace(settings, ids=numbers)
+    found = _named(settings, dataset) if settings.rule == "ids" else _pool(settings, dataset)
+    return dataclasses.replace(settings, ids=tuple(f"#{item}" for item in found), file="")
 
 
 def choose_users(dataset: Dataset, share: float, seed: int) -> np.ndarray:

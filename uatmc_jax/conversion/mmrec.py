@@ -32,7 +32,8 @@ from uatmc_jax.defenses import check_model
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import ModelSettings, Params, build_model, unmet
 from uatmc_jax.models.linear_vbpr import LinearVBPRSettings
-from uatmc_jax.models.mmgcn import Affine, Layer, MMGCNEncoder, MMGCNSettings, Tower
+from uatmc_jax.models.mmgcn import MMGCNSettings
+from uatmc_jax.models.mmgcn_records import Affine, Layer, MMGCNEncoder, Tower
 from uatmc_jax.models.vbpr import VBPREncoder, VBPRSettings
 from uatmc_jax.settings import Settings, to_dict
 from uatmc_jax.training.folder import differences

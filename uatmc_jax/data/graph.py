@@ -1,11 +1,13 @@
 """The user-item graph as a pytree, and mean aggregation over it.
 
-Edges of the symmetrised training graph are sorted by destination and laid out
-in groups of `width` edges that share one destination, short groups filled with
-a source that reads zeros. A group is summed while it is gathered, so the edge
-messages never exist in memory, and `jax.ops.segment_sum` then adds up the
-groups of each node: one scatter row per group instead of one per edge.
-`experiments/benchmark.py` times it beside groups of one edge.
+Each side's edges are sorted by destination and laid out in groups of `width` edges that
+share one destination, short groups filled with a source that reads zeros. A group is
+summed while it is gathered, so the edge messages never exist in memory, and
+`jax.ops.segment_sum` then adds up the groups of each node: one scatter row per group
+instead of one per edge. `experiments/benchmark.py` times it beside groups of one edge.
+
+Users hear from items and items from users, and the one sum is the other's transpose: a
+layer that needs one side alone, or another width on each, does no more than that.
 """
 
 from typing import NamedTuple
@@ -23,23 +25,47 @@ _SCATTER_COST = 9
 
 
 @flax.struct.dataclass
-class Graph:
-    """The bipartite graph; node ids are users 0..|U|-1, then items |U|..|U|+|I|-1.
+class Side:
+    """The edges into one side's nodes, from the other side's.
 
     Attributes:
-      senders: (width, n_groups) int32 source nodes, the g-th column one group;
-        |U|+|I| stands for "no edge".
+      senders: (width, n_groups) int32 source nodes, the g-th column one group; the
+        number of sources stands for "no edge".
       receivers: (n_groups,) int32 destination of each group, ascending.
-      degrees: (|U|+|I|,) float32 number of neighbours.
-      n_users: |U| (static).
-      n_items: |I| (static).
+      degrees: (n,) float32 number of neighbours.
     """
 
     senders: jax.Array
     receivers: jax.Array
     degrees: jax.Array
-    n_users: int = flax.struct.field(pytree_node=False)
-    n_items: int = flax.struct.field(pytree_node=False)
+
+
+@flax.struct.dataclass
+class Graph:
+    """The bipartite graph; node ids are users 0..|U|-1, then items |U|..|U|+|I|-1.
+
+    Attributes:
+      users: edges into the users, from items 0..|I|-1.
+      items: edges into the items, from users 0..|U|-1.
+    """
+
+    users: Side
+    items: Side
+
+    @property
+    def n_users(self) -> int:
+        """|U|."""
+        return self.users.degrees.shape[-1]
+
+    @property
+    def n_items(self) -> int:
+        """|I|."""
+        return self.items.degrees.shape[-1]
+
+    @property
+    def degrees(self) -> jax.Array:
+        """(|U|+|I|,) float32 number of neighbours."""
+        return jnp.concatenate([self.users.degrees, self.items.degrees], axis=-1)
 
 
 def make_graph(pairs: Interactions, n_users: int, n_items: int, width: int | None = None) -> Graph:
@@ -49,39 +75,78 @@ def make_graph(pairs: Interactions, n_users: int, n_items: int, width: int | Non
       pairs: the training interactions.
       n_users: |U|.
       n_items: |I|.
-      width: edges per group; None picks the cheapest for these degrees.
+      width: edges per group; None picks the cheapest for each side's degrees.
     """
-    n_nodes = n_users + n_items
-    items = pairs.items.astype(np.int64) + n_users
-    sources = np.concatenate([items, pairs.users])
-    destinations = np.concatenate([pairs.users, items])
+    return Graph(
+        users=_side(pairs.items, pairs.users, n_items, n_users, width),
+        items=_side(pairs.users, pairs.items, n_users, n_items, width),
+    )
+
+
+def _side(
+    sources: np.ndarray, destinations: np.ndarray, n_sources: int, n: int, width: int | None
+) -> Side:
     order = np.lexsort((sources, destinations))
     sources, destinations = sources[order], destinations[order]
-    degrees = np.bincount(destinations, minlength=n_nodes)
+    degrees = np.bincount(destinations, minlength=n)
     if width is None:
         width = min(_WIDTHS, key=lambda w: (w + _SCATTER_COST) * int((-(-degrees // w)).sum()))
     groups = -(-degrees // width)
     first_edge = np.cumsum(degrees) - degrees
     first_slot = (np.cumsum(groups) - groups) * width
     slots = first_slot[destinations] + np.arange(len(sources)) - first_edge[destinations]
-    senders = np.full(int(groups.sum()) * width, n_nodes, np.int32)
+    senders = np.full(int(groups.sum()) * width, n_sources, np.int32)
     senders[slots] = sources
-    return Graph(
+    return Side(
         senders=jnp.asarray(np.ascontiguousarray(senders.reshape(-1, width).T)),
-        receivers=jnp.asarray(np.repeat(np.arange(n_nodes, dtype=np.int32), groups)),
+        receivers=jnp.asarray(np.repeat(np.arange(n, dtype=np.int32), groups)),
         degrees=jnp.asarray(degrees, jnp.float32),
-        n_users=n_users,
-        n_items=n_items,
     )
 
 
 @jax.custom_vjp
+def _sum_into(side: Side, back: Side, x: jax.Array) -> jax.Array:
+    """What the side's nodes hear: A x of its part A of the adjacency matrix.
+
+    The backward pass is the sorted sum over the other side, whose matrix is A's transpose;
+    JAX's own transpose of the gather would be an unsorted scatter. Reverse mode to any
+    order and `vmap` work; forward mode does not.
+    """
+    del back
+    grouped = sum(x.at[row].get(mode="fill", fill_value=0) for row in side.senders)
+    return jax.ops.segment_sum(
+        grouped, side.receivers, num_segments=side.degrees.shape[0], indices_are_sorted=True
+    )
+
+
+_sum_into.defvjp(
+    lambda side, back, x: (_sum_into(side, back, x), (side, back)),
+    lambda sides, cotangent: (None, None, _sum_into(sides[1], sides[0], cotangent)),
+)
+
+
+def sum_items(graph: Graph, x: jax.Array) -> jax.Array:
+    """The users' sums over their items: (|I|, f) to (|U|, f); zeros without neighbours."""
+    return _sum_into(graph.users, graph.items, x)
+
+
+def sum_users(graph: Graph, x: jax.Array) -> jax.Array:
+    """The items' sums over their users: (|U|, f) to (|I|, f); zeros without neighbours."""
+    return _sum_into(graph.items, graph.users, x)
+
+
+def mean_items(graph: Graph, x: jax.Array) -> jax.Array:
+    """The users' means over their items; shapes and zeros as `sum_items`."""
+    return sum_items(graph, x) / jnp.maximum(graph.users.degrees, 1.0)[:, None]
+
+
+def mean_users(graph: Graph, x: jax.Array) -> jax.Array:
+    """The items' means over their users; shapes and zeros as `sum_users`."""
+    return sum_users(graph, x) / jnp.maximum(graph.items.degrees, 1.0)[:, None]
+
+
 def sum_neighbours(graph: Graph, x: jax.Array) -> jax.Array:
     """A x, with A the symmetric adjacency matrix.
-
-    As A is its own transpose, the backward pass is the same sorted sum; JAX's
-    own transpose of the gather would be an unsorted scatter. Reverse mode to
-    any order and `vmap` work; forward mode does not.
 
     Args:
       graph: the graph.
@@ -90,17 +155,8 @@ def sum_neighbours(graph: Graph, x: jax.Array) -> jax.Array:
     Returns:
       (|U|+|I|, f); nodes without neighbours get zeros.
     """
-    padded = jnp.concatenate([x, jnp.zeros((1, x.shape[1]), x.dtype)])
-    grouped = sum(padded[row] for row in graph.senders)
-    return jax.ops.segment_sum(
-        grouped, graph.receivers, num_segments=x.shape[0], indices_are_sorted=True
-    )
-
-
-sum_neighbours.defvjp(
-    lambda graph, x: (sum_neighbours(graph, x), graph),
-    lambda graph, cotangent: (None, sum_neighbours(graph, cotangent)),
-)
+    users, items = jnp.split(jnp.asarray(x), [graph.n_users])
+    return jnp.concatenate([sum_items(graph, items), sum_users(graph, users)])
 
 
 def mean_neighbours(graph: Graph, x: jax.Array) -> jax.Array:

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from uatmc_jax.defenses.penalties import mirror_term, spectral_term
-from uatmc_jax.defenses.perturbed import adversarial_term
+from uatmc_jax.defenses.perturbed import adversarial_term, first_look, leaked_term
 from uatmc_jax.defenses.step import (
     PERTURBED,
     Coefficients,
@@ -69,8 +69,8 @@ def adversarial_objective(
       key: for random draws.
 
     Returns:
-      The loss, and its terms by name: "bpr", "reg", with `keep_content` "content",
-      and with a defence "adv".
+      The loss, and its terms by name: "bpr", "reg", with `keep_content` "content", with
+      `leak` "leak", and with a defence "adv".
 
     Raises:
       InputError: the model does not offer what the defence needs.
@@ -82,22 +82,23 @@ def adversarial_objective(
     def plain(trained: Trained) -> tuple[jax.Array, tuple]:
         step = make_step(model, defense, trained.output, frozen, weights, batch, key)
         selected = select_rows(step, trained.encoder)
-        clean = embed(step, selected, step.z)
-        terms = {
-            "bpr": weighted_mean(jax.nn.softplus(-margins(step, clean)), batch.weights),
-            "reg": model.regularize(trained.encoder, batch, *triples(step, clean)),
-        }
+        clean, bpr, first = first_look(step, selected)
+        reg = model.regularize(trained.encoder, batch, *triples(step, clean))
+        terms = {"bpr": bpr, "reg": reg}
         loss = terms["bpr"] + weights.mu * terms["reg"]
         if defense.keep_content:
             terms["content"] = content_loss(step, selected, clean)
             loss += weights.content_weight * terms["content"]
-        return loss, (terms, step, selected, clean)
+        return loss, (terms, step, selected, clean, first)
 
-    loss, (terms, step, selected, clean) = plain(trained)
+    loss, (terms, step, selected, clean, first) = plain(trained)
     if defense.kind == "none":
         return loss, terms
+    if defense.leak:
+        terms["leak"] = leaked_term(step, selected)
+        loss += terms["leak"]
     if defense.kind in PERTURBED:
-        terms["adv"] = adversarial_term(step, selected)
+        terms["adv"] = adversarial_term(step, selected, first)
     elif defense.kind == "exact":
         terms["adv"] = exact_term(step, selected, clean)
     elif defense.kind == "linearized":

@@ -18,57 +18,158 @@ With one l2 step from zero and the images alone perturbed, UAT is AMR (Tang et a
 TKDE 2020), with the radius a share of each item's own norm.
 """
 
+import functools
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from uatmc_jax import ascent
-from uatmc_jax.defenses.step import Step, bpr_at, is_perturbed, occurs
-from uatmc_jax.losses import gradient_alignment
-from uatmc_jax.models import Modal
+from uatmc_jax.defenses.step import (
+    ASCENDED,
+    Step,
+    bpr_at,
+    embed,
+    is_perturbed,
+    occurs,
+    triples,
+)
+from uatmc_jax.losses import bpr_loss, gradient_alignment
+from uatmc_jax.models import Embeddings, Modal
 from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.numerics import take
 
 
-def adversarial_term(step: Step, selected: PyTree) -> jax.Array:
-    """L_adv of the step's defence.
+class FirstLook(NamedTuple):
+    """The batch as it is, before anything is perturbed.
+
+    Attributes:
+      embeddings: of its users and items.
+      bpr: L_BPR.
+      gradient: what the ascent of UAT follows from the clean content, by perturbed
+        modality; None where the ascent does not start there.
+    """
+
+    embeddings: Embeddings
+    bpr: jax.Array
+    gradient: Modal | None
+
+
+def first_look(step: Step, selected: PyTree) -> FirstLook:
+    """One forward pass for L_BPR and for the first step of UAT's ascent.
 
     Args:
       step: the batch.
       selected: the batch's part of the trained parameters.
     """
-    make = {"uat": _ascended, "uat_mc": _ascended, "noise": _noisy, "dropout": _dropped}
+    defense = step.defense
+    if defense.kind not in ASCENDED or defense.random_start or defense.level != "projected":
+        embeddings = embed(step, selected, step.z)
+        return FirstLook(embeddings, bpr_loss(*triples(step, embeddings), step.batch.weights), None)
+
+    if defense.kind == "uat":
+        _, (embeddings, bpr, slopes) = _inner(step, selected, step.z)
+        gradient = slopes[1]
+    else:
+        ascended = jax.grad(functools.partial(_inner, step, selected), has_aux=True)
+        gradient, (embeddings, bpr, slopes) = ascended(step.z)
+    if step.model.propagate is None:
+        # A pass over rows is cheap, and L_reg has to go back through it anyway.
+        bpr = bpr_loss(*triples(step, embeddings), step.batch.weights)
+    else:
+        bpr = with_gradient((selected, step.z), *jax.lax.stop_gradient((bpr, slopes)))
+    chosen = tuple(g for m, g in enumerate(gradient) if is_perturbed(defense, m))
+    return FirstLook(embeddings, bpr, jax.lax.stop_gradient(chosen))
+
+
+@jax.custom_vjp
+def with_gradient(x: PyTree, value: jax.Array, gradient: PyTree) -> jax.Array:
+    """The value of a function of x and its gradient, both known, as a function of x.
+
+    >>> jax.grad(lambda x: 2 * with_gradient(x, 9.0, 6.0))(3.0).item()
+    12.0
+    """
+    del x, gradient
+    return value
+
+
+with_gradient.defvjp(
+    lambda x, value, gradient: (value, gradient),
+    lambda gradient, cotangent: (jax.tree.map(lambda g: cotangent * g, gradient), None, None),
+)
+
+
+def adversarial_term(step: Step, selected: PyTree, first: Modal | None) -> jax.Array:
+    """L_adv of the step's defence.
+
+    Args:
+      step: the batch.
+      selected: the batch's part of the trained parameters.
+      first: as `first_look` gave it.
+    """
+    if step.defense.kind in ASCENDED:
+        return bpr_at(step, selected, _ascended(step, selected, first))
+    make = {"noise": _noisy, "dropout": _dropped}
     return bpr_at(step, selected, make[step.defense.kind](step, selected))
 
 
-def _ascended(step: Step, selected: PyTree) -> Modal:
-    defense, weights = step.defense, step.weights
+def leaked_term(step: Step, selected: PyTree) -> jax.Array:
+    """What the ascent climbs, at its start: what the optimiser descends with `leak`.
+
+    Args:
+      step: the batch.
+      selected: the batch's part of the trained parameters.
+    """
+    z = step.z
+    if step.defense.random_start:
+        source, radius = jax.lax.stop_gradient(_source(step))
+        z = _moved(step, ascent.random_start(step.key, radius, source, step.defense.norm))
+    return _inner(step, selected, z)[0]
+
+
+def _inner(step: Step, selected: PyTree, z: Modal) -> tuple[jax.Array, tuple]:
+    """What the max phase ascends, at the items' content z.
+
+    Returns:
+      Its value; and the batch's embeddings, L_BPR and its gradient, by (selected, z).
+    """
+    defense, weights = step.defense, step.batch.weights
+
+    def bpr(selected: PyTree, z: Modal) -> tuple[jax.Array, Embeddings]:
+        embeddings = embed(step, selected, z)
+        return bpr_loss(*triples(step, embeddings), weights), embeddings
+
+    look = jax.value_and_grad(bpr, argnums=(0, 1), has_aux=True)
+    (value, embeddings), slopes = look(selected, z)
+    found = embeddings, value, slopes
+    if defense.kind == "uat":
+        return value, found
+    gradients = tuple(g for m, g in enumerate(slopes[1]) if is_perturbed(defense, m))
+    if defense.detach_align:
+        gradients = jax.lax.stop_gradient(gradients)
+    over = None if defense.align_over == "rows" else step.frozen.graph.n_items
+    alignment = jnp.zeros(())
+    for places in (step.positive, step.negative):
+        alignment += gradient_alignment(gradients, occurs(places, weights, step.items.size), over)
+    return value + step.weights.beta * alignment, found
+
+
+def _ascended(step: Step, selected: PyTree, first: Modal | None) -> Modal:
+    defense = step.defense
     z, frozen, selected = jax.lax.stop_gradient((step.z, step.frozen, selected))
     fixed = step._replace(z=z, frozen=frozen)
-    n_rows = step.items.size
-    is_positive = occurs(step.positive, step.batch.weights, n_rows)
-    is_negative = occurs(step.negative, step.batch.weights, n_rows)
-
-    def inner(delta: Modal) -> jax.Array:
-        z = _moved(fixed, delta)
-        if defense.kind == "uat":
-            return bpr_at(fixed, selected, z)
-        value, gradients = jax.value_and_grad(lambda z: bpr_at(fixed, selected, z))(z)
-        gradients = tuple(g for m, g in enumerate(gradients) if is_perturbed(defense, m))
-        alignment = gradient_alignment(gradients, is_positive)
-        alignment += gradient_alignment(gradients, is_negative)
-        return value + weights.beta * alignment
-
     source, radius = _source(fixed)
     start = jax.tree.map(jnp.zeros_like, source)
     if defense.random_start:
         start = ascent.random_start(step.key, radius, source, defense.norm)
     delta = ascent.ascend(
-        jax.grad(inner),
+        jax.grad(lambda delta: _inner(fixed, selected, _moved(fixed, delta))[0]),
         start,
         radius,
         steps=defense.steps,
-        step_size=weights.step_size,
+        step_size=step.weights.step_size,
         norm=defense.norm,
+        first=first,
     )
     return _moved(step, delta)
 

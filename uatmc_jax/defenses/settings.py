@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from uatmc_jax.ascent import NORMS
 from uatmc_jax.checks import at_least, one_of, positive, require
 from uatmc_jax.defenses.objective import DEFENSES, ON_FEATURES
-from uatmc_jax.defenses.step import LEVELS, Coefficients, Defense
+from uatmc_jax.defenses.step import ALIGN_OVER, ASCENDED, LEVELS, Coefficients, Defense
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Model, unlike_widths, unmet
 from uatmc_jax.optimizer import OptimizerSettings
@@ -47,6 +47,14 @@ class AdversarialSettings:
       content_weight: of L_content, which keeps the model reading the features.
       modalities: names of those perturbed; empty for all.
       ramp_epochs: lambda and eps rise linearly over this many epochs; 0 for none.
+      align_over: L_align is the mean cosine over the "rows" of the batch that carry a
+        gradient, or over all "items" of the catalogue, as published: beta then weighs some
+        4 to 10 times less.
+      detach_align: take the gradients in L_align as constants, so that it moves nothing; what
+        the published MMGCN does.
+      leak: let the optimiser descend, beside the loss, what the max phase climbs from its
+        start, L_BPR + beta L_align: gradients that the published code leaves uncleared.
+      swap_modalities: train on [z^t ; z^v], to be evaluated on [z^v ; z^t], as published.
       train_projector_head: train the projectors' last layer too, so that z itself is learned
         anew (beyond the paper); with level = "projected".
     """
@@ -69,6 +77,10 @@ class AdversarialSettings:
     modalities: tuple[str, ...] = ()
     ramp_epochs: int = 0
     train_projector_head: bool = False
+    align_over: str = "rows"
+    detach_align: bool = False
+    leak: bool = False
+    swap_modalities: bool = False
 
     def __post_init__(self):
         one_of("adversarial.defense", self.defense, DEFENSES)
@@ -87,6 +99,14 @@ class AdversarialSettings:
         right = self.defense != "mirror" or self.lam < 1
         wanted = "a weight below 1 with defense = 'mirror', which else climbs L"
         require(right, "adversarial.lam", self.lam, wanted)
+        one_of("adversarial.align_over", self.align_over, ALIGN_OVER)
+        right = not self.leak or (self.defense in ASCENDED and self.steps == 1)
+        require(right, "adversarial.leak", self.leak, "False, or 'uat' or 'uat_mc' with steps = 1")
+        right = not self.swap_modalities or (
+            self.level == "projected" and not self.train_projector_head
+        )
+        wanted = "False, or level = 'projected' without train_projector_head"
+        require(right, "adversarial.swap_modalities", self.swap_modalities, wanted)
         once = len(set(self.modalities)) == len(self.modalities)
         require(once, "adversarial.modalities", self.modalities, "each modality once")
         for field in ("patience", "batch_size", "steps"):
@@ -118,6 +138,11 @@ def check_model(
         unlike = model.width is None
     else:
         unlike = unlike_widths(model, raw_dims, settings.modalities) is not None
+    if settings.swap_modalities and unlike:
+        raise InputError(
+            "config.adversarial.swap_modalities = True needs z of one width, but those of model "
+            f"{model.name} are of unlike widths. Leave it False."
+        )
     if settings.defense == "uat_mc" and unlike:
         raise InputError(
             "config.adversarial.defense = 'uat_mc' aligns gradients of one width, but the z of "
@@ -141,6 +166,9 @@ def static_defense(settings: AdversarialSettings, modalities: Sequence[str]) -> 
         level=settings.level,
         modalities=tuple(n for n, name in enumerate(modalities) if name in chosen) or None,
         keep_content=settings.content_weight > 0,
+        align_over=settings.align_over,
+        detach_align=settings.detach_align,
+        leak=settings.leak,
     )
 
 

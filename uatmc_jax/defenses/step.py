@@ -14,7 +14,9 @@ from uatmc_jax.numerics import take
 
 LEVELS = ("projected", "feature")
 # Defences that train on perturbed items; a perturbation is an item's, not an occurrence's.
-PERTURBED = ("uat", "uat_mc", "noise", "dropout")
+ASCENDED = ("uat", "uat_mc")
+ALIGN_OVER = ("rows", "items")
+PERTURBED = (*ASCENDED, "noise", "dropout")
 
 
 class Defense(NamedTuple):
@@ -28,6 +30,10 @@ class Defense(NamedTuple):
       level: what is perturbed, z ("projected") or the raw features ("feature").
       modalities: indices of the perturbed ones, in order; None for all.
       keep_content: add L_content.
+      align_over: L_align averages the cosine over the "rows" that carry a gradient, or over
+        all "items" of the catalogue, most of which have none.
+      detach_align: L_align's gradients are constants, so that it moves no perturbation.
+      leak: the parameters descend what the ascent climbs from its start, too.
     """
 
     kind: str
@@ -37,6 +43,9 @@ class Defense(NamedTuple):
     level: str = "projected"
     modalities: tuple[int, ...] | None = None
     keep_content: bool = False
+    align_over: str = "rows"
+    detach_align: bool = False
+    leak: bool = False
 
 
 @flax.struct.dataclass
@@ -160,7 +169,7 @@ def make_step(
 
 def select_rows(step: Step, encoder: PyTree) -> PyTree:
     """The part of the parameters that the batch reads."""
-    return select(step.model, encoder, step.batch.users, step.items)
+    return select(step.model, encoder, step.frozen.graph, step.batch.users, step.items)
 
 
 def embed(step: Step, selected: PyTree, z: Modal) -> Embeddings:

@@ -82,7 +82,8 @@ def linearized_term(step: Step, selected: PyTree) -> jax.Array:
 def _slopes(step: Step, selected: PyTree, clean: Embeddings) -> Modal:
     """w_u^m of the triples' users, modal, (B, d)."""
     rows = jnp.arange(step.batch.users.size)
-    chosen = select(step.model, selected, rows[:1], rows)  # any item of the batch will do
+    # Any items of the batch will do.
+    chosen = select(step.model, selected, step.frozen.graph, rows[:1], rows)
 
     def total(z: Modal) -> jax.Array:
         return jnp.sum(clean.user * Embeddings(*step.model.encode_rows(chosen, z)).item)  # type: ignore[misc]

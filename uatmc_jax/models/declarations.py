@@ -62,6 +62,8 @@ def inconsistent(model: Model) -> str | None:
     """What the model declares that its functions do not bear out; None if nothing."""
     if model.affine_in_content and model.encode_rows is None:
         return f"model {model.name}: affine_in_content = True needs encode_rows. Give both."
+    if (model.prepare is None) != (model.propagate is None):
+        return f"model {model.name}: prepare and propagate need each other. Give both."
     return None
 
 

@@ -13,93 +13,30 @@ and the embeddings are the mean over modalities of the last layer's x.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from uatmc_jax.checks import at_least, is_count, one_of, require
 from uatmc_jax.data.dataset import Sizes
-from uatmc_jax.data.graph import Graph, mean_neighbours
+from uatmc_jax.data.graph import Graph, mean_items, mean_users
 from uatmc_jax.models.field import Field, FieldPass, moved_sums
+from uatmc_jax.models.mmgcn_records import (
+    Affine,
+    FieldRows,
+    Layer,
+    MMGCNEncoder,
+    Prepared,
+    Tower,
+)
 from uatmc_jax.models.projectors import init_projectors, make_projector_head, project
 from uatmc_jax.models.protocol import Batch, Embeddings, Modal, Model, Params
 from uatmc_jax.models.settings import ModelSettings, hidden_widths, made_once
-from uatmc_jax.numerics import normalize_rows, take
+from uatmc_jax.numerics import normalize_rows, take, weighted_mean
 
 LEAKY_SLOPE = 0.01
-
-
-@flax.struct.dataclass
-class Affine:
-    """x -> x kernel + bias; kernel (in, out), bias (out,)."""
-
-    kernel: jax.Array
-    bias: jax.Array
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(n, in) to (n, out)."""
-        return x @ self.kernel + self.bias
-
-
-@flax.struct.dataclass
-class Layer:
-    """One propagation layer, from width w to d.
-
-    Attributes:
-      neighbour: (w, w) W_l.
-      own: A_l, w to d.
-      fuse: B_l, w + d (concat) or w (add) to d.
-    """
-
-    neighbour: jax.Array
-    own: Affine
-    fuse: Affine
-
-
-@flax.struct.dataclass
-class Tower:
-    """One modality's network.
-
-    Attributes:
-      preference: (|U|, w) P^m.
-      widen: M^m, d to w; None where w = d and M^m is the identity.
-      layers: the propagation layers.
-    """
-
-    preference: jax.Array
-    widen: Affine | None
-    layers: tuple[Layer, ...]
-
-
-@flax.struct.dataclass
-class MMGCNEncoder:
-    """MMGCN's own parameters.
-
-    Attributes:
-      identity: (|U|+|I|, d) E.
-      towers: one per modality, in order.
-    """
-
-    identity: jax.Array
-    towers: tuple[Tower, ...]
-
-
-@flax.struct.dataclass
-class FieldRows:
-    """What a receptive field reads of the clean pass, by shell.
-
-    Attributes:
-      towers: by tower and layer (x, mean), each by shell (n_k, width).
-      identity: by shell (n_k, d) rows of E.
-      degrees: by shell (n_k, 1) number of neighbours, at least 1.
-    """
-
-    towers: tuple
-    identity: tuple[jax.Array, ...]
-    degrees: tuple[jax.Array, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,41 +134,109 @@ def make(settings: MMGCNSettings, sizes: Sizes) -> Model:
         trained = settings.train_preference
         return tower.preference if trained else jax.lax.stop_gradient(tower.preference)
 
-    def inputs(tower: Tower, z: jax.Array) -> jax.Array:
+    def user_input(tower: Tower) -> jax.Array:
+        return normalize_rows(preference(tower))
+
+    def item_input(tower: Tower, z: jax.Array) -> jax.Array:
         return normalize_rows(z if tower.widen is None else tower.widen(z))
 
-    def update(layer: Layer, x: jax.Array, mean: jax.Array, identity: jax.Array) -> jax.Array:
-        """A layer on some rows, `mean` being mean_j (x_j W_l) over their neighbours."""
-        h = jax.nn.leaky_relu(mean, LEAKY_SLOPE)
-        x_hat = jax.nn.leaky_relu(layer.own(x), LEAKY_SLOPE) + identity
-        if fuse == "concat":
-            fused = layer.fuse(jnp.concatenate([h, x_hat], axis=1))
-        else:
-            fused = layer.fuse(h) + x_hat
-        return jax.nn.leaky_relu(fused, LEAKY_SLOPE)
+    # mean_j (x_j W_l), with W_l on the items' side of the mean, as a rule the smaller one.
+    def heard_by_users(layer: Layer, item: jax.Array, graph: Graph) -> jax.Array:
+        return mean_items(graph, item @ layer.neighbour)
 
-    def run_tower(
-        tower: Tower, z: jax.Array, identity: jax.Array, graph: Graph
-    ) -> list[tuple[jax.Array, jax.Array]]:
-        """(x, the mean it is updated with) before each layer, and (the last x, None)."""
-        x = jnp.concatenate([normalize_rows(preference(tower)), inputs(tower, z)])
-        states = []
+    def heard_by_items(layer: Layer, user: jax.Array, graph: Graph) -> jax.Array:
+        return mean_users(graph, user) @ layer.neighbour
+
+    def heard_part(layer: Layer, mean: jax.Array) -> jax.Array:
+        """What B_l makes of h, its bias included."""
+        kernel = layer.fuse.kernel[: layer.neighbour.shape[1]]
+        return jax.nn.leaky_relu(mean, LEAKY_SLOPE) @ kernel + layer.fuse.bias
+
+    def own_part(layer: Layer, x: jax.Array, identity: jax.Array) -> jax.Array:
+        """What B_l makes of x_hat."""
+        x_hat = jax.nn.leaky_relu(layer.own(x), LEAKY_SLOPE) + identity
+        return x_hat @ layer.fuse.kernel[layer.neighbour.shape[1] :] if fuse == "concat" else x_hat
+
+    def fused(heard: jax.Array, own: jax.Array) -> jax.Array:
+        return jax.nn.leaky_relu(heard + own, LEAKY_SLOPE)
+
+    def update(layer: Layer, x: jax.Array, mean: jax.Array, identity: jax.Array) -> jax.Array:
+        """A layer on some rows."""
+        return fused(heard_part(layer, mean), own_part(layer, x, identity))
+
+    def states(
+        tower: Tower, z: jax.Array, identity: Embeddings, graph: Graph
+    ) -> tuple[list[tuple[Embeddings, Embeddings]], Embeddings]:
+        """(x, the mean it is updated with) before each layer; and the last x."""
+        x, found = Embeddings(user_input(tower), item_input(tower, z)), []
         for layer in tower.layers:
-            mean = mean_neighbours(graph, x @ layer.neighbour)
-            states.append((x, mean))
-            x = update(layer, x, mean, identity)
-        return [*states, (x, None)]
+            mean = Embeddings(
+                heard_by_users(layer, x.item, graph), heard_by_items(layer, x.user, graph)
+            )
+            found.append((x, mean))
+            x = Embeddings(*(update(layer, *rows) for rows in zip(x, mean, identity, strict=True)))
+        return found, x
+
+    def sides(table: jax.Array) -> Embeddings:
+        return Embeddings(table[:n_users], table[n_users:])
+
+    def average(towers: list[Embeddings]) -> Embeddings:
+        return Embeddings(*(sum(x) / len(towers) for x in zip(*towers, strict=True)))
 
     def encode(encoder: MMGCNEncoder, z: Modal, graph: Graph) -> Embeddings:
-        nodes = sum(
-            run_tower(tower, z_m, encoder.identity, graph)[-1][0]
-            for tower, z_m in zip(encoder.towers, z, strict=True)
-        ) / len(encoder.towers)
-        return Embeddings(nodes[:n_users], nodes[n_users:])
+        identity = sides(encoder.identity)
+        towers = zip(encoder.towers, z, strict=True)
+        return average([states(tower, z_m, identity, graph)[1] for tower, z_m in towers])
+
+    def prepare(encoder: MMGCNEncoder, graph: Graph) -> Prepared:
+        identity, first = sides(encoder.identity), []
+        for tower in encoder.towers:
+            layer, user = tower.layers[0], user_input(tower)
+            heard = heard_part(layer, heard_by_items(layer, user, graph))
+            first.append(Embeddings(own_part(layer, user, identity.user), heard))
+        return Prepared(encoder, tuple(first))
+
+    def propagate(
+        prepared: Prepared, z: Modal, graph: Graph, users: jax.Array, items: jax.Array
+    ) -> Embeddings:
+        encoder, identity = prepared.encoder, sides(prepared.encoder.identity)
+        towers = zip(encoder.towers, prepared.first, z, strict=True)
+        return average([rows_of_tower(*tower, identity, graph, (users, items)) for tower in towers])
+
+    def rows_of_tower(
+        tower: Tower,
+        first: Embeddings,
+        z: jax.Array,
+        identity: Embeddings,
+        graph: Graph,
+        rows: tuple[jax.Array, jax.Array],
+    ) -> Embeddings:
+        """One tower's last x, of some rows; the last layer is computed for these alone."""
+
+        def pick(tables: Iterable[jax.Array]) -> Embeddings:
+            return Embeddings(*(take(x, some) for x, some in zip(tables, rows, strict=True)))
+
+        layer, *others = tower.layers
+        item = item_input(tower, z)
+        x = Embeddings(
+            fused(heard_part(layer, heard_by_users(layer, item, graph)), first.user),
+            fused(first.item, own_part(layer, item, identity.item)),
+        )
+        if not others:
+            return pick(x)
+        for layer in others[:-1]:
+            mean = heard_by_users(layer, x.item, graph), heard_by_items(layer, x.user, graph)
+            x = Embeddings(*(update(layer, *one) for one in zip(x, mean, identity, strict=True)))
+        layer = others[-1]
+        mean = pick((heard_by_users(layer, x.item, graph), mean_users(graph, x.user)))
+        mean = mean._replace(item=mean.item @ layer.neighbour)
+        tables = zip(pick(x), mean, pick(identity), strict=True)
+        return Embeddings(*(update(layer, *one) for one in tables))
 
     def trace(encoder: MMGCNEncoder, z: Modal, graph: Graph) -> list:
+        identity = sides(encoder.identity)
         return [
-            run_tower(tower, z_m, encoder.identity, graph)[:-1]
+            [tuple(map(jnp.concatenate, state)) for state in states(tower, z_m, identity, graph)[0]]
             for tower, z_m in zip(encoder.towers, z, strict=True)
         ]
 
@@ -249,16 +254,16 @@ def make(settings: MMGCNSettings, sizes: Sizes) -> Model:
         encoder: MMGCNEncoder, clean: FieldRows, field: Field, z: Modal
     ) -> tuple[jax.Array, ...]:
         shells = [
-            propagate(tower, rows, clean, field, z_m)
+            tower_field(tower, rows, clean, field, z_m)
             for tower, rows, z_m in zip(encoder.towers, clean.towers, z, strict=True)
         ]
         return tuple(sum(x) / len(encoder.towers) for x in zip(*shells, strict=True))
 
-    def propagate(
+    def tower_field(
         tower: Tower, rows: tuple, clean: FieldRows, field: Field, z: jax.Array
     ) -> list[jax.Array]:
         """One tower's last x by shell: each layer's change reaches one shell further."""
-        changed = [inputs(tower, z)]
+        changed = [item_input(tower, z)]
         for layer, (x, mean) in zip(tower.layers, rows, strict=True):
             moved = [new - old for new, old in zip(changed, x, strict=False)]
             sums = moved_sums(field, moved)
@@ -275,11 +280,18 @@ def make(settings: MMGCNSettings, sizes: Sizes) -> Model:
         return changed
 
     def regularize(encoder: MMGCNEncoder, batch: Batch, *_: jax.Array) -> jax.Array:
-        """L_reg: mean square of the batch's rows of E, plus that of the first modality's P."""
-        rows = jnp.stack([batch.users, batch.positives + n_users, batch.negatives + n_users])
-        squares = jnp.mean(encoder.identity[rows] ** 2, axis=(0, 2))
-        batch_mean = jnp.sum(batch.weights * squares) / jnp.sum(batch.weights)
-        return batch_mean + jnp.mean(preference(encoder.towers[0]) ** 2)
+        """L_reg = mean(E_u^2) + mean(E_p^2) / 2 + mean(E_n^2) / 2 + mean((P^v)^2).
+
+        The first three over the batch's users, positives and negatives; P^v is the first
+        modality's table.
+        """
+
+        def mean_square(rows: jax.Array) -> jax.Array:
+            return weighted_mean(jnp.mean(take(encoder.identity, rows) ** 2, axis=1), batch.weights)
+
+        item = mean_square(batch.positives + n_users) + mean_square(batch.negatives + n_users)
+        first = jnp.mean(preference(encoder.towers[0]) ** 2)
+        return mean_square(batch.users) + item / 2 + first
 
     def content_kernels(encoder: MMGCNEncoder) -> tuple[jax.Array, ...]:
         kernels = []
@@ -289,14 +301,26 @@ def make(settings: MMGCNSettings, sizes: Sizes) -> Model:
                 kernels += [layer.neighbour, layer.own.kernel, layer.fuse.kernel]
         return tuple(kernels)
 
+    def redraw(encoder: MMGCNEncoder, key: jax.Array) -> MMGCNEncoder:
+        """P^m, which the published code keeps out of its module and so out of its checkpoints."""
+        keys = jax.random.split(key, len(encoder.towers))
+        towers = [
+            tower.replace(preference=normal(k, tower.preference.shape))
+            for k, tower in zip(keys, encoder.towers, strict=True)
+        ]
+        return encoder.replace(towers=tuple(towers))
+
     return Model(
         name="mmgcn",
         init=init,
         project=lambda params, features: project(params, features, hidden, dim),
         encode=encode,
+        prepare=prepare,
+        propagate=propagate,
         field=FieldPass(settings.n_layers, trace, gather, encode_field),
         regularize=regularize,
         content_kernels=content_kernels,
+        redraw=redraw,
         head=make_projector_head(hidden, dim),
         width=dim,
     )

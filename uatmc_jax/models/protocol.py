@@ -100,6 +100,12 @@ class Model(NamedTuple):
         gave it selects again, by places in that (defence "exact").
       encode_rows: (what `select` gave, z: Modal of (n, d), the rows of `items`)
         -> Embeddings of those rows alone. Given with `select`, or None.
+      prepare: (Params.encoder, Graph) -> what of a propagation does not depend on any
+        item's content, computed once for several passes. For models that propagate;
+        None otherwise.
+      propagate: (what `prepare` gave, z: Modal of (|I|, d), Graph, users (b,), items (n,))
+        -> Embeddings of these rows; items of |I| and more are padding. Given with
+        `prepare`, or None.
       affine_in_content: the score is affine in the item's own z, given the user: y_ui = e_ui +
         sum_m <w_u^m, z_i^m>; and `project` gives rows no longer than 1. Such a model,
         if it has `encode_rows`, can be certified, and trained on its exact worst case.
@@ -109,6 +115,9 @@ class Model(NamedTuple):
         embeddings, each (B, D)) -> scalar L_reg.
       content_kernels: Params.encoder -> the matrices that content is multiplied by on
         its way to the scores. For the defence "spectral"; None otherwise.
+      redraw: (Params.encoder, key) -> the encoder with new draws in place of the tables that
+        the model's published checkpoints leave out, and its published attack so draws anew;
+        None otherwise.
       head: the projectors' last layer, for defences that learn it anew; or None.
       width: d, if all modalities' z share it whatever their features; None if not, or
         not said. What compares the modalities' z looks at the arrays then.
@@ -120,21 +129,28 @@ class Model(NamedTuple):
     encode: Callable[[PyTree, Modal, Graph], Embeddings]
     select: Callable[[PyTree, jax.Array, jax.Array], PyTree] | None = None
     encode_rows: Callable[[PyTree, Modal], Embeddings] | None = None
+    prepare: Callable[[PyTree, Graph], PyTree] | None = None
+    propagate: Callable[[PyTree, Modal, Graph, jax.Array, jax.Array], Embeddings] | None = None
     affine_in_content: bool = False
     field: FieldPass | None = None
     regularize: Callable[..., jax.Array] = lambda *_: jnp.zeros(())
     content_kernels: Callable[[PyTree], tuple[jax.Array, ...]] | None = None
+    redraw: Callable[[PyTree, jax.Array], PyTree] | None = None
     head: ProjectorHead | None = None
     width: int | None = None
 
 
-def select(model: Model, encoder: PyTree, users: jax.Array, items: jax.Array) -> PyTree:
+def select(
+    model: Model, encoder: PyTree, graph: Graph, users: jax.Array, items: jax.Array
+) -> PyTree:
     """What `encode_changed` reads of the parameters for these rows.
 
-    Selecting once for several calls gathers the tables' rows once, and in the
-    backward pass scatters their gradients once.
+    Selecting once for several calls gathers the tables' rows once, or propagates once what no
+    content reaches, and in the backward pass goes back there once.
     """
-    return encoder if model.select is None else model.select(encoder, users, items)
+    if model.select is not None:
+        return model.select(encoder, users, items)
+    return encoder if model.prepare is None else model.prepare(encoder, graph)
 
 
 def encode_changed(
@@ -153,7 +169,7 @@ def encode_changed(
 
     Args:
       model: the recommender.
-      selected: `select(model, encoder, users, items)`.
+      selected: `select(model, encoder, graph, users, items)`.
       z: modal, (|I|, d), clean.
       graph: the training graph.
       users: (b,) int32.
@@ -165,6 +181,12 @@ def encode_changed(
     """
     if model.encode_rows is not None:
         return model.encode_rows(selected, z_items)
-    z = tuple(full.at[items].set(rows, mode="drop") for full, rows in zip(z, z_items, strict=True))
+    # By place and not by scattering the rows, whose derivative would be another program: so a
+    # pass that is differentiated and one that is not are one to the compiler.
+    place = jnp.full(graph.n_items, -1).at[items].max(jnp.arange(items.size), mode="drop")
+    moved = (place >= 0)[:, None]
+    z = tuple(jnp.where(moved, take(x, place), full) for full, x in zip(z, z_items, strict=True))
+    if model.propagate is not None:
+        return model.propagate(selected, z, graph, users, items)
     user, item = model.encode(selected, z, graph)
     return Embeddings(take(user, users), take(item, items))

@@ -36,6 +36,20 @@ ADDED: dict[str, tuple[str, ...]] = {
     ),
     "Attack": ("search", "surrogate"),
 }
+# {settings: {field that came later still: the default that stands for what was done before}}.
+# With its default a field is in no digest, so that what was computed before is found.
+LATER: dict[str, dict[str, Any]] = {
+    "AdversarialSettings": {
+        "align_over": "rows",
+        "detach_align": False,
+        "leak": False,
+        "swap_modalities": False,
+    },
+    "AttackRunSettings": {"redraw": False},
+    "CheckpointSettings": {"keep_every": 0},
+    "PretrainSettings": {"mu_warmup_epochs": 0},
+    "TargetSettings": {"file": ""},
+}
 
 
 def with_new_names(kind: type, values: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -102,6 +116,8 @@ def as_recorded(kind: type, plain: Mapping[str, Any]) -> dict[str, Any]:
         return (
             OPTIONS | {k: v for k, v in plain.items() if k != "options"} | plain.get("options", {})
         )
+    later = LATER.get(kind.__name__, {})
+    plain = {k: v for k, v in plain.items() if k not in later or v != later[k]}
     types = {field.name: field.type for field in dataclasses.fields(kind)}
     return {former.get(k, k): _as_recorded(types[k], value) for k, value in plain.items()}
 

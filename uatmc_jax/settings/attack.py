@@ -7,7 +7,7 @@ from uatmc_jax.attacks.batching import SCORERS
 from uatmc_jax.attacks.record import Attack, check
 from uatmc_jax.checks import at_least, is_count, one_of, require
 
-RULES = ("count", "quantile", "ids")
+RULES = ("count", "quantile", "ids", "pool")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,12 +16,15 @@ class TargetSettings:
 
     Attributes:
       rule: "count": items with exactly `count` interactions, all splits counted;
-        "quantile": items between two quantiles of popularity; "ids": those named.
+        "quantile": items between two quantiles of popularity; "ids": those named; "pool":
+        drawn of those named.
       count: interactions.
       quantiles: (low, high) of the number of interactions, 0 the least popular.
       ids: the shop's ids (ASINs) of the items, their titles, or '#908' for item number 908;
         see `data.resolve_items`.
       sample: how many to draw, anew for each seed; 0 for all, as always with "ids".
+      file: of a pool: JSON, a list of item numbers as in the data's .inter, or of the names
+        that `ids` takes.
     """
 
     rule: str
@@ -29,6 +32,7 @@ class TargetSettings:
     quantiles: tuple[float, ...]
     ids: tuple[str, ...]
     sample: int
+    file: str = ""
 
     def __post_init__(self):
         one_of("targets.rule", self.rule, RULES)
@@ -38,6 +42,12 @@ class TargetSettings:
         right = len(numbers) == len(self.quantiles) == 2 and 0 <= numbers[0] <= numbers[1] <= 1
         wanted = "(low, high) with 0 <= low <= high <= 1"
         require(right, "targets.quantiles", self.quantiles, wanted)
+        right = self.rule != "pool" or (len(self.ids) > 0) != bool(self.file)
+        wanted = "items in targets.ids, or a targets.file, and not both, under rule = 'pool'"
+        require(right, "targets.ids", self.ids, wanted)
+        require(
+            not self.file or self.rule == "pool", "targets.file", self.file, "'' under other rules"
+        )
         right = self.rule != "ids" or len(self.ids) > 0
         require(right, "targets.ids", self.ids, "at least one item under targets.rule = 'ids'")
 
@@ -50,6 +60,8 @@ class AttackRunSettings:
       seeds: each draws its own targets, users and random starts.
       targets: which items.
       user_share: share of the users the attacks are crafted on and measured on.
+      redraw: attack the model with new draws of what its published checkpoints leave out
+        (MMGCN's P^m), as the published attack does.
       masked: leave training items out of the ranking (the published code does not).
       ks: K of the hit rates.
       ranks: also report mean ranks.
@@ -71,6 +83,7 @@ class AttackRunSettings:
     bootstrap: int
     cold_count: int
     attacks: Mapping[str, Attack]
+    redraw: bool = False
 
     def __post_init__(self):
         right = len(self.seeds) > 0 and all(

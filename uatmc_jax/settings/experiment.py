@@ -28,25 +28,29 @@ class PretrainSettings:
       patience: stop after this many epochs without a better validation recall@20.
       batch_size: B, triples a step.
       mu: weight of L_reg.
+      mu_warmup_epochs: mu rises linearly over this many epochs, in epoch n to n / this of
+        itself; 0 for none. At once in full force mu can shrink all embeddings to nothing
+        before L_BPR has shaped any (docs/fidelity.md).
       alpha: weight of L_NCE.
       nce_items: items in each InfoNCE, drawn afresh every step; 0 for all.
       optimizer: Adam and its schedule.
     """
 
     init_from: str = ""
-    epochs: int = 1000
-    patience: int = 100
+    epochs: int = 100
+    patience: int = 10
     batch_size: int = 2048
     mu: float = 1.0
     alpha: float = 1.0
-    nce_items: int = 0
+    nce_items: int = 2048
+    mu_warmup_epochs: int = 6
     optimizer: OptimizerSettings = dataclasses.field(default_factory=OptimizerSettings)
 
     def __post_init__(self):
         at_least("pretrain.epochs", self.epochs, 1)
         at_least("pretrain.patience", self.patience, 1)
         at_least("pretrain.batch_size", self.batch_size, 1)
-        for field in ("mu", "alpha", "nce_items"):
+        for field in ("mu", "mu_warmup_epochs", "alpha", "nce_items"):
             at_least(f"pretrain.{field}", getattr(self, field), 0)
 
 
@@ -84,11 +88,15 @@ class CheckpointSettings:
     Attributes:
       every_seconds: least time between writes while training goes on; the
         stage's end and an interruption always write.
+      keep_every: epochs between checkpoints that are kept for good, as "epoch_10" and so
+        on; 0 for none but the best and the latest.
     """
 
     every_seconds: float = 30.0
+    keep_every: int = 0
 
     def __post_init__(self):
+        at_least("checkpoint.keep_every", self.keep_every, 0)
         at_least("checkpoint.every_seconds", self.every_seconds, 0)
 
 
@@ -119,6 +127,9 @@ class Settings:
         perturbed = self.adversarial.modalities
         for name in perturbed:
             require(name in names, "adversarial.modalities", perturbed, f"some of {[*names]}")
+        swapped = self.adversarial.swap_modalities
+        right = not swapped or len(names) == 2
+        require(right, "adversarial.swap_modalities", swapped, f"False, with {len(names)} of them")
         count = len(perturbed or names)
         if self.adversarial.defense == "uat_mc" and count < 2:
             raise InputError(

@@ -19,7 +19,7 @@ from uatmc_jax.checks import require
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import ModelSettings
 from uatmc_jax.models.own import OPTIONS
-from uatmc_jax.settings.aliases import ADDED, model_section, with_new_names
+from uatmc_jax.settings.aliases import ADDED, LATER, model_section, with_new_names
 
 _PACKAGE = "uatmc_jax.configs"  # of a checkout the folder configs/
 
@@ -117,6 +117,8 @@ def read(kind: type, values: Any, path: str) -> Any:
         raise InputError(f"{path} = {values!r}: wanted a section with fields.")
     values = with_new_names(kind, values, path)
     optional: tuple[str, ...] = ADDED.get(kind.__name__, ())
+    # What these files say nothing of was not done when they were written.
+    values = LATER.get(kind.__name__, {}) | values
     if issubclass(kind, ModelSettings):
         kind, values = model_section(values)
         optional = tuple(field.name for field in dataclasses.fields(kind) if field.name in OPTIONS)

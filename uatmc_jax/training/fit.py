@@ -44,7 +44,7 @@ def fit(
 
     Raises:
       InputError: something given cannot be used, before any long work.
-      DivergedError: a value that is not finite.
+      DivergedError: a value that is not finite, or all embeddings have shrunk to nothing.
     """
     hardens = isinstance(stage, AdversarialSettings)
     which = keep or ("last" if hardens else "best")
@@ -69,6 +69,8 @@ def fit(
 
     def save(name: str, state: TrainState, progress: Progress) -> None:
         del progress
+        if name not in ("best", "latest"):
+            return
         # The stage's next epoch consumes its state.
         kept[name] = jax.tree.map(jnp.copy, state)
 

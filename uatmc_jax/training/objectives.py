@@ -51,20 +51,25 @@ def pretrain_objective(
     drawn = jnp.arange(n_items)
     if n_nce < n_items:
         drawn = jax.random.permutation(key, n_items)[:n_nce]
+    in_play = jnp.concatenate([batch.positives, batch.negatives])
     if model.encode_rows is not None and 2 * n_triples + n_nce < n_items:
-        in_play = jnp.concatenate([batch.positives, batch.negatives])
         rows = jnp.concatenate([in_play, drawn])
         z = model.project(params.projectors, tuple(take(x, rows) for x in data.features))
         z_play, z_nce = zip(*(jnp.split(x, [2 * n_triples]) for x in z), strict=True)
-        selected = select(model, params.encoder, batch.users, in_play)
+        selected = select(model, params.encoder, data.graph, batch.users, in_play)
         user, item = model.encode_rows(selected, z_play)
         positive, negative = jnp.split(item, 2)
     else:
         z = project_all(model, params, data.features)
         z_nce = z if n_nce == n_items else tuple(take(x, drawn) for x in z)
-        users, items = model.encode(params.encoder, z, data.graph)
-        user = take(users, batch.users)
-        positive, negative = take(items, batch.positives), take(items, batch.negatives)
+        if model.propagate is None:
+            users, items = model.encode(params.encoder, z, data.graph)
+            user = take(users, batch.users)
+            positive, negative = take(items, batch.positives), take(items, batch.negatives)
+        else:
+            selected = select(model, params.encoder, data.graph, batch.users, in_play)
+            user, item = model.propagate(selected, z, data.graph, batch.users, in_play)
+            positive, negative = jnp.split(item, 2)
     terms = {
         "bpr": bpr_loss(user, positive, negative, batch.weights),
         "reg": model.regularize(params.encoder, batch, user, positive, negative),

@@ -80,7 +80,7 @@ def train_and_evaluate(
 
     Raises:
       InputError: before any long work, for anything the user can mend.
-      DivergedError: a value that is not finite.
+      DivergedError: a value that is not finite, or all embeddings have shrunk to nothing.
       Interrupted: Ctrl-C; the state is on disk and `resume` goes on with it.
     """
     workdir = pathlib.Path(workdir)
@@ -171,6 +171,8 @@ def _run_stage(
     def save(which: str, state: TrainState, progress: Progress) -> None:
         meta = checkpoint.describe(run.settings, run.dataset)
         meta |= {"stage": name, **progress._asdict()}
+        if which not in checkpoint.WHICH and checkpoint.saved_epoch(workdir, name, which):
+            return  # by an attempt that was cut off later
         checkpoint.save(
             workdir, name, which, stage.assemble(state.trained), _training_part(state), meta
         )
@@ -262,7 +264,8 @@ def _progress_on_disk(workdir: pathlib.Path, stage: str, dataset: Dataset) -> Pr
         return Progress()
     meta = checkpoint.load_meta(workdir, stage, "latest")
     checkpoint.check_data(meta, dataset, workdir)
-    return Progress(**{field: meta[field] for field in Progress._fields})
+    # The first versions' checkpoints lack the later fields.
+    return Progress(**{field: meta[field] for field in Progress._fields if field in meta})
 
 
 def check_ranking_depth(settings: EvalSettings, dataset: Dataset) -> None:

@@ -1,7 +1,8 @@
 """The host's loop over one stage's epochs: evaluate, remember the best, log, write, stop."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -9,12 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from uatmc_jax.data.dataset import DeviceData
-from uatmc_jax.errors import DivergedError, Interrupted
+from uatmc_jax.errors import CollapsedError, DivergedError, Interrupted
 from uatmc_jax.models import Params
 from uatmc_jax.training.epoch import TrainState
 
 SELECTED_BY = "recall@20"
 PyTree = Any
+# Collapsed: L_BPR this near to ln 2, which it is where all scores are 0, and L_reg below this
+# share of its mean over the first epoch, so many epochs in a row.
+_FLAT, _SHRUNK, _FLAT_EPOCHS = 1e-3, 0.2, 3
 
 
 class Stage(NamedTuple):
@@ -30,6 +34,7 @@ class Stage(NamedTuple):
       epochs: at most this many.
       patience: stop after this many epochs without a better validation recall@20.
       eval_every: epochs between evaluations.
+      keep_every: epochs between checkpoints that are kept; 0 for none but the usual ones.
     """
 
     name: str
@@ -41,6 +46,7 @@ class Stage(NamedTuple):
     epochs: int
     patience: int
     eval_every: int
+    keep_every: int = 0
 
 
 class Progress(NamedTuple):
@@ -51,12 +57,16 @@ class Progress(NamedTuple):
       best_epoch: the best so far; 0 before the first evaluation.
       best_metric: its validation recall@20.
       seconds: spent on epochs and evaluations, over all resumptions.
+      first_reg: L_reg, the mean over the first epoch.
+      flat_epochs: in a row until now that looked collapsed.
     """
 
     epoch: int = 0
     best_epoch: int = 0
     best_metric: float = -1.0
     seconds: float = 0.0
+    first_reg: float = 0.0
+    flat_epochs: int = 0
 
 
 def finished(stage: Stage, progress: Progress) -> bool:
@@ -73,7 +83,7 @@ class Hooks(NamedTuple):
     """What a stage's loop asks and tells on its way.
 
     Attributes:
-      save: writes a checkpoint; called for "best" and "latest" together.
+      save: writes a checkpoint; called for "best" and "latest" together, and for "epoch_N".
       report: takes one epoch's record.
       stop_requested: asked after every epoch.
       last_checkpoint: names the newest one on disk, for an error message.
@@ -109,6 +119,7 @@ def run_stage(
 
     Raises:
       DivergedError: a loss, parameter or metric is not finite; nothing bad was written.
+      CollapsedError: all embeddings have shrunk to nothing.
       Interrupted: a stop was requested; everything up to this epoch is written.
     """
     best: tuple[TrainState, Progress] | None = None
@@ -144,12 +155,19 @@ def run_stage(
             if metric > best_metric:
                 best_epoch, best_metric = epoch, metric
         seconds = time.monotonic() - start
-        progress = Progress(epoch, best_epoch, best_metric, progress.seconds + seconds)
+        first_reg, flat_epochs = watch_collapse(record["losses"], progress)
+        total = progress.seconds + seconds
+        progress = Progress(epoch, best_epoch, best_metric, total, first_reg, flat_epochs)
         if best_epoch == epoch:
             # The next epoch consumes the state, so the best one is copied until it is written.
             best = jax.tree.map(jnp.copy, state), progress
         record |= {"best_recall@20": best_metric, "best_epoch": best_epoch, "seconds": seconds}
         hooks.report(record)
+        if collapsed(progress):
+            what = f"stage {stage.name}"
+            raise CollapsedError(collapse_text(what, stage.name, epoch, name_last()))
+        if stage.keep_every and epoch % stage.keep_every == 0:
+            hooks.save(f"epoch_{epoch}", state, progress)
         stop = hooks.stop_requested()
         if stop or finished(stage, progress) or time.monotonic() - written >= save_seconds:
             if best is not None:
@@ -160,6 +178,48 @@ def run_stage(
         if stop and not finished(stage, progress):
             raise Interrupted(stage.name, epoch)
     return progress
+
+
+def watch_collapse(losses: Mapping[str, float], progress: Progress) -> tuple[float, int]:
+    """Whether an epoch looks collapsed: L_BPR is that of no score at all, and L_reg has shrunk.
+
+    Args:
+      losses: the epoch's means by term; without "bpr" and "reg" there is nothing to watch.
+      progress: before the epoch.
+
+    Returns:
+      `first_reg` and `flat_epochs` of the progress after it.
+    """
+    if not {"bpr", "reg"} <= losses.keys():
+        return 0.0, 0
+    first = progress.first_reg if progress.epoch else losses["reg"]
+    flat = abs(losses["bpr"] - math.log(2)) < _FLAT and losses["reg"] < _SHRUNK * first
+    return first, progress.flat_epochs + 1 if flat else 0
+
+
+def collapsed(progress: Progress) -> bool:
+    """Whether the stage has nothing left to train."""
+    return progress.flat_epochs >= _FLAT_EPOCHS
+
+
+def collapse_text(what: str, stage: str, epoch: int, last_checkpoint: str) -> str:
+    """The message of a collapse.
+
+    Args:
+      what: has collapsed, for example "stage pretrain".
+      stage: "pretrain" or "adversarial".
+      epoch: at which it was noticed.
+      last_checkpoint: the newest one on disk.
+    """
+    remedy = f"Lower config.{stage}.mu"
+    if stage == "pretrain":
+        remedy = "Set config.pretrain.mu_warmup_epochs = 6, or more, or lower config.pretrain.mu"
+    return (
+        f"{what}, epoch {epoch}: collapsed. L_BPR has been ln 2 for {_FLAT_EPOCHS} epochs, as if "
+        f"there were no scores, and L_reg has shrunk to under {_SHRUNK:.0%} of what it was: "
+        f"config.{stage}.mu draws all embeddings to zero before L_BPR has shaped any. {remedy}, "
+        f"and start again in another --workdir. Last checkpoint: {last_checkpoint}."
+    )
 
 
 def _check_finite(

@@ -75,7 +75,8 @@ def pretrain_stage(
             f"config.pretrain.alpha = {chosen.alpha}: L_NCE compares the modalities' z, which "
             f"model {model.name} has of unlike widths, {[*widths.values()]}. Set it to 0."
         )
-    optimizer, epoch = _pretrain_epoch(model, chosen.nce_items, _updates(chosen, data))
+    warmup, updates = chosen.mu_warmup_epochs, _updates(chosen, data)
+    optimizer, epoch = _pretrain_epoch(model, chosen.nce_items, warmup, updates)
     weights = PretrainCoefficients(jnp.float32(chosen.mu), jnp.float32(chosen.alpha))
     stage = Stage(
         name="pretrain",
@@ -87,6 +88,7 @@ def pretrain_stage(
         epochs=chosen.epochs,
         patience=chosen.patience,
         eval_every=settings.eval.every,
+        keep_every=settings.checkpoint.keep_every,
     )
     return stage, init_state(_copy(params), optimizer, stage_key(settings.seed, "pretrain"))
 
@@ -107,7 +109,7 @@ def _updates(chosen: PretrainSettings | AdversarialSettings, data: DeviceData) -
 
 @functools.lru_cache(maxsize=16)
 def _pretrain_epoch(
-    model: Model, nce_items: int, updates: _Updates
+    model: Model, nce_items: int, warmup_epochs: int, updates: _Updates
 ) -> tuple[optax.GradientTransformation, Epoch]:
     """Optimiser and epoch of stage 1, the same objects for the same arguments."""
 
@@ -116,7 +118,20 @@ def _pretrain_epoch(
         return pretrain_objective(model, params, data, weights, nce_items, batch, key)
 
     optimizer = make_optimizer(updates.optimizer, updates.steps, updates.epochs)
-    return optimizer, make_epoch(objective, optimizer, updates.batch_size)
+    full = make_epoch(objective, optimizer, updates.batch_size)
+
+    def epoch(state: TrainState, fixed: tuple[DeviceData, PretrainCoefficients], data: DeviceData):
+        read, weights = fixed
+        if warmup_epochs:
+            weights = weights._replace(mu=_risen(state, warmup_epochs) * weights.mu)
+        return full(state, (read, weights), data)
+
+    return optimizer, epoch
+
+
+def _risen(state: TrainState, epochs: int) -> jax.Array:
+    """How far a weight has risen that takes so many epochs, in the epoch after `state`."""
+    return jnp.minimum((state.epoch + 1) / epochs, 1.0)
 
 
 @functools.lru_cache(maxsize=16)
@@ -135,7 +150,7 @@ def _adversarial_epoch(
     def epoch(state: TrainState, fixed: tuple[Frozen, Coefficients], data: DeviceData):
         frozen, weights = fixed
         if ramp_epochs:
-            share = jnp.minimum((state.epoch + 1) / ramp_epochs, 1.0)
+            share = _risen(state, ramp_epochs)
             lam, eps = share * weights.lam, share * weights.eps
             weights = dataclasses.replace(weights, lam=lam, eps=eps)
         return full(state, (frozen, weights), data)
@@ -169,6 +184,7 @@ def adversarial_stage(
         epochs=chosen.epochs,
         patience=chosen.patience,
         eval_every=settings.eval.every,
+        keep_every=settings.checkpoint.keep_every,
     )
     return stage, parts.first_state(settings.seed)
 
@@ -214,8 +230,9 @@ def adversarial_parts(
     updates = _updates(chosen, data)
     optimizer, epoch = _adversarial_epoch(model, defense, chosen.ramp_epochs, updates)
     on_features = chosen.level == "feature"
+    clean = project_catalogue(model, params, data.features) if z is None else z
     frozen = Frozen(
-        z=project_catalogue(model, params, data.features) if z is None else z,
+        z=clean[::-1] if chosen.swap_modalities else clean,
         graph=data.graph,
         projectors=params.projectors if on_features else None,
         features=data.features if on_features else None,
@@ -232,7 +249,7 @@ def adversarial_parts(
         return Trained(params.encoder, layer.split(params.projectors) if layer else None)
 
     def content(trained: Trained) -> Modal:
-        return layer.apply(trained.output, frozen.hidden) if layer else frozen.z  # type: ignore[arg-type]
+        return layer.apply(trained.output, frozen.hidden) if layer else clean  # type: ignore[arg-type]
 
     def first_state(seed: int) -> TrainState:
         return init_state(_copy(disassemble(params)), optimizer, stage_key(seed, "adversarial"))

@@ -7,27 +7,25 @@ a run of its own, with the files that `train_and_evaluate` writes:
     WORKDIR/.unfinished-DIGEST/   several members' state while they train
 """
 
+import functools
 import json
 import pathlib
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax import checkpoint, logs, store
-from uatmc_jax.data import CSR, Dataset, open_dataset
-from uatmc_jax.data.dataset import DeviceData
+from uatmc_jax import checkpoint, store
+from uatmc_jax.data import open_dataset
 from uatmc_jax.defenses import SCALARS, Defense, check_model, coefficients, static_defense
-from uatmc_jax.environment import peak_memory_mib
-from uatmc_jax.errors import DivergedError, InputError, Interrupted
-from uatmc_jax.evaluation.metrics import Measure, make_measure
+from uatmc_jax.errors import CollapsedError, DivergedError, InputError, Interrupted
+from uatmc_jax.evaluation.metrics import make_measure
 from uatmc_jax.evaluation.ranking import make_plan
 from uatmc_jax.interrupts import stop_on_interrupt
-from uatmc_jax.models import Modal, Model, Params, build_model, project_catalogue
+from uatmc_jax.models import build_model, project_catalogue
 from uatmc_jax.opened import OpenedRun
 from uatmc_jax.settings import Settings, as_recorded, from_config, to_dict
 from uatmc_jax.training.epoch import Epoch, TrainState, compile_epochs
@@ -37,29 +35,13 @@ from uatmc_jax.training.folder import (
     differences,
     without_free_fields,
 )
-from uatmc_jax.training.run import (
-    check_ranking_depth,
-    first_params,
-    require_same_model,
-    summary_head,
-)
+from uatmc_jax.training.members import Shared, Trained, finish, keep, member_of
+from uatmc_jax.training.run import check_ranking_depth, first_params, require_same_model
+from uatmc_jax.training.stage import Progress, collapse_text, collapsed, watch_collapse
 from uatmc_jax.training.stages import AdversarialParts, adversarial_parts
 
 _UNFINISHED = ".unfinished-"
 _MAY_DIFFER = ("seed", *(f"adversarial.{name}" for name in SCALARS))
-
-
-class _Shared(NamedTuple):
-    """What all members have in common."""
-
-    workdir: pathlib.Path
-    dataset: Dataset
-    data: DeviceData
-    model: Model
-    params: Params
-    z: Modal
-    held_out: dict[str, CSR]
-    measure: Measure
 
 
 def train_vmapped(
@@ -88,7 +70,8 @@ def train_vmapped(
 
     Raises:
       InputError: before any long work, for anything the user can mend.
-      DivergedError: a loss or parameter that is not finite; names the member.
+      DivergedError: a loss or parameter that is not finite, or all embeddings have shrunk
+        to nothing; names the member.
       Interrupted: Ctrl-C; the state is on disk, and the same call goes on with it.
     """
     workdir = pathlib.Path(workdir)
@@ -170,7 +153,7 @@ def _static(settings: Settings) -> Defense:
     return static_defense(settings.adversarial, settings.data.modality_names)
 
 
-def _share(settings: Settings, workdir: pathlib.Path, source: OpenedRun | None) -> _Shared:
+def _share(settings: Settings, workdir: pathlib.Path, source: OpenedRun | None) -> Shared:
     dataset = open_dataset(settings.data) if source is None else source.data
     check_ranking_depth(settings.eval, dataset)
     if source is None:
@@ -192,7 +175,7 @@ def _share(settings: Settings, workdir: pathlib.Path, source: OpenedRun | None) 
     plan = make_plan(dataset.train, dataset.n_users, dataset.n_items, *blocks)
     held_out = {split: dataset.held_out(split) for split in ("valid", "test")}
     measure = make_measure(model, data, plan, settings.eval.ks)
-    return _Shared(workdir, dataset, data, model, params, z, held_out, measure)
+    return Shared(workdir, dataset, data, model, params, z, held_out, measure)
 
 
 def _begun_chunks(members: Mapping[str, Settings], workdir: pathlib.Path) -> list[list[str]]:
@@ -214,7 +197,7 @@ def _begun_chunks(members: Mapping[str, Settings], workdir: pathlib.Path) -> lis
 
 def _train_chunk(
     chunk: Mapping[str, Settings],
-    shared: _Shared,
+    shared: Shared,
     parts: AdversarialParts,
     run_epochs: Epoch,
     on_epochs: Callable[[int], None],
@@ -232,6 +215,10 @@ def _train_chunk(
         # TrainState is what a checkpoint calls params; the members have no other.
         state = checkpoint.load_params(folder, "adversarial", "latest", state)
         on_epochs(done * len(chunk))
+    else:
+        for name in chunk:
+            shutil.rmtree(shared.workdir / name, ignore_errors=True)
+    watched = [_watched(records, n) for n in range(len(chunk))]
     written = time.monotonic()
     while done < epochs:
         start = time.monotonic()
@@ -242,6 +229,9 @@ def _train_chunk(
         seconds += time.monotonic() - start
         records.append({name: values.mean(axis=1).tolist() for name, values in terms.items()})
         on_epochs(len(chunk))
+        watched = [_watch(records[-1], n, progress) for n, progress in enumerate(watched)]
+        _check_collapse(list(chunk), watched)
+        keep(chunk, shared, parts, state, done)
         stop = stop_requested() and done < epochs
         if stop or time.monotonic() - written >= every:
             meta = {"members": list(chunk), "epoch": done, "seconds": seconds, "records": records}
@@ -255,60 +245,11 @@ def _train_chunk(
         if (shared.workdir / name / SUMMARY_FILE).exists():
             continue  # finished by this call before it was cut off, or by another one
         mine = [{term: values[n] for term, values in record.items()} for record in records]
-        member = _member(state, n)
+        member = member_of(state, n)
         params, z = parts.assemble(member.trained), parts.content(member.trained)
-        trained = _Trained(name, one, params, z, member)
-        _finish(shared, trained, mine, seconds / len(chunk), list(chunk))
+        trained = Trained(name, one, params, z, member)
+        finish(shared, trained, mine, seconds / len(chunk), list(chunk))
     shutil.rmtree(folder, ignore_errors=True)
-
-
-class _Trained(NamedTuple):
-    """One member at its end."""
-
-    name: str
-    settings: Settings
-    params: Params
-    z: Modal
-    state: TrainState
-
-
-def _finish(
-    shared: _Shared, trained: _Trained, records: list[dict], seconds: float, chunk: list[str]
-) -> None:
-    """One member's run as files; its summary last, which marks it as complete."""
-    name, settings, params, z, state = trained
-    workdir = shared.workdir / name
-    shutil.rmtree(workdir, ignore_errors=True)
-    workdir.mkdir(parents=True)
-    store.write_json(workdir / CONFIG_FILE, to_dict(settings))
-    for epoch, losses in enumerate(records, start=1):
-        logs.append_record(workdir, {"stage": "adversarial", "epoch": epoch, "losses": losses})
-    measured = shared.measure(params, z, list(shared.held_out.values()))
-    at_last = {
-        split: {metric: float(value) for metric, value in metrics.items()}
-        for split, metrics in zip(shared.held_out, measured, strict=True)
-    }
-    meta = checkpoint.describe(settings, shared.dataset) | {
-        "stage": "adversarial",
-        "epoch": len(records),
-        "best_epoch": len(records),
-        "best_metric": at_last["valid"]["recall@20"],
-        "seconds": seconds,
-    }
-    training = {"optimizer": state.optimizer, "epoch": state.epoch, "key": state.key}
-    checkpoint.save(workdir, "adversarial", "latest", params, training, meta)
-    summary = summary_head(settings, shared.dataset)
-    summary["stages"] = {
-        "pretrain": {"init_from": settings.pretrain.init_from},
-        "adversarial": {
-            "epochs": len(records),
-            "seconds": seconds,
-            "trained_together_with": chunk,
-            "at_last_epoch": at_last,
-        },
-    }
-    summary["peak_memory_mib"] = peak_memory_mib()
-    store.write_json(workdir / SUMMARY_FILE, summary)
 
 
 def _check_finite(
@@ -323,12 +264,27 @@ def _check_finite(
         )
 
 
+def _watch(record: dict, n: int, before: Progress) -> Progress:
+    """Member n's progress after an epoch, as far as it tells of a collapse."""
+    losses = {term: values[n] for term, values in record.items()}
+    first_reg, flat_epochs = watch_collapse(losses, before)
+    return Progress(epoch=before.epoch + 1, first_reg=first_reg, flat_epochs=flat_epochs)
+
+
+def _watched(records: list[dict], n: int) -> Progress:
+    return functools.reduce(lambda before, record: _watch(record, n, before), records, Progress())
+
+
+def _check_collapse(names: list[str], watched: list[Progress]) -> None:
+    for name, progress in zip(names, watched, strict=True):
+        if collapsed(progress):
+            what = f"member '{name}', stage adversarial"
+            text = collapse_text(what, "adversarial", progress.epoch, "none of this member")
+            raise CollapsedError(text, member=name)
+
+
 def _stack(trees: list) -> TrainState:
     return jax.tree.map(lambda *x: jnp.stack(x), *trees)
-
-
-def _member(state: TrainState, n: int) -> TrainState:
-    return jax.tree.map(lambda x: x[n], state)
 
 
 def _digest(chunk: Mapping[str, Settings]) -> str:

@@ -40,7 +40,9 @@ def _prepare(victim: Victim, target: Target, k: int, ks: tuple[int, ...]) -> Sco
     others = jnp.stack([nth_other(victim, target.item, n) for n in ks], axis=1)
     return ScorerState(
         item=target.item,
-        selected=select(victim.model, victim.encoder, victim.users[:1], target.item[None]),
+        selected=select(
+            victim.model, victim.encoder, victim.graph, victim.users[:1], target.item[None]
+        ),
         above=nth_other(victim, target.item, k - 1),
         below=nth_other(victim, target.item, k),
         bars=others,

@@ -67,7 +67,7 @@ def defences(
         axis.bar(range(len(labels)), [values[label] for label in labels], color=GREY, width=0.6)
         axis.set(ylabel=name, xticks=range(len(labels)), xticklabels=shown)
         axis.tick_params(axis="x", labelsize=7, labelrotation=45)
-    return _save(figure, file, title)
+    return save(figure, file, title)
 
 
 def grids(
@@ -105,7 +105,7 @@ def grids(
         )
         bar = figure.colorbar(image, ax=axis)
         bar.ax.yaxis.set_major_formatter(lambda value, _: f"{10**value:,.0%}")
-    return _save(figure, file, title)
+    return save(figure, file, title)
 
 
 def sweeps(
@@ -129,7 +129,7 @@ def sweeps(
         axis.xaxis.set_major_locator(plt.MaxNLocator(5))
         axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:,.5g}%")
         axis.set(xlabel="HR@50 gain under PGD", ylabel="NDCG@10", title=f"along {name}")
-    return _save(figure, file, title)
+    return save(figure, file, title)
 
 
 def groups(
@@ -155,7 +155,7 @@ def groups(
     axis.set(xlabel="users the attack is crafted on")
     axis.set_ylim(bottom=0)
     axis.legend(frameon=False, fontsize=7)
-    return _save(figure, file, title)
+    return save(figure, file, title)
 
 
 def overlaps(
@@ -183,7 +183,7 @@ def overlaps(
             xticks=places, xticklabels=[f"{rho:.0%}" for rho in by_rho], title=f"g = {utility}"
         )
     axes[0, 0].legend(frameon=False, fontsize=7)
-    return _save(figure, file, title)
+    return save(figure, file, title)
 
 
 def steps(
@@ -213,7 +213,7 @@ def steps(
         axes[0, column].set(title=of, ylabel="coverage: HR@50, %")
         axes[1, column].set(xlabel="PGD step", ylabel="cos(g^v, g^t)")
     axes[0, 0].legend(frameon=False, fontsize=7)
-    return _save(figure, file, title)
+    return save(figure, file, title)
 
 
 def pareto(file: pathlib.Path, title: str, entries: Sequence, best: Collection[str]) -> str:
@@ -243,7 +243,7 @@ def pareto(file: pathlib.Path, title: str, entries: Sequence, best: Collection[s
     key.axis("off")
     if not entries:
         figure.text(0.5, 0.5, "every gain is undefined: nobody had a target before", ha="center")
-        return _save(figure, file, title)
+        return save(figure, file, title)
     recalls = [entry.measures["recall@20"].mean for entry in entries]
     colours = plt.Normalize(min(recalls), max(recalls))
     for axis, (name, label) in zip(axes, shown.items(), strict=True):
@@ -279,7 +279,7 @@ def pareto(file: pathlib.Path, title: str, entries: Sequence, best: Collection[s
             color="black" if entry.name in best else GREY,
             transform=key.transAxes,
         )
-    return _save(figure, file, title)
+    return save(figure, file, title)
 
 
 def _points(axis, places: np.ndarray, entries: list[dict], colour: str, marker: str, label: str):
@@ -309,7 +309,8 @@ def _number(value: float | None) -> float:
     return np.nan if value is None else value
 
 
-def _save(figure, file: pathlib.Path, title: str) -> str:
+def save(figure, file: pathlib.Path, title: str) -> str:
+    """Writes a figure under its title and closes it; returns the file's name."""
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.suptitle(title, fontsize=10)
     figure.tight_layout()

@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import pathlib
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -25,6 +26,9 @@ from uatmc_jax.report.text import table
 from uatmc_jax.settings import result_with_new_names, to_dict
 
 REPORT_FILE = "REPORT.md"
+# Of the page before the details: at most so many claims, those on defences and why first.
+_SUMMARY_LINES = 25
+_RANK = {"5.2": 0, "why": 1, "3.2,": 2, "3.2": 2, "5.3,": 3, "B.4": 4}
 _ROWS = "*/rows.jsonl"
 _NAMES = ("study", "artefact", "unit", "variant", "attack")
 
@@ -157,6 +161,10 @@ def format_report(studies: Sequence[Results], folder: pathlib.Path | None = None
         "other features, only comparisons between rows can be compared, never a number of ours "
         "with one of theirs. [Fidelity](../../docs/fidelity.md) says what is exact and what not.",
         "",
+        "## In one page",
+        "",
+        *_summary(studies),
+        "",
         "## On what",
         "",
         *_conditions(studies),
@@ -166,8 +174,9 @@ def format_report(studies: Sequence[Results], folder: pathlib.Path | None = None
         "A claim about an effect holds if its 95 % bootstrap interval over targets (in brackets) "
         "lies above none, does not hold if it lies at or below it, and is not decided otherwise; "
         "claims with a threshold name it and go by point values. In braces the interval over "
-        "target seeds, which with three seeds is their range. Each model was trained with one "
-        "seed, so no interval covers training.",
+        "target seeds, which with three seeds is their range. A claim about a defence needs more: "
+        "an interval over training seeds and targets together, and every training seed on the "
+        "same side; of one training seed it is not decided.",
         "",
         *_claims(studies),
     ]
@@ -219,13 +228,39 @@ def _conditions(studies: Sequence[Results]) -> list[str]:
     return table(header, body, left=2)
 
 
-def _claims(studies: Sequence[Results]) -> list[str]:
-    found: list[tuple[str, Claim]] = [
+def _all_claims(studies: Sequence[Results]) -> list[tuple[str, Claim]]:
+    """(study, claim) of every artefact whose units are all done."""
+    return [
         (study.name, claim)
         for study in studies
         for name, rows in _by_artefact(study)
         for claim in ARTEFACTS[name].claims(rows)
     ]
+
+
+def _summary(studies: Sequence[Results]) -> list[str]:
+    """The verdicts alone, a line a claim; where they differ by setting, each of them."""
+    verdicts: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for study, claim in _all_claims(studies):
+        # What stands in parentheses says under which setting.
+        text = re.sub(r" \([^()]*\)(?=\.$)", "", claim.text)
+        found = verdicts.setdefault((claim.where, text), {}).setdefault(study, [])
+        found += [claim.verdict] if claim.verdict not in found else []
+    names = [study.name for study in studies]
+    order = sorted(verdicts, key=lambda key: _RANK.get(key[0].partition(" ")[0], len(_RANK)))
+    body = [
+        [where, text, *(" / ".join(verdicts[where, text].get(name, [])) for name in names)]
+        for where, text in order[:_SUMMARY_LINES]
+    ]
+    more = len(order) - len(body)
+    return [
+        *table(["section", "claim", *names], body, left=2 + len(names)),
+        *(["", f"{more} more claims are below, with all evidence."] if more > 0 else []),
+    ]
+
+
+def _claims(studies: Sequence[Results]) -> list[str]:
+    found = _all_claims(studies)
     body = [
         [c.where, c.text, name, f"**{c.verdict}**", c.evidence + (f" ({c.why})" if c.why else "")]
         for name, c in found

@@ -9,14 +9,17 @@ from tqdm import tqdm
 from experiments import report
 from experiments.paper.artefact import Artefact
 from experiments.paper.registry import ARTEFACTS
-from experiments.study import Study, Unit, do_unit, read_unit
+from experiments.study import Study, Unit, do_unit, of_seed, read_unit
 from experiments.variants import training_units
 
 
 def units_of(study: Study, artefacts: Sequence[Artefact]) -> list[Unit]:
     """Everything the artefacts need on one study, trainings first."""
     wanted = [variant for artefact in artefacts for variant in artefact.trainings(study)]
-    trainings = training_units(study, wanted) if wanted else []
+    seeded = [variant for artefact in artefacts for variant in artefact.seeded(study)]
+    trainings = training_units(study, wanted + seeded) if wanted or seeded else []
+    for seed in study.seeds[1:] if seeded else ():
+        trainings += training_units(of_seed(study, seed), seeded)
     return trainings + [unit for artefact in artefacts for unit in artefact.units(study)]
 
 

@@ -61,6 +61,7 @@ class Plan:
     cost_users: tuple[int, ...]
     training_seeds: tuple[int, ...]
     curve_epochs: tuple[int, ...]
+    curve_variants: tuple[str, ...]
 
     def __post_init__(self):
         for field in ("vmapped", "targets", "bootstrap", "adversarial_epochs"):
@@ -108,6 +109,7 @@ class Study(NamedTuple):
       folder: where everything goes.
       dataset: the data.
       overrides: "field=value" of the settings that are not the config file's own.
+      seeds: of the trainings, the settings' own first.
       variants: hardened trainings, {name: {adversarial field, or "seed": value}};
         UNDEFENDED is the pre-trained model they start from.
     """
@@ -118,6 +120,7 @@ class Study(NamedTuple):
     folder: pathlib.Path
     dataset: Dataset
     overrides: tuple[str, ...]
+    seeds: tuple[int, ...]
     variants: Mapping[str, dict[str, Any]]
 
 
@@ -153,7 +156,9 @@ def make_study(
     if plan.nce_items:
         replaced["pretrain.nce_items"] = plan.nce_items
     settings = changed(settings, replaced)
-    return Study(name, settings, plan, out / name, dataset, tuple(overrides), variants)
+    seeds = tuple(dict.fromkeys((settings.seed, *getattr(plan, "training_seeds", ()))))
+    seeds = seeds[: max(1, len(getattr(plan, "training_seeds", ())))]
+    return Study(name, settings, plan, out / name, dataset, tuple(overrides), seeds, variants)
 
 
 def of_seed(study: Study, seed: int) -> Study:

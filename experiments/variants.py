@@ -5,10 +5,13 @@ import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from configs import attack as attack_config
-from experiments.study import UNDEFENDED, Rows, Study, Unit, changed
+from experiments.study import UNDEFENDED, Rows, Study, Unit, changed, of_seed
 from uatmc_jax import __version__, store
 from uatmc_jax.benchmark.run import run_attacks
+from uatmc_jax.benchmark.summary import summarize
 from uatmc_jax.models.registry import declared
 from uatmc_jax.opened import OpenedRun, open_run
 from uatmc_jax.settings import AttackRunSettings, Settings, as_recorded, from_values
@@ -48,10 +51,11 @@ def _plain(study: Study, variant: str) -> dict:
 def training_units(study: Study, wanted: Iterable[str]) -> list[Unit]:
     """Units that train the wanted variants, the pre-trained model first."""
     wanted = [v for v in dict.fromkeys(wanted) if v != UNDEFENDED]
+    other = f" ({study.settings.seed})" if study.settings.seed != study.seeds[0] else ""
     groups = compatible({v: training_settings(study, v) for v in wanted})
     units = [
         Unit(
-            "training/none",
+            f"training/none{other}",
             _plain(study, UNDEFENDED),
             _training_seconds(study, UNDEFENDED),
             lambda tell: _train_alone(study, tell),
@@ -62,7 +66,9 @@ def training_units(study: Study, wanted: Iterable[str]) -> list[Unit]:
         seconds = sum(_training_seconds(study, v) for v in members)
         units.append(
             Unit(
-                f"training/{members[0]}" + (f"+{len(members) - 1}" if len(members) > 1 else ""),
+                f"training/{members[0]}"
+                + (f"+{len(members) - 1}" if len(members) > 1 else "")
+                + other,
                 depends,
                 seconds,
                 lambda tell, members=members: _train_members(study, members, tell),
@@ -190,6 +196,51 @@ def attack_variant(
     return rows, {result["attack"]: result["rows"] for result in results}
 
 
+def attack_trainings(
+    study: Study, variant: str, settings: AttackRunSettings
+) -> tuple[Rows, dict[str, list[dict]]]:
+    """`attack_variant` on the models of all training seeds, their targets' rows put together.
+
+    Returns:
+      One row per attack, what it measured averaged over the trainings; and all per-target
+      rows by attack, with "training_seed" where there are several.
+    """
+    found = [attack_variant(of_seed(study, seed), variant, settings) for seed in study.seeds]
+    if len(found) == 1:
+        return found[0]
+    by_attack = {
+        name: [
+            row | {"training_seed": seed}
+            for seed, (_, rows) in zip(study.seeds, found, strict=True)
+            for row in rows[name]
+        ]
+        for name in found[0][1]
+    }
+    merged = []
+    for n, first in enumerate(found[0][0]):
+        same = [rows[n] for rows, _ in found]
+        summary = summarize(by_attack[first["attack"]], settings.ks, settings.bootstrap)
+        merged.append(
+            first
+            | {
+                "training_seeds": list(study.seeds),
+                "summary": summary,
+                "test": _means([row["test"] for row in same]),
+                "content": first["content"]
+                | _means([{k: v for k, v in r["content"].items() if k != "metric"} for r in same]),
+                "by_training": [
+                    {"seed": row["seed"], "test": row["test"], "content": row["content"]}
+                    for row in same
+                ],
+            }
+        )
+    return merged, by_attack
+
+
+def _means(some: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([one[name] for one in some])) for name in some[0]}
+
+
 def measuring_unit(
     study: Study,
     name: str,
@@ -197,6 +248,8 @@ def measuring_unit(
     plan: dict,
     seconds: float,
     run: Callable[[Callable[[float], None]], Rows],
+    *,
+    trainings: bool = False,
 ) -> Unit:
     """A unit that measures trained variants.
 
@@ -207,8 +260,11 @@ def measuring_unit(
       plan: what else its rows depend on.
       seconds: expected.
       run: as of `Unit`.
+      trainings: whether those of all training seeds, not of the study's own alone.
     """
     trained = {v: _plain(study, v) for v in wanted}
+    for seed in study.seeds[1:] if trainings else ():
+        trained |= {f"{v} ({seed})": _plain(of_seed(study, seed), v) for v in wanted}
     return Unit(name, {"trained": trained, "plan": plan}, seconds, run)
 
 

@@ -35,6 +35,7 @@ class Artefact(NamedTuple):
       name: of its module and of its units.
       title: as a heading.
       trainings: study -> variants it needs.
+      seeded: study -> those of them that it needs under every training seed.
       units: study -> what is measured on them.
       section: rows of one study -> Markdown lines.
       claims: rows of one study -> claims they speak to.
@@ -48,6 +49,7 @@ class Artefact(NamedTuple):
     section: Callable[[Rows], list[str]]
     claims: Callable[[Rows], list[Claim]]
     draw: Callable[[Rows, pathlib.Path], list[str]]
+    seeded: Callable[[Study], Sequence[str]] = lambda study: ()
 
 
 def verdict(intervals: Sequence[Sequence[float | None]]) -> str:
@@ -64,6 +66,49 @@ def verdict(intervals: Sequence[Sequence[float | None]]) -> str:
     if all(low > 0 for low, _ in intervals):
         return HOLDS
     return FAILS if any(high <= 0 for _, high in intervals) else UNDECIDED
+
+
+def decided(entries: Sequence[dict]) -> str:
+    """Of a claim about a defence, that every one of some effects is positive.
+
+    As `verdict` by the intervals over training seeds and targets; `UNDECIDED` too where one
+    training seed alone would say otherwise, or where there is but one.
+
+    >>> effect = {"over_trainings": [0.1, 0.3], "by_training": [0.1, 0.2, 0.3]}
+    >>> decided([effect]), decided([effect | {"by_training": [-0.1, 0.4, 0.4]}])
+    ('holds', 'not decided')
+    >>> decided([{"over_targets": [0.1, 0.3]}])
+    'not decided'
+
+    Args:
+      entries: effects as `benchmark.summary` gives them.
+    """
+    if any("over_trainings" not in entry for entry in entries):
+        return UNDECIDED
+    found = verdict([entry["over_trainings"] for entry in entries])
+    signs = [[None if v is None else v > 0 for v in entry["by_training"]] for entry in entries]
+    if found == HOLDS and not all(all(some) for some in signs):
+        return UNDECIDED
+    if found == FAILS:
+        failing = [
+            not any(some)
+            for some, entry in zip(signs, entries, strict=True)
+            if verdict([entry["over_trainings"]]) == FAILS
+        ]
+        return FAILS if any(failing) else UNDECIDED
+    return found
+
+
+def reversed_effect(entry: dict) -> dict:
+    """The effect with its sign turned."""
+    flipped = dict(entry)
+    for name in ("over_targets", "over_seeds", "over_trainings"):
+        if name in entry:
+            flipped[name] = negative(entry[name])
+    for name in ("by_training",):
+        if name in entry:
+            flipped[name] = [None if v is None else -v for v in entry[name]]
+    return flipped
 
 
 def negative(interval: Sequence[float | None]) -> list[float | None]:

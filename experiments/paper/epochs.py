@@ -10,7 +10,7 @@ every state on the way is attacked and asked what it makes of content.
 import functools
 import math
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -35,7 +35,6 @@ from uatmc_jax.training.stages import adversarial_stage
 K, RECALL_K, PERMUTATIONS = 50, 20, 5
 # Targets whose slopes are taken in a model that propagates: one backward pass each.
 SLOPE_TARGETS = 8
-# The least gain after which a state counts as deaf, of the number that the undefended has.
 WITH_5, PUBLISHED = "items with 5", "published pool"
 
 # Trained under every training seed; "leak, beta 0" descends a second L_BPR and nothing else.
@@ -225,13 +224,11 @@ def follow(study: Study, variant: str, tell: Callable[[float], None]) -> Rows:
 
 def curves_of(study: Study) -> dict[str, list[int]]:
     """{variant: training seeds} of the plan."""
-    seeds: Sequence[int] = study.plan.training_seeds
-    own = study.settings.adversarial.beta
-    more = {} if own in (0.0, 1.0, 4.0) else {f"leak, beta {own:g}": list(seeds)}
+    own, chosen = variants(study.settings.adversarial.beta), study.plan.curve_variants
     return {
-        **{name: list(seeds) for name in CURVES},
-        **more,
-        **{name: [seeds[0]] for name in FACTORS},
+        name: list(study.seeds[:1] if name in FACTORS else study.seeds)
+        for name in own
+        if not chosen or name in chosen
     }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments.paper.artefact import FAILS, HOLDS, UNDECIDED, Artefact, Claim, nothing_to_draw
 from experiments.study import CONTROL, UNDEFENDED, Rows, Study, Unit, recorded
-from experiments.variants import attack_seconds, attack_settings, attack_variant, measuring_unit
+from experiments.variants import attack_seconds, attack_settings, attack_trainings, measuring_unit
 from uatmc_jax.benchmark.summary import compare
 from uatmc_jax.report.text import gain, percent, table
 
@@ -26,7 +26,7 @@ def _units(study: Study) -> list[Unit]:
     def run(tell: Callable[[float], None]) -> Rows:
         rows, base = [], None
         for n, variant in enumerate(VARIANTS, start=1):
-            (row,), by_attack = attack_variant(study, variant, settings)
+            (row,), by_attack = attack_trainings(study, variant, settings)
             base = by_attack["pgd"] if variant == CONTROL else base
             rows.append(row)
             if base is not None:
@@ -35,8 +35,10 @@ def _units(study: Study) -> list[Unit]:
             tell(n / len(VARIANTS))
         return rows
 
-    seconds = attack_seconds(study, len(VARIANTS), study.plan.grid_seeds, pgd=1)
-    return [measuring_unit(study, "matched_ball/pgd", VARIANTS, recorded(settings), seconds, run)]
+    n = len(VARIANTS) * len(study.seeds)
+    seconds = attack_seconds(study, n, study.plan.grid_seeds, pgd=1)
+    name, plan = "matched_ball/pgd", recorded(settings)
+    return [measuring_unit(study, name, VARIANTS, plan, seconds, run, trainings=True)]
 
 
 def _section(rows: Rows) -> list[str]:
@@ -65,21 +67,33 @@ def _section(rows: Rows) -> list[str]:
 
 
 def _claims(rows: Rows) -> list[Claim]:
-    """The shares are of what training on without a defence has."""
+    """The shares are of what training on without a defence has, under the same training seed."""
     by_variant = {row["variant"]: row for row in rows}
     control = by_variant[CONTROL]
+    seeds = range(len(control.get("by_training", [control])))
 
     def gain_of(row: dict) -> dict:
         return row["summary"][f"hr@{K}"]["gain"]
 
-    def left(row: dict) -> float:
-        """Share of the gain; NaN, of which nothing is true, if one is undefined."""
-        ours, base = gain_of(row)["value"], gain_of(control)["value"]
-        return float("nan") if ours is None or not base else ours / base
+    def gains(row: dict) -> list[float | None]:
+        return gain_of(row).get("by_training", [gain_of(row)["value"]])
 
-    def kept(row: dict) -> float:
-        base = control["content"]["content_utility"]
-        return row["content"]["content_utility"] / base if base > 0 else float("nan")
+    def contents(row: dict) -> list[dict]:
+        return [one["content"] for one in row.get("by_training", [row])]
+
+    def left(row: dict) -> list[float]:
+        """Shares of the gain; NaN, of which nothing is true, where one is undefined."""
+        pairs = zip(gains(row), gains(control), strict=True)
+        return [float("nan") if a is None or not b else a / b for a, b in pairs]
+
+    def kept(row: dict) -> list[float]:
+        pairs = zip(contents(row), contents(control), strict=True)
+        use = [(a["content_utility"], b["content_utility"]) for a, b in pairs]
+        return [a / b if b > 0 else float("nan") for a, b in use]
+
+    def holds_up(row: dict) -> list[bool]:
+        pairs = zip(contents(row), contents(control), strict=True)
+        return [a["clean"] >= b["clean"] for a, b in pairs]
 
     def shown(row: dict) -> str:
         content = row["content"]
@@ -93,23 +107,21 @@ def _claims(rows: Rows) -> list[Claim]:
         (
             "(b)",
             "UAT as published, with its l2 step, leaves over half of the linf attack's gain.",
-            left(uat) > 0.5,
+            [left(uat)[n] > 0.5 for n in seeds],
             uat,
         ),
         (
             "(c)",
             "In the attack's own ball at lambda = 5, eps = 10 % under a tenth of the gain is left, "
             "and under a tenth of the content utility.",
-            left(strong) < 0.1 and kept(strong) < 0.1,
+            [left(strong)[n] < 0.1 and kept(strong)[n] < 0.1 for n in seeds],
             strong,
         ),
         (
             "(c)",
             "At lambda = 1, eps = 5 % recall is no lower, over a third of the content utility is "
             "left, and under a quarter of the gain.",
-            left(mild) < 0.25
-            and kept(mild) > 1 / 3
-            and mild["content"]["clean"] >= control["content"]["clean"],
+            [left(mild)[n] < 0.25 and kept(mild)[n] > 1 / 3 and holds_up(mild)[n] for n in seeds],
             mild,
         ),
     ]
@@ -117,12 +129,19 @@ def _claims(rows: Rows) -> list[Claim]:
         Claim(
             f"finding {number}",
             text,
-            UNDECIDED if np.isnan([left(row), kept(row)]).any() else HOLDS if right else FAILS,
+            _agreed(right, left(row) + kept(row)),
             f"{NAMES[CONTROL]}: {shown(control)}. Here: {shown(row)}",
-            "shares of what training on without a defence has; point values",
+            "shares of what training on without a defence has; "
+            + (f"in {sum(right)} of {len(right)} training seeds" if len(right) > 1 else "one seed"),
         )
         for number, text, right, row in found
     ]
+
+
+def _agreed(right: list[bool], shares: list[float]) -> str:
+    if len(right) < 2 or np.isnan(shares).any():
+        return UNDECIDED
+    return HOLDS if all(right) else UNDECIDED if any(right) else FAILS
 
 
 ARTEFACT = Artefact(
@@ -133,4 +152,5 @@ ARTEFACT = Artefact(
     section=_section,
     claims=_claims,
     draw=nothing_to_draw,
+    seeded=lambda study: list(VARIANTS),
 )

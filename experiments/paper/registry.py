@@ -2,6 +2,8 @@
 
 from experiments.paper import (
     appendix_c,
+    digits,
+    epochs_page,
     figure1,
     figure3,
     figure6,
@@ -24,5 +26,7 @@ ARTEFACTS = {
         figure8,
         appendix_c,
         matched_ball,
+        digits,
+        epochs_page,
     )
 }

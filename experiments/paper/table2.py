@@ -9,32 +9,23 @@ import itertools
 import pathlib
 from collections.abc import Callable
 
-import numpy as np
-
 from experiments import plots
 from experiments.paper import numbers
-from experiments.paper.artefact import FAILS, HOLDS, Artefact, Claim, negative, verdict
-from experiments.study import CONTROL, UNDEFENDED, Rows, Study, Unit, recorded
-from experiments.variants import attack_seconds, attack_settings, attack_variant, measuring_unit
+from experiments.paper.artefact import Artefact
+from experiments.paper.table2_claims import DEFENCES, LADDER, K, claims_of, split
+from experiments.study import UNDEFENDED, Rows, Study, Unit, recorded
+from experiments.variants import (
+    attack_seconds,
+    attack_settings,
+    attack_trainings,
+    attack_variant,
+    measuring_unit,
+)
 from uatmc_jax.benchmark.summary import compare
 from uatmc_jax.report.text import change, gain, percent, table
 from uatmc_jax.settings import AttackRunSettings
 
-DEFENCES = {
-    UNDEFENDED: "w/o AT",
-    CONTROL: "w/o AT, trained on",
-    "uat": "UAT",
-    "uat_mc": "UAT-MC",
-}
-# Which defence is held against which.
-LADDER = (
-    (UNDEFENDED, CONTROL),
-    (UNDEFENDED, "uat"),
-    (CONTROL, "uat"),
-    ("uat", "uat_mc"),
-)
 ATTACKS = ("fgsm", "fgsm_aligned", "pgd", "pgd_aligned")
-K = 50
 
 
 def _attacks(study: Study) -> AttackRunSettings:
@@ -50,7 +41,7 @@ def _attacks(study: Study) -> AttackRunSettings:
 def _units(study: Study) -> list[Unit]:
     settings = _attacks(study)
     plan = recorded(settings)
-    seconds = attack_seconds(study, 1, study.plan.target_seeds, fgsm=4, pgd=4)
+    seconds = attack_seconds(study, len(study.seeds), study.plan.target_seeds, fgsm=4, pgd=4)
     units = [
         measuring_unit(
             study,
@@ -58,7 +49,8 @@ def _units(study: Study) -> list[Unit]:
             [variant],
             plan,
             seconds,
-            lambda tell, variant=variant: attack_variant(study, variant, settings)[0],
+            lambda tell, variant=variant: attack_trainings(study, variant, settings)[0],
+            trainings=True,
         )
         for variant in DEFENCES
     ]
@@ -74,7 +66,13 @@ def _units(study: Study) -> list[Unit]:
             lambda tell: _weigh(study),
         ),
         measuring_unit(
-            study, "table2/comparisons", DEFENCES, plan, 15.0, lambda tell: _compare(study, tell)
+            study,
+            "table2/comparisons",
+            DEFENCES,
+            plan,
+            15.0,
+            lambda tell: _compare(study, tell),
+            trainings=True,
         ),
     ]
 
@@ -107,7 +105,7 @@ def _compare(study: Study, tell: Callable[[float], None]) -> Rows:
     settings = _attacks(study)
     found = {}
     for n, variant in enumerate(DEFENCES, start=1):
-        found[variant] = attack_variant(study, variant, settings)[1]
+        found[variant] = attack_trainings(study, variant, settings)[1]
         tell(n / (len(DEFENCES) + 1))
     pairs = []
     for variant, attacks in found.items():
@@ -130,18 +128,8 @@ def _compare(study: Study, tell: Callable[[float], None]) -> Rows:
     ]
 
 
-def _split(rows: Rows) -> tuple[dict, dict]:
-    measured = {(r["variant"], r["attack"]): r for r in rows if "attack" in r and "weight" not in r}
-    compared = {
-        tuple((r[side]["variant"], r[side]["attack"]) for side in ("against", "compared")): r
-        for r in rows
-        if "compared" in r
-    }
-    return measured, compared
-
-
 def _section(rows: Rows) -> list[str]:
-    measured, _ = _split(rows)
+    measured, _ = split(rows)
     header = ["defence", "attack", "HR@50 before", "after", "gain", "certificate"]
     header += ["Recall@10", "NDCG@10", "content utility"]
     lines = []
@@ -174,7 +162,14 @@ def _section(rows: Rows) -> list[str]:
         f"{len(seeds)} seeds x {row['evaluation']['targets']['sample']} targets, each attacked "
         f"alone on {users:,} users; after a gain its 95 % interval over targets, in braces over "
         "seeds, in parentheses everywhere the paper's value. Hardened models at their last epoch "
-        "(the paper's at their best one by recall). *w/o AT, trained on* has had as many epochs "
+        "(the paper's at their best one by recall)"
+        + (
+            f"; training seeds {', '.join(map(str, row['training_seeds']))}, over which all "
+            "numbers are averaged and intervals, then, cover both seeds and targets"
+            if "training_seeds" in row
+            else "; one training seed"
+        )
+        + ". *w/o AT, trained on* has had as many epochs "
         "more as the hardened ones. Certificate: no attack of that budget can reach a higher "
         "HR@50. Content utility: test recall@20 lost when the items' features are permuted.",
         "",
@@ -201,108 +196,8 @@ def _weights_section(rows: Rows) -> list[str]:
     )
 
 
-def _claims(rows: Rows) -> list[Claim]:
-    measured, compared = _split(rows)
-
-    def gain_of(variant: str, attack: str) -> dict:
-        return measured[variant, attack]["summary"][f"hr@{K}"]["gain"]
-
-    def pair(first: tuple[str, str], second: tuple[str, str], key: str) -> dict:
-        return compared[first, second]["differences"][key]
-
-    of_both = {a: gain_of(UNDEFENDED, a) for a in ("fgsm", "pgd")}
-    claims = [
-        Claim(
-            "5.2",
-            "Unpopular items of the undefended model can be promoted.",
-            verdict([entry["over_targets"] for entry in of_both.values()]),
-            ", ".join(f"{a.upper()} gain {gain(entry)}" for a, entry in of_both.items()),
-        )
-    ]
-    for ending, g in (("", "hinge, margin 10 in FGSM, 1 in PGD"), ("_elu", "elu")):
-        found = pair((UNDEFENDED, f"fgsm{ending}"), (UNDEFENDED, f"pgd{ending}"), "after")
-        claims.append(
-            Claim(
-                "5.2",
-                f"PGD promotes more than FGSM (w/o AT, g = {g}).",
-                verdict([found["over_targets"]]),
-                f"HR@50 after, PGD against FGSM: {change(found)}",
-            )
-        )
-    linear = measured[UNDEFENDED, "pgd"]["affine_in_content"]
-    for ending, g in (("", "hinge"), ("_elu", "elu")):
-        found = {
-            b: pair((UNDEFENDED, f"{b}{ending}"), (UNDEFENDED, f"{b}{ending}_aligned"), "after")
-            for b in ("fgsm", "pgd")
-        }
-        inert = linear and g == "hinge"
-        claims.append(
-            Claim(
-                "5.2",
-                f"Attacks with L_align promote more than those without (w/o AT, g = {g}).",
-                verdict([entry["over_targets"] for entry in found.values()]),
-                "HR@50 after, with against without: "
-                + ", ".join(f"{b.upper()} {change(entry)}" for b, entry in found.items()),
-                "scores are linear in z, so the gradients of a hinge are piecewise constant and "
-                "their cosine has no gradient: the term is inert"
-                if inert
-                else "",
-            )
-        )
-    weighed = [r for r in rows if "weight" in r]
-    effects = {r["weight"]: r["against_unaligned"]["after"] for r in weighed}
-    best = max(
-        effects, key=lambda w: -np.inf if effects[w]["value"] is None else effects[w]["value"]
-    )
-    claims.append(
-        Claim(
-            "5.2",
-            "With its best weight, L_align makes PGD promote more (w/o AT, g = elu).",
-            verdict([effects[best]["over_targets"]]),
-            f"HR@50 after, with against without: {change(effects[best])} at weight {best:g}, the "
-            f"best of {', '.join(f'{w:g}' for w in effects)}",
-            "the weight is chosen on the same targets, in the term's favour",
-        )
-    )
-    texts = {
-        (UNDEFENDED, CONTROL): "As many epochs more, without a defence, lower the gain already.",
-        (UNDEFENDED, "uat"): "UAT lowers the gain against w/o AT.",
-        (CONTROL, "uat"): "UAT lowers the gain against training on without a defence.",
-        ("uat", "uat_mc"): "UAT-MC lowers the gain further than UAT.",
-    }
-    for (weaker, better), text in texts.items():
-        found = {a: pair((weaker, a), (better, a), "gain") for a in ("fgsm", "pgd")}
-        claims.append(
-            Claim(
-                "control" if better == CONTROL else "5.2",
-                text,
-                verdict([negative(entry["over_targets"]) for entry in found.values()]),
-                "; ".join(
-                    f"{a.upper()} {gain(gain_of(weaker, a))} -> {gain(gain_of(better, a))}, "
-                    f"difference {change(entry, ' points')}"
-                    for a, entry in found.items()
-                ),
-            )
-        )
-    for baseline in (UNDEFENDED, CONTROL):
-        before, after = (measured[v, "pgd"] for v in (baseline, "uat_mc"))
-        recalls = [r["test"]["recall@10"] for r in (before, after)]
-        use = [r["content"]["content_utility"] for r in (before, after)]
-        claims.append(
-            Claim(
-                "5.2",
-                f"UAT-MC costs at most a tenth of Recall@10, against {DEFENCES[baseline]}.",
-                HOLDS if recalls[1] >= 0.9 * recalls[0] else FAILS,
-                f"Recall@10 {recalls[0]:.4f} -> {recalls[1]:.4f}; content utility {use[0]:.4f} -> "
-                f"{use[1]:.4f}",
-                "one training seed, so no interval",
-            )
-        )
-    return claims
-
-
 def _draw(rows: Rows, folder: pathlib.Path) -> list[str]:
-    measured, _ = _split(rows)
+    measured, _ = split(rows)
     first = rows[0]
     gains, theirs = {}, {}
     for variant, label in DEFENCES.items():
@@ -327,6 +222,7 @@ ARTEFACT = Artefact(
     trainings=lambda study: list(DEFENCES),
     units=_units,
     section=_section,
-    claims=_claims,
+    claims=claims_of,
     draw=_draw,
+    seeded=lambda study: list(DEFENCES),
 )

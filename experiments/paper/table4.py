@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from experiments import plots
 from experiments.paper import numbers
-from experiments.paper.artefact import FAILS, HOLDS, Artefact, Claim, negative, verdict
+from experiments.paper.artefact import FAILS, HOLDS, Artefact, Claim, decided, reversed_effect
 from experiments.paper.trainings import sweep
 from experiments.study import CONTROL, UNDEFENDED, Rows, Study, Unit, recorded
-from experiments.variants import attack_seconds, attack_settings, attack_variant, measuring_unit
+from experiments.variants import attack_seconds, attack_settings, attack_trainings, measuring_unit
 from uatmc_jax.benchmark.summary import compare
 from uatmc_jax.report.text import gain, table
 from uatmc_jax.settings import AttackRunSettings
@@ -40,10 +40,11 @@ def _attacks(study: Study) -> AttackRunSettings:
 def _units(study: Study) -> list[Unit]:
     settings = _attacks(study)
     plan = recorded(settings)
-    seconds = attack_seconds(study, 1, study.plan.grid_seeds, fgsm=len(settings.attacks))
+    n, grid = len(study.seeds), study.plan.grid_seeds
+    seconds = attack_seconds(study, n, grid, fgsm=len(settings.attacks))
 
     def run(label: str, budget: float, variant: str) -> Rows:
-        rows, _ = attack_variant(study, variant, settings)
+        rows, _ = attack_trainings(study, variant, settings)
         return [{"trained": label, "training_budget": budget, **row} for row in rows]
 
     trained = _trained(study)
@@ -55,6 +56,7 @@ def _units(study: Study) -> list[Unit]:
             plan,
             seconds,
             lambda tell, given=(label, budget, variant): run(*given),
+            trainings=True,
         )
         for label, (budget, variant) in trained.items()
     ]
@@ -62,7 +64,13 @@ def _units(study: Study) -> list[Unit]:
     return [
         *units,
         measuring_unit(
-            study, "table4/comparisons", variants, plan, 15.0, lambda tell: _compare(study, tell)
+            study,
+            "table4/comparisons",
+            variants,
+            plan,
+            15.0,
+            lambda tell: _compare(study, tell),
+            trainings=True,
         ),
     ]
 
@@ -72,7 +80,7 @@ def _compare(study: Study, tell: Callable[[float], None]) -> Rows:
     settings, found = _attacks(study), {}
     trained = list(_trained(study).items())[1:]
     for n, (label, (_, variant)) in enumerate(trained, start=1):
-        found[label] = attack_variant(study, variant, settings)[1]
+        found[label] = attack_trainings(study, variant, settings)[1]
         tell(n / len(trained))
     return [
         {
@@ -142,14 +150,14 @@ def _claims(rows: Rows) -> list[Claim]:
             for r in rows
             if "lower" in r and r["attacked_by"].rpartition("_")[0] == name
         ]
-        down = [negative(entry["over_targets"]) for entry in steps]
-        sure = sum(verdict([interval]) == HOLDS for interval in down)
-        up = sum(verdict([interval]) == FAILS for interval in down)
+        down = [reversed_effect(entry) for entry in steps]
+        sure = sum(decided([entry]) == HOLDS for entry in down)
+        up = sum(decided([entry]) == FAILS for entry in down)
         claims.append(
             Claim(
                 "5.3, B.3",
                 f"A larger training budget consistently lowers the gain ({name}).",
-                verdict(down),
+                decided(down),
                 f"of {len(steps)} steps from one training budget to the next, paired by target, "
                 f"{sure} lower the gain, {up} do not, {len(steps) - sure - up} are not decided; at "
                 f"attack budget {strongest:.1%} it goes from "
@@ -179,4 +187,5 @@ ARTEFACT = Artefact(
     section=_section,
     claims=_claims,
     draw=_draw,
+    seeded=lambda study: [variant for _, variant in _trained(study).values()],
 )

@@ -91,3 +91,59 @@ def test_mean_with_interval():
     found = mean_with_interval([1.0, 2.0, 3.0, 4.0], 2_000)
     low, high = found["over_targets"]
     assert found["value"] == 2.5 and 1.0 <= low < 2.0 and 3.0 < high <= 4.0
+
+
+def trainings(values, noise=0.0):
+    """Rows of one seed's 40 targets on a model each training seed; HR after by training."""
+    rng = np.random.default_rng(1)
+    hard = rng.uniform(0.2, 0.4, size=40)
+    return [
+        {
+            "training_seed": seed,
+            "seed": 0,
+            "item": item,
+            "hr_before": {"50": 0.1},
+            "hr_after": {"50": float(value + noise * hard[item])},
+        }
+        for seed, value in enumerate(values)
+        for item in range(40)
+    ]
+
+
+def test_an_interval_over_trainings_covers_seeds_and_targets():
+    entry = summarize(trainings([0.2, 0.3, 0.4]), [50], 2000)["hr@50"]["after"]
+    assert entry["by_training"] == pytest.approx([0.2, 0.3, 0.4])
+    # Targets are alike: only which trainings are drawn moves the mean, from all first to all last.
+    assert entry["over_trainings"] == pytest.approx([0.2, 0.4])
+    assert entry["over_targets"] == pytest.approx([0.3, 0.3])
+    same = summarize(trainings([0.3] * 3, noise=1.0), [50], 4000)["hr@50"]["after"]
+    # Trainings are alike: it is the interval over targets.
+    np.testing.assert_allclose(same["over_trainings"], same["over_targets"], atol=3e-3)
+    both = summarize(trainings([0.2, 0.3, 0.4], noise=1.0), [50], 4000)["hr@50"]["after"]
+    width = np.diff(both["over_trainings"])[0]
+    assert (
+        width > np.diff(same["over_trainings"])[0] and width > np.diff(entry["over_trainings"])[0]
+    )
+
+
+def test_the_crossed_bootstrap_is_that_of_its_definition():
+    """Against resampling by hand, with the same draws."""
+    from uatmc_jax.benchmark.summary import _resample_crossed
+
+    rng = np.random.default_rng(3)
+    outer, inner = np.repeat([7, 9], 3), np.tile([1, 2, 5], 2)
+    values = rng.normal(size=(6, 2))
+    means = _resample_crossed(values, outer, inner, 5)
+    draws = np.random.default_rng(0)
+    # Weights of all resamples of one group come before those of the other.
+    first = [np.bincount(draws.integers(2, size=2), minlength=2) for _ in range(5)]
+    second = [np.bincount(draws.integers(3, size=3), minlength=3) for _ in range(5)]
+    for mean, a, b in zip(means, first, second, strict=True):
+        weights = np.outer(a, b).reshape(-1)
+        np.testing.assert_allclose(mean, weights @ values / weights.sum())
+
+
+def test_one_training_is_as_if_none_was_named():
+    rows = trainings([0.3], noise=1.0)
+    plain = [{k: v for k, v in row.items() if k != "training_seed"} for row in rows]
+    assert summarize(rows, [50], 200) == summarize(plain, [50], 200)

@@ -15,16 +15,19 @@ def summarize(rows: Sequence[dict], ks: Sequence[int], bootstrap: int) -> dict:
     Args:
       rows: one per target and seed, as in a result file: "seed", "item", "hr_before" and
         "hr_after" ({K: share}), optionally "rank_before", "rank_after",
-        "budget_certificate", "any_content_certificate".
+        "budget_certificate", "any_content_certificate"; and where the same targets were
+        attacked on models of several training seeds, "training_seed".
       ks: the K.
       bootstrap: resamples behind each interval.
 
     Returns:
       {"hr@K": {"before", "after", "gain", "budget_certificate",
       "any_content_certificate"}, ..., "rank": {"before", "after"}}. Each has
-      "value", "over_targets" (low, high) and, with two seeds or more,
-      "over_seeds". A gain is mean after / mean before - 1; without any hit before
-      it is None, and so is an end of an interval that falls on such a resample.
+      "value", "over_targets" (low, high), with two seeds or more "over_seeds", and with
+      two training seeds or more "over_trainings", training seeds and targets both
+      resampled, and "by_training", each training's own value in the seeds' order. A gain
+      is mean after / mean before - 1; without any hit before it is None, and so is an end
+      of an interval that falls on such a resample.
     """
     columns = _columns(rows, ks)
     values = np.stack(list(columns.values()), axis=1)
@@ -32,17 +35,13 @@ def summarize(rows: Sequence[dict], ks: Sequence[int], bootstrap: int) -> dict:
     resampled = _resamplings(values, rows, bootstrap)
 
     def mean(name: str) -> dict:
-        column = names.index(name)
-        ends = {over: _interval(means[:, column]) for over, means in resampled.items()}
-        return {"value": float(values[:, column].mean()), **ends}
+        return _entry(lambda means: means[..., names.index(name)], values, rows, resampled)
 
     def gain(before: str, after: str) -> dict:
         def ratio(means: np.ndarray) -> np.ndarray:
             return _ratio(means[..., names.index(before)], means[..., names.index(after)])
 
-        value = float(ratio(values.mean(axis=0)))
-        ends = {over: _interval(ratio(means)) for over, means in resampled.items()}
-        return {"value": _finite(value), **ends}
+        return _entry(ratio, values, rows, resampled)
 
     summary: dict = {"targets": len(rows), "seeds": len({row["seed"] for row in rows})}
     for k in ks:
@@ -89,10 +88,7 @@ def compare(rows: Sequence[dict], others: Sequence[dict], k: int, bootstrap: int
         return np.where(known, np.where(known, theirs, 0.0) - np.where(known, ours, 0.0), np.inf)
 
     return {
-        name: {
-            "value": _finite(float(function(values.mean(axis=0)))),
-            **{over: _interval(function(means)) for over, means in resampled.items()},
-        }
+        name: _entry(function, values, rows, resampled)
         for name, function in (("after", ratio), ("gain", gain))
     }
 
@@ -121,8 +117,7 @@ def paired_difference(
     pairs = zip(rows, others, strict=True)
     column = np.array([[value_of(b) - value_of(a)] for a, b in pairs], float)
     resampled = _resamplings(column, rows, bootstrap)
-    ends = {over: _interval(means[:, 0]) for over, means in resampled.items()}
-    return {"value": float(column.mean()), **ends}
+    return _entry(lambda means: means[..., 0], column, rows, resampled)
 
 
 def mean_with_interval(values: Sequence[float], bootstrap: int) -> dict:
@@ -135,8 +130,29 @@ def mean_with_interval(values: Sequence[float], bootstrap: int) -> dict:
 
 
 def _require_same_targets(rows: Sequence[Mapping], others: Sequence[Mapping]) -> None:
-    if [(r["seed"], r["item"]) for r in rows] != [(r["seed"], r["item"]) for r in others]:
+    ours, theirs = ([(_training(r), r["seed"], r["item"]) for r in some] for some in (rows, others))
+    if ours != theirs:
         raise ValueError("the results are not of the same targets")
+
+
+def _training(row: Mapping) -> int:
+    return row.get("training_seed", 0)
+
+
+def _entry(
+    function: Callable[[np.ndarray], np.ndarray],
+    values: np.ndarray,
+    rows: Sequence[Mapping],
+    resampled: Mapping[str, np.ndarray],
+) -> dict:
+    """A function of the columns' means with its intervals, and by training seed if several."""
+    ends = {over: _interval(function(means)) for over, means in resampled.items()}
+    found = {"value": _finite(float(function(values.mean(axis=0)))), **ends}
+    trainings = np.array([_training(row) for row in rows])
+    if "over_trainings" in resampled:
+        own = [values[trainings == seed].mean(axis=0) for seed in dict.fromkeys(trainings.tolist())]
+        found["by_training"] = [_finite(float(function(means))) for means in own]
+    return found
 
 
 def _ratio(bottom: np.ndarray, top: np.ndarray) -> np.ndarray:
@@ -145,14 +161,19 @@ def _ratio(bottom: np.ndarray, top: np.ndarray) -> np.ndarray:
 
 
 def _resamplings(values: np.ndarray, rows: Sequence[dict], count: int) -> dict[str, np.ndarray]:
-    """Means of resampled targets and, with two seeds or more, of resampled seeds.
+    """Means of resampled targets and, with two or more of them, of resampled seeds.
 
-    A target drawn under several seeds is resampled with all its rows.
+    A target drawn under several seeds, or attacked on several trainings, is resampled with
+    all its rows. Trainings are resampled together with the targets, each independently (a
+    cluster bootstrap with crossed clusters), so their interval covers both.
     """
-    seeds = [row["seed"] for row in rows]
-    resampled = {"over_targets": _resample(values, [row["item"] for row in rows], count)}
+    seeds, items = [row["seed"] for row in rows], [row["item"] for row in rows]
+    trainings = [_training(row) for row in rows]
+    resampled = {"over_targets": _resample(values, items, count)}
     if len(set(seeds)) > 1:
         resampled["over_seeds"] = _resample(values, seeds, count)
+    if len(set(trainings)) > 1:
+        resampled["over_trainings"] = _resample_crossed(values, trainings, items, count)
     return resampled
 
 
@@ -183,6 +204,29 @@ def _resample(values: np.ndarray, groups: Sequence[int], count: int) -> np.ndarr
         drawn = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
         weights = np.bincount(drawn.reshape(-1), minlength=size * n).reshape(size, n)
         means.append(weights @ sums / (weights @ sizes)[:, None])
+    return np.concatenate(means)
+
+
+def _resample_crossed(
+    values: np.ndarray, outer: Sequence[int], inner: Sequence[int], count: int
+) -> np.ndarray:
+    """As `_resample`, a row's weight being how often both its groups were drawn."""
+    rng = np.random.default_rng(0)
+    (n, first), (m, second) = (
+        (len(distinct), member)
+        for distinct, member in (np.unique(g, return_inverse=True) for g in (outer, inner))
+    )
+    sums = np.zeros((n, m, values.shape[1] + 1))
+    np.add.at(sums, (first, second), np.column_stack([values, np.ones(len(values))]))
+    means = []
+    for start in range(0, count, _CHUNK):
+        size = min(_CHUNK, count - start)
+        weights = [
+            np.stack([np.bincount(rng.integers(k, size=k), minlength=k) for _ in range(size)])
+            for k in (n, m)
+        ]
+        total = sum(weights[0][:, [s]] * (weights[1] @ sums[s]) for s in range(n))
+        means.append(total[:, :-1] / total[:, -1:])
     return np.concatenate(means)
 
 

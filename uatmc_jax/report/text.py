@@ -32,9 +32,13 @@ def percent(share: float) -> str:
 def gain(entry: dict) -> str:
     """A gain with its intervals, as `benchmark.summary.summarize` gives it.
 
+    With several training seeds the one over these and the targets, which is the widest, alone.
+
     >>> gain({"value": 1.5, "over_targets": [1.0, None]})
     '150% [100%, undefined]'
     """
+    if "over_trainings" in entry:
+        return f"{_whole(entry['value'])} [{_ends(entry['over_trainings'])}]"
     text = f"{_whole(entry['value'])} [{_ends(entry['over_targets'])}]"
     return text + (f" {{{_ends(entry['over_seeds'])}}}" if "over_seeds" in entry else "")
 
@@ -42,10 +46,14 @@ def gain(entry: dict) -> str:
 def change(entry: dict, unit: str = "%") -> str:
     """A signed relative change, or a difference of gains in points, with its intervals.
 
+    With several training seeds as `gain`.
+
     >>> change({"value": 0.0017, "over_targets": [-0.0002, 0.0034]})
     '+0.17% [-0.02, +0.34]'
     """
     value = _signed(entry["value"]) + ("" if entry["value"] is None else unit)
+    if "over_trainings" in entry:
+        return f"{value} [{', '.join(map(_signed, entry['over_trainings']))}]"
     text = f"{value} [{', '.join(map(_signed, entry['over_targets']))}]"
     if "over_seeds" in entry:
         text += f" {{{', '.join(map(_signed, entry['over_seeds']))}}}"

@@ -1,0 +1,154 @@
+"""What Table 2's rows say of the paper's claims."""
+
+import numpy as np
+
+from experiments.paper.artefact import (
+    FAILS,
+    HOLDS,
+    UNDECIDED,
+    Claim,
+    decided,
+    reversed_effect,
+    verdict,
+)
+from experiments.study import CONTROL, UNDEFENDED, Rows
+from uatmc_jax.report.text import change, gain
+
+DEFENCES = {
+    UNDEFENDED: "w/o AT",
+    CONTROL: "w/o AT, trained on",
+    "uat": "UAT",
+    "uat_mc": "UAT-MC",
+}
+# Which defence is held against which.
+LADDER = (
+    (UNDEFENDED, CONTROL),
+    (UNDEFENDED, "uat"),
+    (CONTROL, "uat"),
+    ("uat", "uat_mc"),
+)
+K = 50
+
+
+def split(rows: Rows) -> tuple[dict, dict]:
+    """{(variant, attack): row} measured, and {(against, compared): row} of comparisons."""
+    measured = {(r["variant"], r["attack"]): r for r in rows if "attack" in r and "weight" not in r}
+    compared = {
+        tuple((r[side]["variant"], r[side]["attack"]) for side in ("against", "compared")): r
+        for r in rows
+        if "compared" in r
+    }
+    return measured, compared
+
+
+def claims_of(rows: Rows) -> list[Claim]:
+    """Section 5.2's claims on attacks, defences and what these cost."""
+    measured, compared = split(rows)
+
+    def gain_of(variant: str, attack: str) -> dict:
+        return measured[variant, attack]["summary"][f"hr@{K}"]["gain"]
+
+    def pair(first: tuple[str, str], second: tuple[str, str], key: str) -> dict:
+        return compared[first, second]["differences"][key]
+
+    of_both = {a: gain_of(UNDEFENDED, a) for a in ("fgsm", "pgd")}
+    claims = [
+        Claim(
+            "5.2",
+            "Unpopular items of the undefended model can be promoted.",
+            verdict([entry["over_targets"] for entry in of_both.values()]),
+            ", ".join(f"{a.upper()} gain {gain(entry)}" for a, entry in of_both.items()),
+        )
+    ]
+    for ending, g in (("", "hinge, margin 10 in FGSM, 1 in PGD"), ("_elu", "elu")):
+        found = pair((UNDEFENDED, f"fgsm{ending}"), (UNDEFENDED, f"pgd{ending}"), "after")
+        claims.append(
+            Claim(
+                "5.2",
+                f"PGD promotes more than FGSM (w/o AT, g = {g}).",
+                verdict([found["over_targets"]]),
+                f"HR@50 after, PGD against FGSM: {change(found)}",
+            )
+        )
+    linear = measured[UNDEFENDED, "pgd"]["affine_in_content"]
+    for ending, g in (("", "hinge"), ("_elu", "elu")):
+        found = {
+            b: pair((UNDEFENDED, f"{b}{ending}"), (UNDEFENDED, f"{b}{ending}_aligned"), "after")
+            for b in ("fgsm", "pgd")
+        }
+        inert = linear and g == "hinge"
+        claims.append(
+            Claim(
+                "5.2",
+                f"Attacks with L_align promote more than those without (w/o AT, g = {g}).",
+                verdict([entry["over_targets"] for entry in found.values()]),
+                "HR@50 after, with against without: "
+                + ", ".join(f"{b.upper()} {change(entry)}" for b, entry in found.items()),
+                "scores are linear in z, so the gradients of a hinge are piecewise constant and "
+                "their cosine has no gradient: the term is inert"
+                if inert
+                else "",
+            )
+        )
+    weighed = [r for r in rows if "weight" in r]
+    effects = {r["weight"]: r["against_unaligned"]["after"] for r in weighed}
+    best = max(
+        effects, key=lambda w: -np.inf if effects[w]["value"] is None else effects[w]["value"]
+    )
+    claims.append(
+        Claim(
+            "5.2",
+            "With its best weight, L_align makes PGD promote more (w/o AT, g = elu).",
+            verdict([effects[best]["over_targets"]]),
+            f"HR@50 after, with against without: {change(effects[best])} at weight {best:g}, the "
+            f"best of {', '.join(f'{w:g}' for w in effects)}",
+            "the weight is chosen on the same targets, in the term's favour",
+        )
+    )
+    texts = {
+        (UNDEFENDED, CONTROL): "As many epochs more, without a defence, lower the gain already.",
+        (UNDEFENDED, "uat"): "UAT lowers the gain against w/o AT.",
+        (CONTROL, "uat"): "UAT lowers the gain against training on without a defence.",
+        ("uat", "uat_mc"): "UAT-MC lowers the gain further than UAT.",
+    }
+    for (weaker, better), text in texts.items():
+        found = {a: pair((weaker, a), (better, a), "gain") for a in ("fgsm", "pgd")}
+        claims.append(
+            Claim(
+                "control" if better == CONTROL else "5.2",
+                text,
+                decided([reversed_effect(entry) for entry in found.values()]),
+                "; ".join(
+                    f"{a.upper()} {gain(gain_of(weaker, a))} -> {gain(gain_of(better, a))}, "
+                    f"difference {change(entry, ' points')}{by_training(entry)}"
+                    for a, entry in found.items()
+                ),
+                "" if "over_trainings" in found["pgd"] else "one training seed",
+            )
+        )
+    for baseline in (UNDEFENDED, CONTROL):
+        before, after = (measured[v, "pgd"] for v in (baseline, "uat_mc"))
+        several = "by_training" in before and "by_training" in after
+        pairs = list(zip(*(r.get("by_training", [r]) for r in (before, after)), strict=True))
+        kept = [b["test"]["recall@10"] >= 0.9 * a["test"]["recall@10"] for a, b in pairs]
+        recalls = [r["test"]["recall@10"] for r in (before, after)]
+        use = [r["content"]["content_utility"] for r in (before, after)]
+        claims.append(
+            Claim(
+                "5.2",
+                f"UAT-MC costs at most a tenth of Recall@10, against {DEFENCES[baseline]}.",
+                UNDECIDED if not several else HOLDS if all(kept) else FAILS,
+                f"Recall@10 {recalls[0]:.4f} -> {recalls[1]:.4f}; content utility {use[0]:.4f} -> "
+                f"{use[1]:.4f}",
+                f"in {sum(kept)} of {len(kept)} training seeds" if several else "one training seed",
+            )
+        )
+    return claims
+
+
+def by_training(entry: dict) -> str:
+    """ ", by training seed -1.2, +0.3, +0.1": an effect's value in each, if there are several."""
+    if "by_training" not in entry:
+        return ""
+    shown = ("undefined" if v is None else f"{100 * v:+,.1f}" for v in entry["by_training"])
+    return f", by training seed {', '.join(shown)}"

@@ -29,6 +29,7 @@ def get_config(preset: str = "cpu") -> ConfigDict:
     plan.adversarial_epochs = {"cpu_mmgcn": 2, "quick": 2}.get(preset, 50)
     plan.vmapped = 4  # trainings under one vmap
     plan.training_seeds = (999, 1, 2)  # of what is said of a defence
+    plan.alphas = (0.0, 0.001, 0.1, 1.0)  # of InfoNCE, where the mismatch is looked for
     plan.curve_variants = ()  # of experiments/paper/epochs.py; all
     plan.curve_epochs = (1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 20, 25, 30, 40, 50)
 
@@ -55,5 +56,5 @@ def get_config(preset: str = "cpu") -> ConfigDict:
         plan.eps, plan.lams, plan.betas = (0.05, 0.1), (1.0, 5.0), (1.0, 4.0)
         plan.cost_users = (100, 200)
         plan.training_seeds, plan.curve_epochs = (999, 1), (1, 2)
-        plan.curve_variants = ("UAT", "UAT-MC", "leak, beta 4")
+        plan.curve_variants, plan.alphas = ("UAT", "UAT-MC", "leak, beta 4"), (0.0,)
     return plan

@@ -62,6 +62,7 @@ class Plan:
     training_seeds: tuple[int, ...]
     curve_epochs: tuple[int, ...]
     curve_variants: tuple[str, ...]
+    alphas: tuple[float, ...]
 
     def __post_init__(self):
         for field in ("vmapped", "targets", "bootstrap", "adversarial_epochs"):

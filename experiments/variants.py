@@ -48,10 +48,17 @@ def _plain(study: Study, variant: str) -> dict:
     return plain if variant == UNDEFENDED else plain | {"from": _plain(study, UNDEFENDED)}
 
 
-def training_units(study: Study, wanted: Iterable[str]) -> list[Unit]:
-    """Units that train the wanted variants, the pre-trained model first."""
+def training_units(study: Study, wanted: Iterable[str], of: str = "") -> list[Unit]:
+    """Units that train the wanted variants, the pre-trained model first.
+
+    Args:
+      study: where.
+      wanted: names of variants.
+      of: what sets this study apart from the plan's own, for the units' names.
+    """
     wanted = [v for v in dict.fromkeys(wanted) if v != UNDEFENDED]
-    other = f" ({study.settings.seed})" if study.settings.seed != study.seeds[0] else ""
+    other = f", {of}" if of else ""
+    other += f" ({study.settings.seed})" if study.settings.seed != study.seeds[0] else ""
     groups = compatible({v: training_settings(study, v) for v in wanted})
     units = [
         Unit(

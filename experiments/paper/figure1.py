@@ -30,7 +30,7 @@ GROUPS = {
 K = 50
 
 
-def _groups(first: np.ndarray, second: np.ndarray) -> dict[str, np.ndarray]:
+def groups(first: np.ndarray, second: np.ndarray) -> dict[str, np.ndarray]:
     """(T, n) masks of the users each variant of the attack is crafted on."""
     return {
         "all": np.ones_like(first),
@@ -52,11 +52,11 @@ def _units(study: Study) -> list[Unit]:
             for name in settings.attacks:
                 found_users = mismatch_of(study, scene, name).contributions
                 sets = top_users(found_users, study.plan.rho)
-                groups = _groups(sets[:, 0], sets[:, 1])
-                empty[name] += int((~groups["intersection"].any(axis=1)).sum())
-                for group, users in groups.items():
+                chosen = groups(sets[:, 0], sets[:, 1])
+                empty[name] += int((~chosen["intersection"].any(axis=1)).sum())
+                for group, users in chosen.items():
                     some = found.setdefault((name, group), [])
-                    some += _attacked(settings, scene, name, users)
+                    some += attacked(settings, scene, name, users)
             tell(done / len(settings.seeds))
         return [
             {
@@ -78,9 +78,7 @@ def _units(study: Study) -> list[Unit]:
     return [measuring_unit(study, "figure1/variants", [UNDEFENDED], plan, seconds, run)]
 
 
-def _attacked(
-    settings: AttackRunSettings, scene: Scene, name: str, users: np.ndarray
-) -> list[dict]:
+def attacked(settings: AttackRunSettings, scene: Scene, name: str, users: np.ndarray) -> list[dict]:
     """Rows of one attack on the scene's targets, crafted on (T, n) `users` only."""
     given = (settings.attacks[name], scene.victim, scene.items)
     options = options_of(settings)._replace(ranks=False)

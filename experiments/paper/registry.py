@@ -1,6 +1,7 @@
 """All artefacts, in the order of the report."""
 
 from experiments.paper import (
+    alpha,
     appendix_c,
     digits,
     epochs_page,
@@ -28,5 +29,6 @@ ARTEFACTS = {
         matched_ball,
         digits,
         epochs_page,
+        alpha,
     )
 }

@@ -130,7 +130,7 @@ def _compare(study: Study, tell: Callable[[float], None]) -> Rows:
 
 def _section(rows: Rows) -> list[str]:
     measured, _ = split(rows)
-    header = ["defence", "attack", "HR@50 before", "after", "gain", "certificate"]
+    header = ["defence", "attack", "HR@50 before", "after", "gain", "points", "certificate"]
     header += ["Recall@10", "NDCG@10", "content utility"]
     lines = []
     for (variant, attack), row in measured.items():
@@ -148,6 +148,7 @@ def _section(rows: Rows) -> list[str]:
                 beside(percent(entry["before"]["value"]), paper.before if known else None),
                 beside(percent(entry["after"]["value"]), getattr(paper, attack) if known else None),
                 beside(gain(entry["gain"]), getattr(paper, f"{attack}_gain") if known else None),
+                f"{100 * (entry['after']['value'] - entry['before']['value']):+.3f}",
                 percent(bound["value"]) if bound else "none",
                 beside(f"{row['test']['recall@10']:.4f}", paper.recall_at_10 if known else None),
                 beside(f"{row['test']['ndcg@10']:.4f}", paper.ndcg_at_10 if known else None),
@@ -171,7 +172,8 @@ def _section(rows: Rows) -> list[str]:
         )
         + ". *w/o AT, trained on* has had as many epochs "
         "more as the hardened ones. Certificate: no attack of that budget can reach a higher "
-        "HR@50. Content utility: test recall@20 lost when the items' features are permuted.",
+        "HR@50. Points: HR@50 after minus before, in percent. Content utility: test recall@20 "
+        "lost when the items' features are permuted.",
         "",
         *_weights_section([r for r in rows if "weight" in r]),
     ]

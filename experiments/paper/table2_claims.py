@@ -51,6 +51,14 @@ def claims_of(rows: Rows) -> list[Claim]:
     def pair(first: tuple[str, str], second: tuple[str, str], key: str) -> dict:
         return compared[first, second]["differences"][key]
 
+    def effect(first: tuple[str, str], second: tuple[str, str]) -> dict:
+        """On the gain; where nobody had a target before, on the hit rate won."""
+        of_gain = pair(first, second, "gain")
+        points = compared[first, second]["differences"].get("points", {})
+        if of_gain["value"] is None and points.get("value") is not None:
+            return points | {"of": "HR@50"}
+        return of_gain
+
     of_both = {a: gain_of(UNDEFENDED, a) for a in ("fgsm", "pgd")}
     claims = [
         Claim(
@@ -112,7 +120,7 @@ def claims_of(rows: Rows) -> list[Claim]:
         ("uat", "uat_mc"): "UAT-MC lowers the gain further than UAT.",
     }
     for (weaker, better), text in texts.items():
-        found = {a: pair((weaker, a), (better, a), "gain") for a in ("fgsm", "pgd")}
+        found = {a: effect((weaker, a), (better, a)) for a in ("fgsm", "pgd")}
         claims.append(
             Claim(
                 "control" if better == CONTROL else "5.2",
@@ -120,7 +128,7 @@ def claims_of(rows: Rows) -> list[Claim]:
                 decided([reversed_effect(entry) for entry in found.values()]),
                 "; ".join(
                     f"{a.upper()} {gain(gain_of(weaker, a))} -> {gain(gain_of(better, a))}, "
-                    f"difference {change(entry, ' points')}{by_training(entry)}"
+                    f"difference {in_points(entry)}"
                     for a, entry in found.items()
                 ),
                 "" if "over_trainings" in found["pgd"] else "one training seed",
@@ -144,6 +152,19 @@ def claims_of(rows: Rows) -> list[Claim]:
             )
         )
     return claims
+
+
+def in_points(entry: dict) -> str:
+    """An effect on a gain or a hit rate, with its values by training seed."""
+    if "of" not in entry:
+        return change(entry, " points") + by_training(entry)
+    # A hit rate's points are of the rate itself, thousandths of a gain's.
+    ends = entry.get("over_trainings", entry["over_targets"])
+    shown = ", ".join(f"{100 * end:+.3f}" for end in ends)
+    text = f"{100 * entry['value']:+.3f} points of {entry['of']} [{shown}]"
+    if "by_training" not in entry:
+        return text
+    return f"{text}, by training seed {', '.join(f'{100 * v:+.3f}' for v in entry['by_training'])}"
 
 
 def by_training(entry: dict) -> str:

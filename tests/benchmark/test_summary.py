@@ -145,3 +145,14 @@ def test_one_training_is_as_if_none_was_named():
     rows = trainings([0.3], noise=1.0)
     plain = [{k: v for k, v in row.items() if k != "training_seed"} for row in rows]
     assert summarize(rows, [50], 200) == summarize(plain, [50], 200)
+
+
+def test_hit_rates_won_are_defined_where_no_gain_is():
+    rows, others = (make_rows([0.0] * 4, after) for after in ([0.1] * 4, [0.1, 0.3, 0.2, 0.2]))
+    entry = summarize(others, (10,), 100)["hr@10"]
+    assert entry["gain"]["value"] is None and entry["points"]["value"] == pytest.approx(0.2)
+    found = compare(rows, others, 10, 500)
+    assert found["gain"]["value"] is None
+    assert found["points"]["value"] == pytest.approx(0.1)
+    low, high = found["points"]["over_targets"]
+    assert 0 <= low < 0.1 < high <= 0.2

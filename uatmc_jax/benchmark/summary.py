@@ -21,13 +21,14 @@ def summarize(rows: Sequence[dict], ks: Sequence[int], bootstrap: int) -> dict:
       bootstrap: resamples behind each interval.
 
     Returns:
-      {"hr@K": {"before", "after", "gain", "budget_certificate",
+      {"hr@K": {"before", "after", "gain", "points", "budget_certificate",
       "any_content_certificate"}, ..., "rank": {"before", "after"}}. Each has
       "value", "over_targets" (low, high), with two seeds or more "over_seeds", and with
       two training seeds or more "over_trainings", training seeds and targets both
       resampled, and "by_training", each training's own value in the seeds' order. A gain
       is mean after / mean before - 1; without any hit before it is None, and so is an end
-      of an interval that falls on such a resample.
+      of an interval that falls on such a resample. Points are mean after - mean before,
+      which is always defined.
     """
     columns = _columns(rows, ks)
     values = np.stack(list(columns.values()), axis=1)
@@ -43,12 +44,19 @@ def summarize(rows: Sequence[dict], ks: Sequence[int], bootstrap: int) -> dict:
 
         return _entry(ratio, values, rows, resampled)
 
+    def points(before: str, after: str) -> dict:
+        def difference(means: np.ndarray) -> np.ndarray:
+            return means[..., names.index(after)] - means[..., names.index(before)]
+
+        return _entry(difference, values, rows, resampled)
+
     summary: dict = {"targets": len(rows), "seeds": len({row["seed"] for row in rows})}
     for k in ks:
         entry = summary[f"hr@{k}"] = {
             "before": mean(f"hr_before {k}"),
             "after": mean(f"hr_after {k}"),
             "gain": gain(f"hr_before {k}", f"hr_after {k}"),
+            "points": points(f"hr_before {k}", f"hr_after {k}"),
         }
         for certificate in ("budget_certificate", "any_content_certificate"):
             if f"{certificate} {k}" in columns:
@@ -69,7 +77,8 @@ def compare(rows: Sequence[dict], others: Sequence[dict], k: int, bootstrap: int
 
     Returns:
       {"after": mean HR@K after the attack in `others` over that in `rows`, minus 1,
-      "gain": the gain in `others` minus that in `rows`}, each as in `summarize`.
+      "gain": the gain in `others` minus that in `rows`, "points": mean HR won in `others`
+      minus that in `rows`}, each as in `summarize`.
 
     Raises:
       ValueError: the targets differ.
@@ -87,9 +96,12 @@ def compare(rows: Sequence[dict], others: Sequence[dict], k: int, bootstrap: int
         known = np.isfinite(ours) & np.isfinite(theirs)
         return np.where(known, np.where(known, theirs, 0.0) - np.where(known, ours, 0.0), np.inf)
 
+    def points(means: np.ndarray) -> np.ndarray:
+        return means[..., 3] - means[..., 2] - (means[..., 1] - means[..., 0])
+
     return {
         name: _entry(function, values, rows, resampled)
-        for name, function in (("after", ratio), ("gain", gain))
+        for name, function in (("after", ratio), ("gain", gain), ("points", points))
     }
 
 

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import gc
 import os
 import pathlib
 import subprocess
@@ -46,9 +47,30 @@ def xla_takes(flags):
 
 _COMPILED = compile_quickly()
 
+import jax  # noqa: E402
+
 from configs import test as test_config  # noqa: E402
 from uatmc_jax.data import Interactions, make_synthetic  # noqa: E402
 from uatmc_jax.settings import from_config  # noqa: E402
+
+# A process may have 65,530 mappings of memory; every compiled program has some, and compiling
+# with none left ends the process.
+MANY_MAPPINGS = 20_000
+
+
+def mappings():
+    """How many mappings of memory this process has; 0 where the system does not say."""
+    file = pathlib.Path("/proc/self/maps")
+    return len(file.read_bytes().splitlines()) if file.exists() else 0
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs():
+    """Frees compiled programs once there are very many; those needed again are in the cache."""
+    yield
+    if mappings() > MANY_MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
 
 
 def pytest_ignore_collect(collection_path):

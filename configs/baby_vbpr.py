@@ -2,11 +2,10 @@
 
     python -m uatmc_jax.train --config configs/baby_vbpr.py
 
-Measured on 2 CPU cores, seed 999, with 128-d substitutes for the official
-features and --config.pretrain.nce_items=2048 --config.pretrain.epochs=25:
-254 s for 25 epochs of stage 1, 88 s for 50 of stage 2. Stage 1: validation
-recall@20 0.0674 at the best epoch (15), test 0.0650. Stage 2 (UAT-MC): test
-0.0676 at its best epoch (49), 0.0682 at its last; popularity has 0.0463.
+Measured on 2 CPU cores shared with other work, seed 999, with 128-d substitutes
+for the official features. Stage 1: validation recall@20 0.0685, test 0.0686, 478 s.
+Stage 2 (UAT-MC): test 0.0668 at its best epoch (5), 0.0638 at its last (50);
+popularity has 0.0463. `:published` collapses at once and says so.
 """
 
 from uatmc_jax.configs import base

@@ -103,18 +103,19 @@ def _to_the_letter(config: ConfigDict) -> None:
     config.pretrain.mu_warmup_epochs = config.pretrain.nce_items = 0
 
 
-def use_mmgcn(config: ConfigDict) -> None:
+def use_mmgcn(config: ConfigDict, preset: str = "default") -> None:
     """MMGCN in place of VBPR, with what all its published configs share."""
     config.model.name = "mmgcn"
     config.model.latent_dims = ConfigDict({"visual": 256})
     config.model.n_layers = 3
     config.model.fuse = "concat"
-    config.model.train_preference = True
+    # Frozen, as the published code has it, P^m does not overfit (configs/baby_mmgcn.py).
+    config.model.train_preference = preset in ("published", "paper")
     for stage in (config.pretrain, config.adversarial):
         stage.mu = 0.01
         stage.optimizer.learning_rate = 5e-4
     # The published MMGCN takes these gradients without a graph.
-    config.adversarial.detach_align = config.adversarial.leak
+    config.adversarial.detach_align = preset == "as_published"
 
 
 def use_synthetic(config: ConfigDict) -> None:

@@ -11,7 +11,7 @@ from uatmc_jax.configs import base
 def get_config(preset: str = "default"):
     """See configs/base.py."""
     config = base.get_config(preset)
-    base.use_mmgcn(config)
+    base.use_mmgcn(config, preset)
     config.data.name = "clothing"
     config.pretrain.optimizer.learning_rate = 1e-4
     config.adversarial.optimizer.learning_rate = 1e-4

@@ -12,7 +12,7 @@ from uatmc_jax.configs import base
 def get_config(preset: str = "default"):
     """See configs/base.py."""
     config = base.get_config(preset)
-    base.use_mmgcn(config)
+    base.use_mmgcn(config, preset)
     base.use_synthetic(config)
     config.pretrain.optimizer.learning_rate = 1e-3
     config.adversarial.optimizer.learning_rate = 1e-3

@@ -22,11 +22,7 @@ def compile_quickly():
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     if "XLA_FLAGS" not in os.environ:
-        known = xla_takes(PLAIN_FUSIONS)
-        os.environ["XLA_FLAGS"] = PLAIN_FUSIONS if known else ""
-        if not known:
-            # jaxlib 0.12.0 dies while it writes some of these programs to the cache.
-            os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+        os.environ["XLA_FLAGS"] = PLAIN_FUSIONS if xla_takes(PLAIN_FUSIONS) else ""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = tempfile.TemporaryDirectory(prefix="uatmc-compiled-")
         os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name

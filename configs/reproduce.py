@@ -6,7 +6,8 @@
 
 Presets, chosen after the colon:
 
-  cpu        what the committed results were got with, on two CPU cores.
+  cpu        hours on two CPU cores, three training seeds. The committed results are of the
+             plan before this one: stage 1 of 25 epochs, mu not warmed up, one training seed.
   cpu_mmgcn  the same for MMGCN, whose epoch takes half a minute: fewer hardened epochs,
              25 targets of one seed, every second point of the lambda and beta grids.
   published  nothing is shortened; for a GPU, or days.

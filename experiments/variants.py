@@ -64,13 +64,13 @@ def training_units(study: Study, wanted: Iterable[str], of: str = "") -> list[Un
         Unit(
             f"training/none{other}",
             _plain(study, UNDEFENDED),
-            _training_seconds(study, UNDEFENDED),
+            training_seconds(study, UNDEFENDED),
             lambda tell: _train_alone(study, tell),
         )
     ]
     for members in map(list, groups):
         depends = {v: _plain(study, v) for v in members}
-        seconds = sum(_training_seconds(study, v) for v in members)
+        seconds = sum(training_seconds(study, v) for v in members)
         units.append(
             Unit(
                 f"training/{members[0]}"
@@ -292,7 +292,8 @@ def cost_class(settings: Settings) -> str:
     return "rows" if model is not None and model.encode_rows is not None else "graph"
 
 
-def _training_seconds(study: Study, variant: str) -> float:
+def training_seconds(study: Study, variant: str) -> float:
+    """Expected time of one variant's own stage."""
     settings, pairs = training_settings(study, variant), len(study.dataset.train)
     stage = "pretrain" if variant == UNDEFENDED else "adversarial"
     chosen = getattr(settings, stage)

@@ -116,6 +116,8 @@ def gradient_alignment(gradients: Modal, rows: jax.Array, over: int | None = Non
         product = safe_norm(scaled[i]) * safe_norm(scaled[j])
         dot = jnp.sum(scaled[i] * scaled[j], axis=-1)
         cosine = jnp.where(carrying, dot / jnp.where(carrying, product, 1.0), 0.0)
-        mean = weighted_mean(cosine, carrying.astype(cosine.dtype))
-        terms.append(mean if over is None else jnp.sum(cosine) / over)
+        if over is None:
+            terms.append(weighted_mean(cosine, carrying.astype(cosine.dtype)))
+        else:
+            terms.append(jnp.sum(cosine) / over)
     return sum(terms, jnp.zeros(())) / max(len(terms), 1)

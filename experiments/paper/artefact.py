@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from experiments.study import Rows, Study, Unit
 
@@ -100,15 +100,20 @@ def decided(entries: Sequence[dict]) -> str:
 
 
 def reversed_effect(entry: dict) -> dict:
-    """The effect with its sign turned."""
-    flipped = dict(entry)
-    for name in ("over_targets", "over_seeds", "over_trainings"):
-        if name in entry:
-            flipped[name] = negative(entry[name])
-    for name in ("by_training",):
-        if name in entry:
-            flipped[name] = [None if v is None else -v for v in entry[name]]
-    return flipped
+    """The effect with its sign turned.
+
+    >>> reversed_effect({"value": 2.0, "over_targets": [1.0, 3.0], "by_training": [2.0, None]})
+    {'value': -2.0, 'over_targets': [-3.0, -1.0], 'by_training': [-2.0, None]}
+    """
+
+    def turned(name: str, value: Any) -> Any:
+        if name == "value":
+            return None if value is None else -value
+        if name == "by_training":
+            return [None if v is None else -v for v in value]
+        return negative(value) if name.startswith("over_") else value
+
+    return {name: turned(name, value) for name, value in entry.items()}
 
 
 def negative(interval: Sequence[float | None]) -> list[float | None]:

@@ -18,7 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.study import UNDEFENDED, Rows, Study, Unit, of_seed
-from experiments.variants import measuring_unit, open_variant, training_settings
+from experiments.variants import (
+    attack_seconds,
+    measuring_unit,
+    open_variant,
+    training_seconds,
+    training_settings,
+)
 from uatmc_jax.attacks import Lists, Options, attack, make_victim, pgd
 from uatmc_jax.benchmark.targets import choose_targets, choose_users
 from uatmc_jax.evaluation.metrics import Measure, make_measure
@@ -240,7 +246,8 @@ def variants(study_beta: float) -> dict[str, dict]:
 
 def units(study: Study) -> list[Unit]:
     """One unit a variant and training seed."""
-    found = []
+    found, states = [], len(study.plan.curve_epochs) + 2
+    looks = attack_seconds(study, states, study.plan.grid_seeds[:1], pgd=2)
     for variant, seeds in curves_of(study).items():
         for seed in seeds:
             mine = of_seed(study, seed)
@@ -253,7 +260,7 @@ def units(study: Study) -> list[Unit]:
                     f"epochs/{variant} ({seed})",
                     [UNDEFENDED],
                     plan,
-                    120.0,
+                    training_seconds(mine, variant) + looks,
                     functools.partial(follow, mine, variant),
                 )
             )

@@ -122,11 +122,11 @@ def make_entries(
       InputError: what was hardened here before started from another state.
       CollapsedError: every candidate has collapsed.
     """
-    collapsed: dict[str, str] = {}
     if given is None:
-        victim, candidates = _train_victim(settings, workdir, dataset, say, collapsed)
+        victim, candidates, collapsed = _train_victim(settings, workdir, dataset, say)
     else:
-        victim, candidates = open_run(given.folder, given.checkpoint, data=dataset), {}
+        victim = open_run(given.folder, given.checkpoint, data=dataset)
+        candidates, collapsed = {}, {}
     entries = [Entry(VICTIM, victim)]
     if not settings.harden:
         return Audited(entries, candidates, collapsed, None)
@@ -136,19 +136,15 @@ def make_entries(
         if (folder, victim.name) != (victim.folder, "pretrain/best"):
             source = open_run(folder, "pretrain/best", data=dataset)
     members = hardened_settings(settings, victim.settings, source.folder)
-    hardened = _harden(members, workdir / "hardened", source, say, collapsed)
-    return Audited(entries + hardened, candidates, collapsed, source.folder)
+    hardened, lost = _harden(members, workdir / "hardened", source, say)
+    return Audited(entries + hardened, candidates, collapsed | lost, source.folder)
 
 
 def _train_victim(
-    settings: AuditSettings,
-    workdir: pathlib.Path,
-    dataset: Dataset,
-    say: Say,
-    collapsed: dict[str, str],
-) -> tuple[OpenedRun, dict[str, dict]]:
-    """The candidate with the best validation recall, and what was tried."""
-    candidates = {}
+    settings: AuditSettings, workdir: pathlib.Path, dataset: Dataset, say: Say
+) -> tuple[OpenedRun, dict[str, dict], dict[str, str]]:
+    """The candidate with the best validation recall, what was tried, and what collapsed."""
+    candidates, collapsed = {}, {}
     for name, one in victim_settings(settings).items():
         say(f"training the recommender, candidate {name}")
         folder = workdir / "victims" / name
@@ -174,18 +170,16 @@ def _train_victim(
     best = max(candidates, key=lambda name: candidates[name]["valid"])
     for name, tried in candidates.items():
         tried["chosen"] = name == best
-    return open_run(workdir / "victims" / best, "pretrain/best", data=dataset), candidates
+    victim = open_run(workdir / "victims" / best, "pretrain/best", data=dataset)
+    return victim, candidates, collapsed
 
 
 def _harden(
-    members: dict[str, Settings],
-    folder: pathlib.Path,
-    source: OpenedRun,
-    say: Say,
-    collapsed: dict[str, str],
-) -> list[Entry]:
+    members: dict[str, Settings], folder: pathlib.Path, source: OpenedRun, say: Say
+) -> tuple[list[Entry], dict[str, str]]:
+    """The hardened models, and what happened to those that collapsed."""
     _same_source(folder / SOURCE_FILE, source)
-    left = dict(members)
+    left, collapsed = dict(members), {}
     groups = compatible(left)
     while groups:
         group = groups.pop(0)
@@ -197,10 +191,11 @@ def _harden(
             say(f"{error.member} left out: {error}")
             del left[error.member], group[error.member]
             groups += [group] if group else []
-    return [
+    entries = [
         Entry(name, open_run(folder / name, "adversarial/latest", data=source.data))
         for name in left
     ]
+    return entries, collapsed
 
 
 def _same_source(file: pathlib.Path, source: OpenedRun) -> None:

@@ -13,9 +13,10 @@ from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.numerics import take
 
 LEVELS = ("projected", "feature")
-# Defences that train on perturbed items; a perturbation is an item's, not an occurrence's.
-ASCENDED = ("uat", "uat_mc")
 ALIGN_OVER = ("rows", "items")
+# Those whose perturbations an ascent finds.
+ASCENDED = ("uat", "uat_mc")
+# Defences that train on perturbed items; a perturbation is an item's, not an occurrence's.
 PERTURBED = (*ASCENDED, "noise", "dropout")
 
 

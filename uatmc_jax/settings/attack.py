@@ -61,7 +61,8 @@ class AttackRunSettings:
       targets: which items.
       user_share: share of the users the attacks are crafted on and measured on.
       redraw: attack the model with new draws of what its published checkpoints leave out
-        (MMGCN's P^m), as the published attack does.
+        (MMGCN's P^m), as the published attack does. Use of content is measured of the
+        model as it was trained.
       masked: leave training items out of the ranking (the published code does not).
       ks: K of the hit rates.
       ranks: also report mean ranks.

@@ -36,8 +36,8 @@ def get_config(preset: str = "vbpr") -> ConfigDict:
 
     experiment = config.experiment = base.get_config()
     # The published weights of L_reg and L_NCE: on some data only one of the two learns.
-    config.victims = ConfigDict({"regular": {"mu": 1.0, "alpha": 1.0}})
-    config.victims.light = ConfigDict({"mu": 0.1, "alpha": 0.001})
+    config.victims = ConfigDict({"aligned": {"mu": 1.0, "alpha": 1.0}})
+    config.victims.free = ConfigDict({"mu": 1.0, "alpha": 0.001})
     if preset == "mmgcn":
         base.use_mmgcn(experiment)
         config.victims = ConfigDict({"published": {"mu": 0.01, "alpha": 1.0}})
@@ -54,6 +54,7 @@ def get_config(preset: str = "vbpr") -> ConfigDict:
     config.attack.targets.rule = "quantile"
     config.attack.targets.quantiles = (0.0, 0.5)  # the less popular half
     config.attack.ranks = False
+    config.attack.masked = True  # users who own an item are not shown it
     published = suite_settings()["pgd"]
     raw = published.replace(level="feature", norm="l2")
     config.attack.attacks.raw_pgd = ConfigDict(to_dict(raw))
@@ -94,7 +95,7 @@ def _shrink(config: ConfigDict) -> None:
     tiny.model.hidden = ConfigDict({"visual": (16,), "textual": (16,)})
     tiny.pretrain.epochs = 6
     tiny.adversarial.epochs = 2
-    del config.victims.regular
+    del config.victims.aligned
     for name in set(config.attack.attacks) - {"fgsm", "pgd", "apgd_sigmoid", "raw_pgd"}:
         del config.attack.attacks[name]
     for name in set(config.harden) - {"exact_05", "trained_on"}:

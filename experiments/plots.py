@@ -28,7 +28,7 @@ def defences(
     title: str,
     gains: Mapping[tuple[str, str], dict],
     paper: Mapping[tuple[str, str], float],
-    others: Mapping[str, Mapping[str, float]],
+    others: Mapping[str, Mapping[str, float | None]],
 ) -> str:
     """Gain by defence and attack, and panels of other measures by defence.
 
@@ -43,7 +43,8 @@ def defences(
     labels = list(dict.fromkeys(defence for defence, _ in gains))
     attacks = list(dict.fromkeys(attack for _, attack in gains))
     widths = [2, *[1] * len(others)]
-    figure, axes = plt.subplots(1, len(widths), figsize=(9, 3.2), width_ratios=widths)
+    size = (5 + 2 * len(others), 3.2)
+    figure, axes = plt.subplots(1, len(widths), figsize=size, width_ratios=widths)
     shown = [label.replace(", ", ",\n") for label in labels]
     for n, attack in enumerate(attacks):
         shift = 0.2 * (n - (len(attacks) - 1) / 2)
@@ -109,14 +110,14 @@ def grids(
 
 
 def sweeps(
-    file: pathlib.Path, title: str, series: Mapping[str, Sequence[tuple[float, dict, float, float]]]
+    file: pathlib.Path, title: str, series: Mapping[str, Sequence[tuple[float, dict, float]]]
 ) -> str:
     """NDCG@10 against gain along each hyper-parameter, points labelled with its value.
 
     Args:
       file: to write.
       title: of the figure.
-      series: {parameter: [(value, gain entry, NDCG@10, content utility)]}.
+      series: {parameter: [(value, gain entry, NDCG@10)]}.
     """
     plt = pyplot()
     figure, axes = plt.subplots(1, len(series), figsize=(4 * len(series), 3.2), squeeze=False)
@@ -217,7 +218,7 @@ def steps(
 
 
 def pareto(file: pathlib.Path, title: str, entries: Sequence, best: Collection[str]) -> str:
-    """Robustness against content utility, recall as colour; the front is ringed.
+    """Robustness against sensitivity to content, recall as colour; the front is ringed.
 
     Args:
       file: to write.
@@ -248,7 +249,7 @@ def pareto(file: pathlib.Path, title: str, entries: Sequence, best: Collection[s
     colours = plt.Normalize(min(recalls), max(recalls))
     for axis, (name, label) in zip(axes, shown.items(), strict=True):
         for entry in entries:
-            x, y = entry.measures["content_utility"], entry.measures[name]
+            x, y = entry.measures["sensitivity"], entry.measures[name]
             ends = [[[m.mean - m.low], [m.high - m.mean]] for m in (x, y)]
             axis.errorbar(x.mean, y.mean, ends[1], ends[0], color=GREY, linewidth=0.6, zorder=1)
             edge, width = ("black", 1.4) if entry.name in best else ("white", 0.4)
@@ -262,7 +263,7 @@ def pareto(file: pathlib.Path, title: str, entries: Sequence, best: Collection[s
                 fontsize=7,
                 color="black" if entry.name in best else GREY,
             )
-        axis.set(xlabel="content utility (recall@20 lost, features permuted)", ylabel=label)
+        axis.set(xlabel="sensitivity (recall@20 lost, contents exchanged)", ylabel=label)
         heights = [entry.measures[name].mean for entry in entries]
         if max(heights) > 10 * min(heights):
             axis.set_yscale("symlog", linthresh=0.1 if name == "gain" else 1e-3)

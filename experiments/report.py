@@ -117,7 +117,7 @@ def format_measures(rows: Rows) -> str:
     """Every number of the rows with its intervals, one a line, as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    ends = ("targets_low", "targets_high", "seeds_low", "seeds_high")
+    ends = [f"{group}_{end}" for group in ("targets", "seeds", "users") for end in ("low", "high")]
     writer.writerow([*_NAMES, "row", "measure", "value", *ends])
     for number, row in enumerate(rows):
         for measure, value, *interval in _measures(row):
@@ -136,12 +136,14 @@ def _measures(row: dict, prefix: str = "") -> Iterator[tuple]:
         if not prefix and key in _HOW:
             continue
         name = f"{prefix}{key}"
-        if isinstance(value, dict) and "value" in value and "over_targets" in value:
-            yield name, value["value"], *value["over_targets"], *value.get("over_seeds", ("", ""))
+        if isinstance(value, dict) and "value" in value:
+            ends = [value.get(f"over_{group}") or ("", "") for group in ("targets", "seeds")]
+            users = next((x for n, x in value.items() if n.startswith("over_users")), ("", ""))
+            yield name, value["value"], *ends[0], *ends[1], *users
         elif isinstance(value, dict):
             yield from _measures(value, f"{name}.")
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield name, value, "", "", "", ""
+            yield name, value, *[""] * 6
 
 
 def format_report(studies: Sequence[Results], folder: pathlib.Path | None = None) -> str:
@@ -307,12 +309,13 @@ def _by_artefact(study: Results) -> Iterator[tuple[str, Rows]]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Rebuilds figures and report of the folder named."""
+    """Rebuilds measures, figures and report of the folder named."""
     try:
         if len(arguments) != 1:
             raise InputError("name the folder of the results, for example experiments/results.")
         folder = pathlib.Path(arguments[0])
         for study in read_results(folder):
+            store.write_text(folder / study.name / "measures.csv", format_measures(study.rows))
             draw(study, folder / study.name)
         write_report(folder)
     except InputError as error:

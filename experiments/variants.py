@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from configs import attack as attack_config
+from experiments import content as content_use
 from experiments.study import UNDEFENDED, Rows, Study, Unit, changed, of_seed
 from uatmc_jax import __version__, store
 from uatmc_jax.benchmark.run import run_attacks
@@ -182,7 +183,6 @@ def attack_variant(
     run = open_variant(study, variant)
     results, (content,) = run_attacks(settings, [run], show_progress=False)
     trained = training_row(study, variant)
-    use = {k: content[k] for k in ("metric", "clean", "permuted", "content_utility")}
     rows = [
         {
             **{k: trained[k] for k in ("variant", "seed", "trained_with", "test")},
@@ -193,7 +193,7 @@ def attack_variant(
             "users": result["users"],
             "summary": result["summary"],
             "certificate": result["certificate"],
-            "content": use,
+            "content": content_use.of_row(content),
             "affine_in_content": result["affine_in_content"],
             "attack_seconds": result["seconds"],
             **{k: result[k] for k in ("code", "versions", "device")},
@@ -233,8 +233,7 @@ def attack_trainings(
                 "training_seeds": list(study.seeds),
                 "summary": summary,
                 "test": _means([row["test"] for row in same]),
-                "content": first["content"]
-                | _means([{k: v for k, v in r["content"].items() if k != "metric"} for r in same]),
+                "content": content_use.merged([row["content"] for row in same]),
                 "by_training": [
                     {"seed": row["seed"], "test": row["test"], "content": row["content"]}
                     for row in same

@@ -16,7 +16,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from uatmc_jax import checkpoint
-from uatmc_jax.benchmark.run import FOLDER, run_attacks
+from uatmc_jax.benchmark.files import FOLDER
+from uatmc_jax.benchmark.run import run_attacks
 from uatmc_jax.benchmark.suite import transfers
 from uatmc_jax.benchmark.verdict import run_verdicts
 from uatmc_jax.cli import start

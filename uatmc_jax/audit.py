@@ -20,6 +20,7 @@ from uatmc_jax.auditing.entries import Given
 from uatmc_jax.auditing.run import REPORT_FILE, run_audit
 from uatmc_jax.cli import data_at, start
 from uatmc_jax.errors import InputError
+from uatmc_jax.report.text import number, percent
 from uatmc_jax.settings import AuditSettings, from_config_flag
 
 _DATA = flags.DEFINE_string("data", None, "Folder of the data set: an .inter file and features.")
@@ -37,6 +38,7 @@ _VICTIM = flags.DEFINE_string(
 )
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "pretrain/best", "STAGE/WHICH of --victim.")
 _HARDEN = flags.DEFINE_bool("harden", True, "Also harden, and audit what comes out.")
+_SEEDS = flags.DEFINE_integer("seeds", 1, "Trainings of everything, each under its own seed.")
 
 
 def main(argv: list[str]) -> None:
@@ -58,7 +60,7 @@ def main(argv: list[str]) -> None:
         name = "_".join(["audit_of", *(part for part in parts if part not in ("/", "runs"))])
     workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / name)
     command = shlex.join(["python", "-m", "uatmc_jax.audit", *sys.argv[1:]])
-    audit = run_audit(settings, workdir, given=given, command=command)
+    audit = run_audit(settings, workdir, given=given, command=command, seeds=_SEEDS.value)
     print(_headline(audit))
     print(f"written to {workdir / REPORT_FILE}", file=sys.stderr)
 
@@ -69,13 +71,19 @@ def _headline(audit: dict) -> str:
     lines = [f"note: {warning}" for warning in audit["warnings"]]
     lines.append(f"popularity: recall@20 {audit['popularity']['test']:.4f}")
     for entry in audit["entries"]:
-        suite = entry["verdict"]["suite"][f"hr@{k}"]
+        suite, use = entry["verdict"]["suite"][f"hr@{k}"], entry["content"]["test"]
+        rates = " -> ".join(percent(suite[when]["value"]) for when in ("before", "after"))
+        contribution, attacked = use["all"]["contribution"], use["attacked"]
         mark = "  (recommended)" if entry["name"] == audit["recommended"] else ""
         lines.append(
-            f"{entry['name']}: recall@20 {entry['recall']['test']['value']:.4f}, content utility "
-            f"{entry['content']['content_utility']:.4f}, HR@{k} "
-            f"{100 * suite['before']['value']:.3f} % -> {100 * suite['after']['value']:.3f} %{mark}"
+            f"{entry['name']}: recall@20 {entry['recall']['test']['value']:.4f}, contribution of "
+            f"content {number(contribution)}; "
+            f"{attacked['hits']['own']} of {attacked['interactions']:,} interactions found with "
+            f"items as popular as those attacked; HR@{k} {rates}{mark}"
         )
+    if audit["recommended"] is None and len(audit["entries"]) > 1:
+        for entry in audit["entries"][1:]:
+            lines.append(f"{entry['name']} is not recommended: {'; '.join(entry['objections'])}")
     return "\n".join(lines)
 
 

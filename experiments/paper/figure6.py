@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from experiments import plots
+from experiments import content, plots
 from experiments.paper.artefact import UNDECIDED, UNTESTED, Artefact, Claim
 from experiments.paper.trainings import sweep
 from experiments.study import Rows, Study, Unit, recorded
@@ -54,11 +54,11 @@ def _section(rows: Rows) -> list[str]:
                 gain(_gain(r)),
                 f"{r['test']['ndcg@10']:.4f}",
                 f"{r['test']['recall@10']:.4f}",
-                f"{r['content']['content_utility']:.4f}",
+                *content.cells(r["content"]),
             ]
             for r in _along(rows, field)
         ]
-        header = [name, "HR@50 gain, PGD", "NDCG@10", "Recall@10", "content utility"]
+        header = [name, "HR@50 gain, PGD", "NDCG@10", "Recall@10", *content.HEADER]
         lines += [*table(header, body), ""]
     return lines[:-1]
 
@@ -106,10 +106,7 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
 def _draw(rows: Rows, folder: pathlib.Path) -> list[str]:
     first = rows[0]
     series = {
-        name: [
-            (r["value"], _gain(r), r["test"]["ndcg@10"], r["content"]["content_utility"])
-            for r in _along(rows, field)
-        ]
+        name: [(r["value"], _gain(r), r["test"]["ndcg@10"]) for r in _along(rows, field)]
         for field, name in SWEEPS.items()
     }
     title = f"UAT-MC, {first['model'].upper()} on {first['dataset']['name']}"

@@ -1,4 +1,4 @@
-"""Beyond the paper: the inner step in the attack's own linf ball, and what it does to content use.
+"""Beyond the paper: the inner step in the attack's own linf ball, and its cost in use of content.
 
 The published defence trains in an l2 ball an eighth as long as the attack's linf
 ball (d = 64). Here UAT's one step is an linf one, at lambda = 5 and eps = 10 %, and
@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from experiments import content
 from experiments.paper.artefact import FAILS, HOLDS, UNDECIDED, Artefact, Claim, nothing_to_draw
 from experiments.study import CONTROL, UNDEFENDED, Rows, Study, Unit, recorded
 from experiments.variants import attack_seconds, attack_settings, attack_trainings, measuring_unit
@@ -43,10 +44,10 @@ def _units(study: Study) -> list[Unit]:
 
 def _section(rows: Rows) -> list[str]:
     header = ["defence", "inner step", "lambda", "eps", "HR@50 gain, PGD", "certificate"]
-    header += ["Recall@20", "the same, features permuted", "content utility"]
+    header += ["Recall@20", *content.HEADER]
     body = []
     for row in rows:
-        training, content = row["trained_with"]["adversarial"], row["content"]
+        training, use = row["trained_with"]["adversarial"], row["content"]
         hardened = row["variant"] not in NAMES
         entry = row["summary"][f"hr@{K}"]
         bound = entry.get("budget_certificate")
@@ -58,12 +59,11 @@ def _section(rows: Rows) -> list[str]:
                 f"{training['eps']:.1%}" if hardened else "",
                 gain(entry["gain"]),
                 percent(bound["value"]) if bound else "none",
-                f"{content['clean']:.4f}",
-                f"{content['permuted']:.4f}",
-                f"{content['content_utility']:.4f}",
+                f"{content.recall(use):.4f}",
+                *content.cells(use),
             ]
         )
-    return table(header, body, left=2)
+    return [*table(header, body, left=2), "", content.NOTE]
 
 
 def _claims(rows: Rows) -> list[Claim]:
@@ -88,18 +88,18 @@ def _claims(rows: Rows) -> list[Claim]:
 
     def kept(row: dict) -> list[float]:
         pairs = zip(contents(row), contents(control), strict=True)
-        use = [(a["content_utility"], b["content_utility"]) for a, b in pairs]
-        return [a / b if b > 0 else float("nan") for a, b in use]
+        use = [[content.value(c, "contribution") for c in pair] for pair in pairs]
+        return [float("nan") if a is None or not b or b <= 0 else a / b for a, b in use]
 
     def holds_up(row: dict) -> list[bool]:
         pairs = zip(contents(row), contents(control), strict=True)
-        return [a["clean"] >= b["clean"] for a, b in pairs]
+        return [content.recall(a) >= content.recall(b) for a, b in pairs]
 
     def shown(row: dict) -> str:
-        content = row["content"]
+        use = zip(content.HEADER, content.cells(row["content"]), strict=True)
         return (
-            f"gain {gain(gain_of(row))}, recall@20 {content['clean']:.4f}, with features permuted "
-            f"{content['permuted']:.4f}, content utility {content['content_utility']:.4f}"
+            f"gain {gain(gain_of(row))}, recall@20 {content.recall(row['content']):.4f}, "
+            + ", ".join(f"{name} {shown}" for name, shown in use)
         )
 
     strong, mild, uat = (by_variant[v] for v in ("matched_strong", "matched_mild", "uat"))
@@ -113,14 +113,14 @@ def _claims(rows: Rows) -> list[Claim]:
         (
             "(c)",
             "In the attack's own ball at lambda = 5, eps = 10 % under a tenth of the gain is left, "
-            "and under a tenth of the content utility.",
+            "and under a tenth of content's contribution.",
             [left(strong)[n] < 0.1 and kept(strong)[n] < 0.1 for n in seeds],
             strong,
         ),
         (
             "(c)",
-            "At lambda = 1, eps = 5 % recall is no lower, over a third of the content utility is "
-            "left, and under a quarter of the gain.",
+            "At lambda = 1, eps = 5 % recall is no lower, over a third of content's contribution "
+            "is left, and under a quarter of the gain.",
             [left(mild)[n] < 0.25 and kept(mild)[n] > 1 / 3 and holds_up(mild)[n] for n in seeds],
             mild,
         ),

@@ -9,7 +9,7 @@ import itertools
 import pathlib
 from collections.abc import Callable
 
-from experiments import plots
+from experiments import content, plots
 from experiments.paper import numbers
 from experiments.paper.artefact import Artefact
 from experiments.paper.table2_claims import DEFENCES, LADDER, K, claims_of, split
@@ -131,7 +131,7 @@ def _compare(study: Study, tell: Callable[[float], None]) -> Rows:
 def _section(rows: Rows) -> list[str]:
     measured, _ = split(rows)
     header = ["defence", "attack", "HR@50 before", "after", "gain", "points", "certificate"]
-    header += ["Recall@10", "NDCG@10", "content utility"]
+    header += ["Recall@10", "NDCG@10", *content.HEADER, "hits, attacked range"]
     lines = []
     for (variant, attack), row in measured.items():
         entry, paper = row["summary"][f"hr@{K}"], _papers(row)
@@ -152,7 +152,8 @@ def _section(rows: Rows) -> list[str]:
                 percent(bound["value"]) if bound else "none",
                 beside(f"{row['test']['recall@10']:.4f}", paper.recall_at_10 if known else None),
                 beside(f"{row['test']['ndcg@10']:.4f}", paper.ndcg_at_10 if known else None),
-                f"{row['content']['content_utility']:.4f}",
+                *content.cells(row["content"]),
+                content.found(row["content"]),
             ]
         )
     row = next(iter(measured.values()))
@@ -172,8 +173,10 @@ def _section(rows: Rows) -> list[str]:
         )
         + ". *w/o AT, trained on* has had as many epochs "
         "more as the hardened ones. Certificate: no attack of that budget can reach a higher "
-        "HR@50. Points: HR@50 after minus before, in percent. Content utility: test recall@20 "
-        "lost when the items' features are permuted.",
+        "HR@50. Points: HR@50 after minus before, in percent. "
+        + content.NOTE
+        + " Hits, attacked range: of the test interactions with items as popular as those "
+        "attacked, those in the top 20.",
         "",
         *_weights_section([r for r in rows if "weight" in r]),
     ]
@@ -210,10 +213,15 @@ def _draw(rows: Rows, folder: pathlib.Path) -> list[str]:
                 theirs[label, attack] = getattr(paper, f"{attack}_gain") / 100
     others = {
         "Recall@10": {DEFENCES[v]: measured[v, "pgd"]["test"]["recall@10"] for v in DEFENCES},
-        "content utility": {
-            DEFENCES[v]: measured[v, "pgd"]["content"]["content_utility"] for v in DEFENCES
+        **{
+            name: {
+                DEFENCES[v]: content.value(measured[v, "pgd"]["content"], name) for v in DEFENCES
+            }
+            for name in content.HEADER
         },
     }
+    # Rows of older versions have no contribution.
+    others = {name: values for name, values in others.items() if None not in values.values()}
     title = f"{first['model'].upper()} on {first['dataset']['name']}"
     return [plots.defences(folder / "table2.png", title, gains, theirs, others)]
 

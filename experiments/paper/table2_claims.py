@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from experiments import content
 from experiments.paper.artefact import (
     FAILS,
     HOLDS,
@@ -140,14 +141,16 @@ def claims_of(rows: Rows) -> list[Claim]:
         pairs = list(zip(*(r.get("by_training", [r]) for r in (before, after)), strict=True))
         kept = [b["test"]["recall@10"] >= 0.9 * a["test"]["recall@10"] for a, b in pairs]
         recalls = [r["test"]["recall@10"] for r in (before, after)]
-        use = [r["content"]["content_utility"] for r in (before, after)]
+        use = [content.cells(r["content"]) for r in (before, after)]
         claims.append(
             Claim(
                 "5.2",
                 f"UAT-MC costs at most a tenth of Recall@10, against {DEFENCES[baseline]}.",
                 UNDECIDED if not several else HOLDS if all(kept) else FAILS,
-                f"Recall@10 {recalls[0]:.4f} -> {recalls[1]:.4f}; content utility {use[0]:.4f} -> "
-                f"{use[1]:.4f}",
+                f"Recall@10 {recalls[0]:.4f} -> {recalls[1]:.4f}; "
+                + ", ".join(
+                    f"{name} {a} -> {b}" for name, a, b in zip(content.HEADER, *use, strict=True)
+                ),
                 f"in {sum(kept)} of {len(kept)} training seeds" if several else "one training seed",
             )
         )

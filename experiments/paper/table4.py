@@ -4,7 +4,7 @@ import itertools
 import pathlib
 from collections.abc import Callable
 
-from experiments import plots
+from experiments import content, plots
 from experiments.paper import numbers
 from experiments.paper.artefact import FAILS, HOLDS, Artefact, Claim, decided, reversed_effect
 from experiments.paper.trainings import sweep
@@ -126,10 +126,10 @@ def _section(rows: Rows) -> list[str]:
                 if theirs and attack in numbers.BUDGETS:
                     text += f" ({theirs[numbers.BUDGETS.index(attack)]:,g})"
                 cells.append(text)
-            cells += [f"{row['test']['recall@10']:.4f}", f"{row['content']['content_utility']:.4f}"]
+            cells += [f"{row['test']['recall@10']:.4f}", *content.cells(row["content"])]
             body.append(cells)
         header = ["training budget", *(f"attack {b:.1%}" for b in budgets)]
-        header += ["Recall@10", "content utility"]
+        header += ["Recall@10", *content.HEADER]
         what = "with" if name == "fgsm_aligned" else "without"
         lines += [
             f"Table {number}: HR@50 gain under FGSM {what} L_align; in parentheses the paper's.",

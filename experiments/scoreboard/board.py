@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from configs import attack as attack_config
+from experiments import content as content_use
 from experiments import plots, runner
 from experiments.scoreboard import pareto
 from experiments.study import (
@@ -169,6 +170,7 @@ def measure(study: Study, variant: str, settings: AttackRunSettings) -> dict[str
         surrogates={name: open_variant(study, name) for name in sorted(named)},
         show_progress=False,
     )
+    attacked = content["test"]["attacked"]
     (edited,) = (result for result in results if result["attack"] == FEATURE)
     results.remove(edited)
     found = verdict(results, board.k, board.bootstrap)
@@ -188,9 +190,11 @@ def measure(study: Study, variant: str, settings: AttackRunSettings) -> dict[str
             "settings": results[0]["settings"],
         },
         "members": list(found["members"]),
-        "recall@20": content["clean"],
-        "content_utility": content["content_utility"],
-        "cold_recall@20": content["cold"]["clean"],
+        "recall@20": content_use.recall(content),
+        **{name: content_use.value(content, name) for name in content_use.HEADER},
+        "attacked_contribution": content_use.value(content, "contribution", "attacked"),
+        "attacked_hit_rate": attacked["hits"]["own"] / max(attacked["interactions"], 1),
+        "content": content_use.of_row(content),
         "gain": suite["gain"]["value"],
         "gain_over_targets": suite["gain"]["over_targets"],
         "pgd_gain": found["members"]["pgd"]["gain"]["value"],

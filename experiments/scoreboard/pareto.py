@@ -18,7 +18,7 @@ from uatmc_jax.settings import result_with_new_names
 
 # Measured quantities and which way is better. "certificate" may be None (no bound known), "gain"
 # as well (nobody had a target before).
-AXES = {"recall@20": 1, "content_utility": 1, "gain": -1, "certificate": -1}
+AXES = {"recall@20": 1, "sensitivity": 1, "gain": -1, "certificate": -1}
 # Of every row: name, type, meaning.
 FIELDS = {
     "format": (int, "1"),
@@ -32,7 +32,7 @@ FIELDS = {
     "evaluation": (dict, "targets and users"),
     "members": (list, "names of the suite's attacks"),
     "recall@20": (float, "on the test split"),
-    "content_utility": (float, "recall@20 minus the same with the items' features permuted"),
+    "sensitivity": (float, "test recall@20 lost when the items' contents are exchanged"),
     "gain": (float, "HR@K gain under the suite's best attack on each target; or null"),
     "certificate": (float, "mean upper bound of HR@K within the budget; or null"),
     "hr_before": (float, "mean HR@K of the targets, clean"),
@@ -89,7 +89,7 @@ def read_rows(file: pathlib.Path) -> list[dict]:
     rows = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         try:
-            row = json.loads(line)
+            row = result_with_new_names(json.loads(line))
         except ValueError as error:
             raise InputError(f"{file}, line {number}: not JSON ({error}).") from None
         for name, (kind, meaning) in FIELDS.items():
@@ -100,7 +100,7 @@ def read_rows(file: pathlib.Path) -> list[dict]:
             known_null = value is None and isinstance(row, dict) and name in row
             if not right and not (name in _MAY_BE_NULL and known_null):
                 raise InputError(f"{file}, line {number}: '{name}' must be there: {meaning}.")
-        rows.append(result_with_new_names(row))
+        rows.append(row)
     if not rows:
         raise InputError(f"{file}: no rows. Delete it, or put rows into it.")
     return rows
@@ -205,8 +205,8 @@ def page(studies: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         "# Scoreboard",
         "",
         "Written by `python -m experiments.scoreboard` from the `.jsonl` files beside it; "
-        "`--rebuild` does so again after rows were added. Better is: higher recall and content "
-        "utility, lower gain and certificate. In brackets the least and the greatest of the "
+        "`--rebuild` does so again after rows were added. Better is: higher recall and "
+        "sensitivity, lower gain and certificate. In brackets the least and the greatest of the "
         "training seeds.",
         "",
         "*dominated by*: another entry is at least as good on every axis and better on one, on "
@@ -246,7 +246,7 @@ def _section(study: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
                 f"**{entry.name}**" if entry.name in best else entry.name,
                 _settings(entry.defense),
                 _with_range(measure["recall@20"], "{:.4f}"),
-                _with_range(measure["content_utility"], "{:.4f}"),
+                _with_range(measure["sensitivity"], "{:.4f}"),
                 _with_range(measure["gain"], "{:,.0%}"),
                 _with_range(measure["pgd_gain"], "{:,.0%}"),
                 _with_range(measure["feature_gain"], "{:,.0%}"),
@@ -262,7 +262,7 @@ def _section(study: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "entry",
         "trained with",
         "recall@20",
-        "content utility",
+        "sensitivity",
         "gain, suite",
         "gain, PGD-10",
         "gain, raw features",

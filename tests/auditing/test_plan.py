@@ -76,20 +76,20 @@ def test_one_modality_leaves_out_what_needs_two(dataset):
 def test_candidates_train_stage_one_and_entries_stage_two_on_the_victims_weights():
     settings = audit()
     candidates = victim_settings(settings)
-    assert set(candidates) == {"light", "regular"}
-    assert (candidates["light"].pretrain.mu, candidates["light"].pretrain.alpha) == (0.1, 0.001)
+    assert set(candidates) == {"aligned", "free"}
+    assert (candidates["free"].pretrain.mu, candidates["free"].pretrain.alpha) == (1.0, 0.001)
     assert all(one.adversarial.epochs == 0 for one in candidates.values())
-    entries = hardened_settings(settings, candidates["light"], pathlib.Path("here"))
+    entries = hardened_settings(settings, candidates["free"], pathlib.Path("here"))
     assert list(entries) == list(settings.harden)
     for name, one in entries.items():
-        assert one.pretrain.init_from == "here" and one.adversarial.mu == 0.1
+        assert one.pretrain.init_from == "here" and one.adversarial.mu == 1.0
         for field, value in settings.harden[name].items():
             assert getattr(one.adversarial, field) == value
 
 
 def test_entries_that_differ_in_scalars_alone_train_together():
     settings = audit()
-    entries = hardened_settings(settings, victim_settings(settings)["light"], pathlib.Path("x"))
+    entries = hardened_settings(settings, victim_settings(settings)["free"], pathlib.Path("x"))
     groups = compatible(entries)
     assert sorted(map(len, groups)) == [1, 1, 4]
     assert {name for group in groups for name in group} == set(entries)

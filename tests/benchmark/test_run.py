@@ -103,10 +103,13 @@ def test_results_name_their_threat_model_and_are_traceable(trained, attacked):
         stage = content["checkpoint"]["stage"]
         if content["checkpoint"]["which"] == "best":
             expected = summary["stages"][stage]["test"]["recall@20"]
-            assert content["clean"] == pytest.approx(expected, abs=1e-6)
-        assert content["content_utility"] == content["clean"] - content["permuted"]
+            recall = content["test"]["all"]["recall"]["own"]["value"]
+            assert recall == pytest.approx(expected, abs=1e-6)
+        counts = {row["interactions"] for result in results for row in result["rows"]}
+        least, most = content["attacked_interactions"]
+        assert least <= min(counts) and max(counts) <= most
     table = format_attacks(results, contents)
-    assert "adversarial/best | pgd | 50" in table and "content utility" in table
+    assert "adversarial/best | pgd | 50" in table and "contribution" in table
     assert "inf%" not in table and "nan" not in table
     assert "does nothing" not in table
     aligned = [r | {"threat_model": r["threat_model"] | {"beta": 1.0}} for r in results]
@@ -125,7 +128,7 @@ def _stages(workdir):
 def test_the_same_command_finds_everything_done(trained, attacked, monkeypatch):
     before = {p: p.stat().st_mtime_ns for p in (trained / "attacks").iterdir()}
     monkeypatch.setattr(run_module, "attack_batches", None)  # must not be called
-    monkeypatch.setattr(run_module, "content_utility", None)
+    monkeypatch.setattr("uatmc_jax.benchmark.content.measure_hits", None)
     again = attack(evaluation(), trained)
     assert json.loads(json.dumps(again)) == json.loads(json.dumps(attacked))
     assert before == {p: p.stat().st_mtime_ns for p in (trained / "attacks").iterdir()}

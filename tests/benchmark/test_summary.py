@@ -126,12 +126,12 @@ def test_an_interval_over_trainings_covers_seeds_and_targets():
 
 def test_the_crossed_bootstrap_is_that_of_its_definition():
     """Against resampling by hand, with the same draws."""
-    from uatmc_jax.benchmark.summary import _resample_crossed
+    from uatmc_jax.bootstrap import resample_crossed
 
     rng = np.random.default_rng(3)
     outer, inner = np.repeat([7, 9], 3), np.tile([1, 2, 5], 2)
     values = rng.normal(size=(6, 2))
-    means = _resample_crossed(values, outer, inner, 5)
+    means = resample_crossed(values, outer, inner, 5)
     draws = np.random.default_rng(0)
     # Weights of all resamples of one group come before those of the other.
     first = [np.bincount(draws.integers(2, size=2), minlength=2) for _ in range(5)]

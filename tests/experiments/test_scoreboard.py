@@ -33,7 +33,7 @@ def row(entry="a", seed=0, recall=0.06, use=0.01, gain=1.0, certificate=0.01, **
         "evaluation": {"targets": 5, "users": 10},
         "members": ["pgd"],
         "recall@20": recall,
-        "content_utility": use,
+        "sensitivity": use,
         "gain": gain,
         "certificate": certificate,
         "hr_before": 0.001,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from uatmc_jax.attacks.victim import Victim
-from uatmc_jax.data import Interactions, make_csr, warm
+from uatmc_jax.data import make_csr, of_users, warm
 from uatmc_jax.errors import InputError
 from uatmc_jax.evaluation.metrics import mean_metrics
 from uatmc_jax.evaluation.ranking import make_plan, top_k
@@ -71,7 +71,7 @@ def recommend(victim: Victim, users: Sequence[int] | np.ndarray, k: int = 10) ->
             "with her among `users`; those without a training interaction have no list."
         )
     dataset = victim.dataset
-    seen = _of_users(dataset.train, users)
+    seen = of_users(dataset.train, users)
     most = dataset.n_items - int(np.bincount(seen.users, minlength=len(users)).max())
     if not 1 <= k <= most:
         raise InputError(
@@ -122,12 +122,3 @@ def evaluate(
     relevant = make_csr(held_out, dataset.n_users)
     (found,) = mean_metrics(everyone, victim.item, plan, (relevant,), tuple(ks))
     return {name: float(value) for name, value in found.items()}
-
-
-def _of_users(pairs: Interactions, users: np.ndarray) -> Interactions:
-    """The pairs of the users, by place in `users`, in which one may occur twice."""
-    starts = np.searchsorted(pairs.users, users)
-    ends = np.searchsorted(pairs.users, users, side="right")
-    places = np.repeat(np.arange(len(users)), ends - starts).astype(np.int32)
-    runs = [pairs.items[a:b] for a, b in zip(starts, ends, strict=True)]
-    return Interactions(places, np.concatenate([np.zeros(0, np.int32), *runs]))

@@ -21,6 +21,7 @@ from uatmc_jax.data import (
     Interactions,
     contains,
     make_csr,
+    of_users,
 )
 from uatmc_jax.errors import InputError
 from uatmc_jax.evaluation.ranking import RankingPlan, make_plan, top_k
@@ -137,7 +138,7 @@ def make_victim(
         raise InputError(
             f"users: wanted at least one of the data's, 0 to {dataset.n_users - 1}, each once."
         )
-    seen = _by_position(dataset.train, users) if masked else None
+    seen = of_users(dataset.train, users) if masked else None
     nothing = Interactions(np.zeros(0, np.int32), np.zeros(0, np.int32))
     blocks = lists.block_users, lists.block_items
     plan = make_plan(nothing if seen is None else seen, len(users), dataset.n_items, *blocks)
@@ -191,16 +192,6 @@ def _encode(
 
 def _fill(rows: jax.Array, width: int, value: float) -> jax.Array:
     return jnp.pad(rows, ((0, 0), (0, width - rows.shape[1])), constant_values=value)
-
-
-def _by_position(pairs: Interactions, users: np.ndarray) -> Interactions:
-    """The pairs of `users`, with places in `users` for ids; sorted by them."""
-    place = np.full(int(max(pairs.users.max(initial=0), users.max(initial=0))) + 1, -1)
-    place[users] = np.arange(len(users))
-    kept = pairs.keep(place[pairs.users] >= 0)
-    positions = place[kept.users]
-    order = np.lexsort((kept.items, positions))
-    return Interactions(positions[order].astype(np.int32), kept.items[order])
 
 
 def recommendable(victim: Victim, target: jax.Array) -> jax.Array:

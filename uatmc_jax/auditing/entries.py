@@ -16,6 +16,7 @@ from uatmc_jax.data import Dataset
 from uatmc_jax.errors import CollapsedError, InputError
 from uatmc_jax.opened import OpenedRun, open_run
 from uatmc_jax.report.commands import train_command
+from uatmc_jax.report.training import still_improving
 from uatmc_jax.settings import AuditSettings, Settings
 from uatmc_jax.settings.audit import VICTIM
 from uatmc_jax.training import compatible, train_and_evaluate, train_vmapped
@@ -160,6 +161,7 @@ def _train_victim(
             "fields": dict(settings.victims[name]),
             "valid": stage["valid"][f"recall@{RECALL_K}"],
             "epochs": stage["epochs"],
+            "improving": still_improving(stage, one.pretrain.epochs),
             "seconds": stage["seconds"],
             "command": train_command(one, folder),
         }

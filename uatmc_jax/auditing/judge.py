@@ -1,18 +1,30 @@
 """One model of an audit, judged: attacks, certificates, content use, recall, its users."""
 
+import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from uatmc_jax.attacks import Attack, Victim, attack_batches, content_under, join
+from uatmc_jax.attacks import (
+    Attack,
+    Victim,
+    attack_batches,
+    certify,
+    content_under,
+    join,
+    user_hits,
+)
 from uatmc_jax.auditing.entries import RECALL_K, Entry
 from uatmc_jax.auditing.measures import reached_users, survey_certificates, user_recall
 from uatmc_jax.benchmark.deltas import read_deltas
+from uatmc_jax.benchmark.rows import mean_moved
 from uatmc_jax.benchmark.run import options_of, run_attacks, victim_of
 from uatmc_jax.benchmark.summary import mean_with_interval
 from uatmc_jax.benchmark.verdict import suite_rows, verdict
+from uatmc_jax.evaluation.content import LEAST_INTERACTIONS
+from uatmc_jax.models import certifiable
 from uatmc_jax.opened import OpenedRun
 from uatmc_jax.report.commands import train_command
 from uatmc_jax.seeds import generator, starts_key
@@ -21,6 +33,8 @@ from uatmc_jax.settings import AuditSettings, to_dict
 # By how many of its training interactions a user is grouped.
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _BAND = (0.1, 0.5, 0.9)
+# Of the suite's radius, along the curve of HR against it.
+_BUDGETS = (0.125, 0.25, 0.5, 0.75, 1.0)
 
 
 class Judged(NamedTuple):
@@ -65,6 +79,7 @@ def judge(entry: Entry, settings: AuditSettings, k: int, show_progress: bool) ->
         "train_command": train_command(run.settings, run.folder) if defended else None,
         "recall": _recall(run, attack.bootstrap),
         "content": content,
+        "deaf": deafness(results, content),
         "certificate": suite[0]["certificate"],
         "affine_in_content": suite[0]["affine_in_content"],
         "attacked_users": suite[0]["users"],
@@ -75,6 +90,7 @@ def judge(entry: Entry, settings: AuditSettings, k: int, show_progress: bool) ->
             if r["attack"] in settings.other_threats
         },
         "rows": rows,
+        "moved": _moved(rows, str(k)),
         "steps": {
             "attack": settings.steps_of,
             "quantiles": list(_BAND),
@@ -82,6 +98,35 @@ def judge(entry: Entry, settings: AuditSettings, k: int, show_progress: bool) ->
         },
     }
     return Judged(found, {result["attack"]: result for result in results})
+
+
+def _moved(rows: Sequence[Mapping], k: str) -> dict | None:
+    """How far the strongest attack on each item takes z, on average."""
+    ways = [{"moved": row["moved"][k]} for row in rows]
+    return None if any(way["moved"] is None for way in ways) else mean_moved(ways)
+
+
+def deafness(results: Sequence[Mapping], content: Mapping) -> dict | None:
+    """Whether content can no longer bring an item like those attacked to whom it should be shown.
+
+    Args:
+      results: of one checkpoint.
+      content: its use of content.
+
+    Returns:
+      {"any_content": what no content exceeds of an attacked item's HR@K, "hit_rate": the share
+      of the held-out interactions with items as popular that are in the top K, "deaf": whether
+      the first is below the second}; None for a model without certificates, a K that was not
+      attacked, or too few such interactions.
+    """
+    hit_rate = content["metric"].replace("recall", "hr")
+    bound = results[0]["summary"].get(hit_rate, {}).get("any_content_certificate")
+    entry = content["valid"]["attacked"]
+    if bound is None or entry["interactions"] < LEAST_INTERACTIONS:
+        return None
+    share = entry["hits"]["own"] / entry["interactions"]
+    found = {"any_content": bound["value"], "hit_rate": share}
+    return found | {"deaf": bound["value"] < share}
 
 
 def _recall(run: OpenedRun, bootstrap: int) -> dict[str, dict]:
@@ -119,7 +164,11 @@ def look_closer(entry: Entry, judged: Judged, settings: AuditSettings, k: int) -
     result = judged.results[strongest]
     items, moved = _perturbations(result, attack, victim, seed, settings)
     z = content_under(attack, victim, items, moved)
-    reached = reached_users(victim, items, z, k, options_of(settings.attack))
+    options = options_of(settings.attack)
+    reached = reached_users(victim, items, z, k, options)
+    # The same perturbations, counted the other way.
+    other = dataclasses.replace(settings.attack, masked=not settings.attack.masked)
+    counted = user_hits(victim_of(run, other, {strongest: attack}, seed), items, z, k, options)
     trained = np.bincount(run.data.train.users, minlength=run.data.n_users)
     trained = trained[np.asarray(victim.users)]
     size = min(settings.survey, run.data.n_items)
@@ -131,11 +180,16 @@ def look_closer(entry: Entry, judged: Judged, settings: AuditSettings, k: int) -
         "users_reached": {
             "attack": strongest,
             "targets": len(items),
+            "counted_otherwise": {
+                "masked": other.masked,
+                **dict(zip(("before", "after"), counted.mean(axis=(0, 2)).tolist(), strict=True)),
+            },
             "histogram_before": np.bincount(reached.before, minlength=len(items) + 1).tolist(),
             "histogram_after": np.bincount(reached.after, minlength=len(items) + 1).tolist(),
             "histogram_gained": np.bincount(reached.gained, minlength=len(items) + 1).tolist(),
             "by_activity": _by_activity(trained, reached.before, reached.after, len(items)),
         },
+        "curve": _curve(victim, items, settings, threat, k),
         "survey": None
         if survey is None
         else {
@@ -143,6 +197,28 @@ def look_closer(entry: Entry, judged: Judged, settings: AuditSettings, k: int) -
             "shown": survey.shown.tolist(),
             "bound": survey.bound.tolist(),
         },
+    }
+
+
+def _curve(
+    victim: Victim, items: np.ndarray, settings: AuditSettings, threat: Mapping, k: int
+) -> dict[str, Any]:
+    """Mean HR@K of the targets under one attack within several budgets, and its bound."""
+    shares, name = np.array(_BUDGETS) * threat["eps"], settings.steps_of
+    attack, key = settings.attack.attacks[name], starts_key(settings.attack.seeds[0])
+    options = options_of(settings.attack)._replace(ks=(k,), ranks=False)
+    found = join(
+        list(attack_batches(attack.replace(eps=shares), victim, items, key, options=options))
+    )
+    bound = None
+    if certifiable(victim.model) and attack.level == "projected":
+        within = {"norm": attack.norm, "eps": shares, "modalities": attack.modalities}
+        bound = certify(victim, items, ks=k, **within).mean(axis=1).tolist()
+    return {
+        "attack": name,
+        "eps": [0.0, *shares.tolist()],
+        "hr": [float(found.hr_before.mean()), *found.hr_after[..., 0].mean(axis=0).tolist()],
+        "certificate": bound and [float(found.hr_before.mean()), *bound],
     }
 
 

@@ -8,6 +8,7 @@ All trainings and attacks are those of `uatmc_jax.train` and `uatmc_jax.attack`:
 same call goes on where it was interrupted, and neither is done twice.
 """
 
+import dataclasses
 import os
 import pathlib
 import sys
@@ -31,8 +32,10 @@ from uatmc_jax.auditing.plan import (
     name_fields,
     victim_settings,
 )
-from uatmc_jax.auditing.recommendation import recommend, warn
+from uatmc_jax.auditing.recommendation import objections, recommend, warn
+from uatmc_jax.auditing.trainings import headlines, training_seeds
 from uatmc_jax.benchmark.checks import check_alignment, check_attacks
+from uatmc_jax.benchmark.content import read_hits
 from uatmc_jax.benchmark.summary import paired_difference
 from uatmc_jax.benchmark.targets import choose_targets
 from uatmc_jax.benchmark.verdict import threat_of
@@ -40,6 +43,7 @@ from uatmc_jax.data import Dataset, open_dataset, statistics
 from uatmc_jax.defenses import check_model
 from uatmc_jax.environment import environment, peak_memory_mib
 from uatmc_jax.errors import InputError
+from uatmc_jax.evaluation.content import compare_hits
 from uatmc_jax.evaluation.metrics import popularity_metrics
 from uatmc_jax.evaluation.ranking import make_plan
 from uatmc_jax.models import build_model
@@ -58,6 +62,7 @@ def run_audit(
     *,
     given: Given | None = None,
     command: str = "",
+    seeds: int = 1,
     show_progress: bool = True,
 ) -> dict:
     """Trains (or takes) the victim, attacks, certifies, hardens, attacks again, reports.
@@ -69,6 +74,8 @@ def run_audit(
         are written to its run's folder. Hardening starts from the pre-trained state of
         that run, or of the one that it started from.
       command: how this audit was called, for the report.
+      seeds: trainings of everything, each under a seed of its own: the settings' first, then
+        1, 2 and so on. Recommended is what nothing speaks against in any of them.
       show_progress: say on the terminal what is being done.
 
     Returns:
@@ -81,6 +88,9 @@ def run_audit(
     """
     started = time.monotonic()
     workdir = pathlib.Path(workdir)
+    if seeds < 1 or (given is not None and seeds > 1):
+        wanted = "1 where a trained model is given" if given else "at least one training"
+        raise InputError(f"--seeds = {seeds}: wanted {wanted}.")
     if given is not None:
         settings = like_given(settings, given)
     dataset = open_dataset(settings.experiment.data)
@@ -99,13 +109,27 @@ def run_audit(
 
     for note in notes:
         say(f"fitted to the data: {note}")
-    audited = make_entries(settings, workdir, given, dataset, say)
-    judged = []
-    for entry in audited.entries:
-        say(f"attacking {entry.name}")
-        judged.append(judge(entry, settings, k, show_progress))
-    _against_victim(judged, settings, k)
-    recommended = recommend([one.found for one in judged], settings, k)
+
+    def of_training(seed: int, folder: pathlib.Path) -> tuple[Audited, list[Judged]]:
+        experiment = dataclasses.replace(settings.experiment, seed=seed)
+        seeded = dataclasses.replace(settings, experiment=experiment)
+        audited, judged = make_entries(seeded, folder, given, dataset, say), []
+        for entry in audited.entries:
+            say(f"attacking {entry.name}")
+            judged.append(judge(entry, settings, k, show_progress))
+        _against_victim(judged, settings, k)
+        return audited, judged
+
+    trained = training_seeds(settings.experiment.seed, seeds)
+    audited, judged = of_training(trained[0], workdir)
+    trainings = [headlines([one.found for one in judged], trained[0], k)]
+    for seed in trained[1:]:
+        say(f"training seed {seed}")
+        folder = workdir / f"seed_{seed}"
+        folder.mkdir(exist_ok=True)
+        others = [one.found for one in of_training(seed, folder)[1]]
+        trainings.append(headlines(others, seed, k))
+    recommended = recommend(trainings, settings)
     for entry, one in zip(audited.entries, judged, strict=True):
         if entry.name in (VICTIM, recommended):
             say(f"looking at the users of {entry.name}")
@@ -113,6 +137,8 @@ def run_audit(
     audit = {
         "command": command,
         **_audit(settings, dataset, audited, [one.found for one in judged], k),
+        "seeds": trained,
+        "by_training": trainings,
         "fitted": notes,
         "recommended": recommended,
         "wall_seconds": time.monotonic() - started,
@@ -151,14 +177,19 @@ def _audit(
 
 
 def _against_victim(judged: list[Judged], settings: AuditSettings, k: int) -> None:
-    """Adds to each hardened entry how many users more or fewer it lets an attack reach."""
+    """Adds to each hardened entry what it has more or less than the victim, and what speaks
+    against it: users reached, and held-out validation interactions found."""
+    victim, count = judged[0], settings.attack.bootstrap
+    before = read_hits(victim.found["content"])
     for one in judged[1:]:
         one.found["against_victim"] = paired_difference(
-            judged[0].found["rows"],
-            one.found["rows"],
-            lambda row: row["hr_after"][str(k)],
-            settings.attack.bootstrap,
+            victim.found["rows"], one.found["rows"], lambda row: row["hr_after"][str(k)], count
         )
+        hits = read_hits(one.found["content"])
+        one.found["compared"] = {
+            part: compare_hits(before, hits, "valid", part, count) for part in ("all", "attacked")
+        }
+        one.found["objections"] = objections(one.found, victim.found, settings, k)
 
 
 def _check(settings: AuditSettings, dataset: Dataset, k: int, given: Given | None) -> None:

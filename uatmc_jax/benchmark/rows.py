@@ -1,18 +1,19 @@
 """One row a target: what an attack made of it, as JSON values."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from uatmc_jax.attacks import Certificate, Outcome
 from uatmc_jax.data import Dataset
+from uatmc_jax.opened import OpenedRun
 
 
 def outcome_rows(
     outcome: Outcome,
     certificate: Certificate | None,
     ks: Sequence[int],
-    dataset: Dataset,
+    run: OpenedRun,
     head: dict,
 ) -> list[dict]:
     """The rows of a batch.
@@ -21,10 +22,12 @@ def outcome_rows(
       outcome: of the batch, one budget.
       certificate: of the same targets; None for a model that has none.
       ks: K of the hit rates.
-      dataset: the data.
+      run: the checkpoint attacked.
       head: what all rows of the batch begin with: "seed" and the like.
     """
-    rows = []
+    rows, dataset = [], run.data
+    clean = [np.asarray(z)[outcome.items] for z in run.z]
+    moved = dict(zip(dataset.modalities, map(_moved, clean, outcome.z), strict=True))
     for n, item in enumerate(outcome.items.tolist()):
         rows.append(
             {
@@ -35,10 +38,39 @@ def outcome_rows(
                 "train_interactions": int(dataset.item_train_counts[item]),
                 "scorer": str(outcome.scorers[n]),
                 **_numbers(outcome, n, ks),
+                "moved": {m: {k: float(x[n]) for k, x in of.items()} for m, of in moved.items()},
                 **_bounds(certificate, n, ks),
             }
         )
     return rows
+
+
+def _moved(clean: np.ndarray, attacked: np.ndarray) -> dict[str, np.ndarray]:
+    """How far z (T, d) has gone: as a share of its length, and its cosine with where it was."""
+    clean, attacked = clean.astype(float), attacked.astype(float)
+    before, after = (np.linalg.norm(z, axis=1) for z in (clean, attacked))
+    way = np.linalg.norm(attacked - clean, axis=1)
+    both = np.maximum(before * after, np.finfo(float).tiny)
+    return {
+        "length": way / np.maximum(before, np.finfo(float).tiny),
+        "cosine": np.where(way > 0, (clean * attacked).sum(axis=1) / both, 1.0),
+    }
+
+
+def mean_moved(rows: Sequence[Mapping]) -> dict[str, dict[str, float]] | None:
+    """The means over rows, by modality; None if older versions made them, which left it out.
+
+    Args:
+      rows: as of `outcome_rows`.
+    """
+    if any("moved" not in row for row in rows):
+        return None
+    return {
+        modality: {
+            name: float(np.mean([row["moved"][modality][name] for row in rows])) for name in of
+        }
+        for modality, of in rows[0]["moved"].items()
+    }
 
 
 def called(dataset: Dataset, item: int) -> dict:

@@ -3,7 +3,8 @@
     RUN/attacks/STAGE-WHICH-ATTACK-DIGEST.json            one attack's result
     RUN/attacks/STAGE-WHICH-ATTACK-DIGEST.npz             its perturbations, by row
     RUN/attacks/STAGE-WHICH-ATTACK-DIGEST.partial*        both while it runs
-    RUN/attacks/STAGE-WHICH-content-DIGEST.json           content utility
+    RUN/attacks/STAGE-WHICH-content-DIGEST.json           use of content
+    RUN/attacks/STAGE-WHICH-content-DIGEST.npz            what it was counted from, by user
 
 The digest is over everything the numbers depend on (settings, data, parameters),
 so the same command finds what is done, goes on with what is begun, and never
@@ -20,7 +21,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from uatmc_jax import __version__, store
+from uatmc_jax import store
 from uatmc_jax.attacks import (
     Attack,
     Lists,
@@ -39,12 +40,13 @@ from uatmc_jax.benchmark.checks import (
     check_surrogates,
     chosen_attacks,
 )
+from uatmc_jax.benchmark.content import content_of
 from uatmc_jax.benchmark.deltas import forget_parts, keep, read_done, write_deltas
-from uatmc_jax.benchmark.rows import called, outcome_rows
+from uatmc_jax.benchmark.files import FOLDER, result_file
+from uatmc_jax.benchmark.rows import called, mean_moved, outcome_rows
 from uatmc_jax.benchmark.summary import summarize
 from uatmc_jax.benchmark.targets import by_number, choose_targets, choose_users
 from uatmc_jax.environment import environment
-from uatmc_jax.evaluation.content import content_utility
 from uatmc_jax.models import Params
 from uatmc_jax.opened import OpenedRun
 from uatmc_jax.seeds import generator, starts_key
@@ -55,8 +57,6 @@ from uatmc_jax.settings import (
     to_dict,
 )
 
-FOLDER = "attacks"
-CONTENT_K = 20
 # Settings that change no number of an attack.
 _FREE = ("memory_mib", "attacks", "cold_count")
 
@@ -122,7 +122,7 @@ def run_attacks(
     with tqdm(total=total, unit="target", disable=disable, dynamic_ncols=True) as bar:
         for run in runs:
             (run.folder / FOLDER).mkdir(exist_ok=True)
-            contents.append(_content(run, settings))
+            contents.append(content_of(run, settings))
             results += _attack_all(_Job(run, settings, attacks, crafted_on, targets, bar))
     return results, contents
 
@@ -201,7 +201,7 @@ def _attack_rows(
         certificate = certificate_of(attack, victim, outcome.items, settings.ks)
         seconds = (time.monotonic() - started) / len(places)
         head = {"seed": seed, "seconds": seconds}
-        yield outcome_rows(outcome, certificate, settings.ks, job.run.data, head), outcome
+        yield outcome_rows(outcome, certificate, settings.ks, job.run, head), outcome
         job.bar.update(len(places))
         started = time.monotonic()
 
@@ -230,36 +230,11 @@ def _result(job: _Job, name: str, rows: list[dict]) -> dict:
         "users": len(choose_users(run.data, settings.user_share, settings.seeds[0])),
         "certificate": certificate,
         "summary": summarize(rows, settings.ks, settings.bootstrap),
+        "moved": mean_moved(rows),
         "seconds": sum(row["seconds"] for row in rows),
         **environment(),
         "rows": rows,
     }
-
-
-def _content(run: OpenedRun, settings: AttackRunSettings) -> dict:
-    """Content utility of one checkpoint, from its file if it is there."""
-    seed, data = settings.seeds[0], run.data
-    identity = {
-        "software": _software(),
-        "cold_count": settings.cold_count,
-        "k": CONTENT_K,
-        "seed": seed,
-        "dataset": data.fingerprint,
-        "checkpoint": run.where,
-    }
-    file = _named(run, "content", identity)
-    if not file.exists():
-        k, rng = min(CONTENT_K, data.n_items), generator(seed, "content")
-        measured = content_utility(
-            run.model, run.params, data, run.z, k=k, cold_count=settings.cold_count, rng=rng
-        )
-        found = {
-            "checkpoint": run.where,
-            "dataset": {"name": data.name, "fingerprint": data.fingerprint},
-            "seed": seed,
-        }
-        store.write_json(file, found | measured | environment())
-    return store.read_json(file)
 
 
 def _shared(settings: AttackRunSettings) -> dict:
@@ -267,28 +242,17 @@ def _shared(settings: AttackRunSettings) -> dict:
     return {name: value for name, value in to_dict(settings).items() if name not in _FREE}
 
 
-def _software() -> tuple:
-    """What may move the last digits, so that one file is the work of one of them."""
-    return __version__, jax.__version__, jax.default_backend()
-
-
 def _file(job: _Job, name: str) -> pathlib.Path:
     """Where an attack's result is, or will be."""
     surrogate = job.crafted_on[name]
     identity = {
-        "software": _software(),
         "attack": as_recorded(Attack, to_dict(job.attacks[name])),
         "settings": as_recorded(AttackRunSettings, _shared(job.settings)),
         "dataset": job.run.data.fingerprint,
         "checkpoint": job.run.where,
         "surrogate": None if surrogate is None else surrogate.where,
     }
-    return _named(job.run, name, identity)
-
-
-def _named(run: OpenedRun, name: str, identity: dict) -> pathlib.Path:
-    found = f"{run.where['stage']}-{run.where['which']}-{name}-{store.digest(identity)}.json"
-    return run.folder / FOLDER / found
+    return result_file(job.run, name, identity)
 
 
 def _read_result(file: pathlib.Path, run: OpenedRun) -> dict:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-_CHUNK = 256
-_LEVEL = (0.025, 0.975)
+from uatmc_jax.bootstrap import finite, interval, resample, resample_crossed
+
 _RATES = ("hr_before", "hr_after")
 
 
@@ -137,8 +137,8 @@ def mean_with_interval(values: Sequence[float], bootstrap: int) -> dict:
     if not len(values):
         return {"value": None, "over_targets": [None, None]}
     column = np.asarray(values, float)[:, None]
-    means = _resample(column, range(len(values)), bootstrap)[:, 0]
-    return {"value": float(column.mean()), "over_targets": _interval(means)}
+    means = resample(column, range(len(values)), bootstrap)[:, 0]
+    return {"value": float(column.mean()), "over_targets": interval(means)}
 
 
 def _require_same_targets(rows: Sequence[Mapping], others: Sequence[Mapping]) -> None:
@@ -158,12 +158,12 @@ def _entry(
     resampled: Mapping[str, np.ndarray],
 ) -> dict:
     """A function of the columns' means with its intervals, and by training seed if several."""
-    ends = {over: _interval(function(means)) for over, means in resampled.items()}
-    found = {"value": _finite(float(function(values.mean(axis=0)))), **ends}
+    ends = {over: interval(function(means)) for over, means in resampled.items()}
+    found = {"value": finite(float(function(values.mean(axis=0)))), **ends}
     trainings = np.array([_training(row) for row in rows])
     if "over_trainings" in resampled:
         own = [values[trainings == seed].mean(axis=0) for seed in dict.fromkeys(trainings.tolist())]
-        found["by_training"] = [_finite(float(function(means))) for means in own]
+        found["by_training"] = [finite(float(function(means))) for means in own]
     return found
 
 
@@ -181,11 +181,11 @@ def _resamplings(values: np.ndarray, rows: Sequence[dict], count: int) -> dict[s
     """
     seeds, items = [row["seed"] for row in rows], [row["item"] for row in rows]
     trainings = [_training(row) for row in rows]
-    resampled = {"over_targets": _resample(values, items, count)}
+    resampled = {"over_targets": resample(values, items, count)}
     if len(set(seeds)) > 1:
-        resampled["over_seeds"] = _resample(values, seeds, count)
+        resampled["over_seeds"] = resample(values, seeds, count)
     if len(set(trainings)) > 1:
-        resampled["over_trainings"] = _resample_crossed(values, trainings, items, count)
+        resampled["over_trainings"] = resample_crossed(values, trainings, items, count)
     return resampled
 
 
@@ -201,50 +201,3 @@ def _columns(rows: Sequence[dict], ks: Sequence[int]) -> dict[str, np.ndarray]:
         if name in rows[0]:
             columns[name] = np.array([row[name] for row in rows])
     return columns
-
-
-def _resample(values: np.ndarray, groups: Sequence[int], count: int) -> np.ndarray:
-    """(count, columns) means under resampled groups of rows, every column under the same draws."""
-    rng = np.random.default_rng(0)
-    distinct, member = np.unique(groups, return_inverse=True)
-    n = len(distinct)
-    sums, sizes = np.zeros((n, values.shape[1])), np.bincount(member)
-    np.add.at(sums, member, values)
-    means = []
-    for start in range(0, count, _CHUNK):
-        size = min(_CHUNK, count - start)
-        drawn = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
-        weights = np.bincount(drawn.reshape(-1), minlength=size * n).reshape(size, n)
-        means.append(weights @ sums / (weights @ sizes)[:, None])
-    return np.concatenate(means)
-
-
-def _resample_crossed(
-    values: np.ndarray, outer: Sequence[int], inner: Sequence[int], count: int
-) -> np.ndarray:
-    """As `_resample`, a row's weight being how often both its groups were drawn."""
-    rng = np.random.default_rng(0)
-    (n, first), (m, second) = (
-        (len(distinct), member)
-        for distinct, member in (np.unique(g, return_inverse=True) for g in (outer, inner))
-    )
-    sums = np.zeros((n, m, values.shape[1] + 1))
-    np.add.at(sums, (first, second), np.column_stack([values, np.ones(len(values))]))
-    means = []
-    for start in range(0, count, _CHUNK):
-        size = min(_CHUNK, count - start)
-        weights = [
-            np.stack([np.bincount(rng.integers(k, size=k), minlength=k) for _ in range(size)])
-            for k in (n, m)
-        ]
-        total = sum(weights[0][:, [s]] * (weights[1] @ sums[s]) for s in range(n))
-        means.append(total[:, :-1] / total[:, -1:])
-    return np.concatenate(means)
-
-
-def _interval(values: np.ndarray) -> list[float | None]:
-    return [_finite(float(end)) for end in np.quantile(values, _LEVEL, method="nearest")]
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None

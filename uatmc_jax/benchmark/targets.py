@@ -70,15 +70,30 @@ def choose_targets(settings: TargetSettings, dataset: Dataset, seed: int) -> np.
             f"config.targets.ids names items, but config.targets.rule = {settings.rule!r} does not "
             "read them. Set the rule to 'ids' or 'pool', or name none."
         )
-    counts = dataset.item_counts
+    (low, high), counts = attacked_range(settings, dataset), dataset.item_counts
+    exactly = f"exactly {low}" if low == high else f"{low} to {high}"
+    pool = np.flatnonzero((counts >= low) & (counts <= high))
+    return _draw(pool, f"items with {exactly} interactions", settings, dataset, seed)
+
+
+def attacked_range(settings: TargetSettings, dataset: Dataset) -> tuple[int, int]:
+    """The least and most interactions, all splits counted, of the items that may be drawn.
+
+    Args:
+      settings: the rule; of named items, those with the fewest and with the most count.
+      dataset: the data.
+
+    Raises:
+      InputError: an unknown name.
+    """
     if settings.rule == "count":
-        pool = np.flatnonzero(counts == settings.count)
-        described = f"items with exactly {settings.count} interactions"
-    else:
-        low, high = np.quantile(counts, settings.quantiles)
-        pool = np.flatnonzero((counts >= low) & (counts <= high))
-        described = f"items with {low:g} to {high:g} interactions"
-    return _draw(pool, described, settings, dataset, seed)
+        return settings.count, settings.count
+    if settings.rule == "quantile":
+        low, high = np.quantile(dataset.item_counts, settings.quantiles)
+        return int(np.ceil(low)), int(np.floor(high))
+    found = _named(settings, dataset) if settings.rule == "ids" else _pool(settings, dataset)
+    counts = dataset.item_counts[found]
+    return int(counts.min()), int(counts.max())
 
 
 def _draw(

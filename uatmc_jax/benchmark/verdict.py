@@ -33,7 +33,9 @@ from typing import Any
 
 from uatmc_jax import store
 from uatmc_jax.benchmark.checks import chosen_attacks
-from uatmc_jax.benchmark.run import FOLDER, run_attacks
+from uatmc_jax.benchmark.files import FOLDER
+from uatmc_jax.benchmark.rows import mean_moved
+from uatmc_jax.benchmark.run import run_attacks
 from uatmc_jax.benchmark.suite import in_order
 from uatmc_jax.benchmark.summary import paired_difference, summarize
 from uatmc_jax.errors import InputError
@@ -84,8 +86,8 @@ def suite_rows(results: Sequence[Mapping], ks: Sequence[int]) -> list[dict]:
       ks: the K.
 
     Returns:
-      Rows as `summary.summarize` takes them, with "winner", {K: name of the attack};
-      certificates are those of the largest radius.
+      Rows as `summary.summarize` takes them, with "winner", {K: name of the attack}
+      and "moved", {K: how far that one took z}; certificates are those of the largest radius.
 
     Raises:
       ValueError: the targets differ.
@@ -106,6 +108,7 @@ def suite_rows(results: Sequence[Mapping], ks: Sequence[int]) -> list[dict]:
                 "hr_before": row["hr_before"],
                 "hr_after": {k: r["rows"][n]["hr_after"][k] for k, r in best.items()},
                 "winner": {k: r["attack"] for k, r in best.items()},
+                "moved": {k: r["rows"][n].get("moved") for k, r in best.items()},
                 **{name: row[name] for name in _CERTIFICATES if name in row},
             }
         )
@@ -153,7 +156,7 @@ def verdict(results: Sequence[Mapping], k: int, bootstrap: int) -> dict:
     Returns:
       JSON values: "threat_model"; "suite", as of `summary.summarize`, for every K;
       "members", {name: {"information", "evaluations" (looks at this model), "after",
-      "gain"}} at K;
+      "gain", "moved"}} at K;
       "wins", {name: targets on which the member decided the suite's HR@K};
       "comparisons", each with "weaker", "stronger" (names), "why", "weaker_hr",
       "stronger_hr", "difference" (weaker minus stronger) and "flag"; "masking",
@@ -181,6 +184,7 @@ def verdict(results: Sequence[Mapping], k: int, bootstrap: int) -> dict:
             "evaluations": 0 if knows == "nothing" else evaluations(result["threat_model"]),
             "after": entry["after"],
             "gain": entry["gain"],
+            "moved": mean_moved(result["rows"]),
         }
     won = collections.Counter(row["winner"][str(k)] for row in rows)
     comparisons, left_out = _comparisons(results, threat["eps"], k, bootstrap)

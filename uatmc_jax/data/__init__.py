@@ -15,7 +15,13 @@ from uatmc_jax.data.dataset import (
 )
 from uatmc_jax.data.features import load_features, parse_modalities
 from uatmc_jax.data.graph import Adjacency, Graph, make_adjacency, make_graph
-from uatmc_jax.data.interactions import SPLITS, Interactions, read_inter, split_interactions
+from uatmc_jax.data.interactions import (
+    SPLITS,
+    Interactions,
+    of_users,
+    read_inter,
+    split_interactions,
+)
 from uatmc_jax.data.names import (
     ItemNames,
     load_item_names,
@@ -54,6 +60,7 @@ __all__ = [
     "make_graph",
     "make_synthetic",
     "nth_absent",
+    "of_users",
     "open_dataset",
     "parse_modalities",
     "present_modalities",

@@ -150,3 +150,17 @@ def split_interactions(rows: np.ndarray, source: str) -> dict[str, Interactions]
             )
         splits[name] = Interactions(users[chosen].astype(np.int32), items[chosen].astype(np.int32))
     return splits
+
+
+def of_users(pairs: Interactions, users: np.ndarray) -> Interactions:
+    """The pairs of some users, with places in `users` for ids.
+
+    Args:
+      pairs: of all users.
+      users: (n,) ids, in any order; one may be there twice.
+    """
+    starts = np.searchsorted(pairs.users, users)
+    ends = np.searchsorted(pairs.users, users, side="right")
+    places = np.repeat(np.arange(len(users)), ends - starts).astype(np.int32)
+    runs = [pairs.items[a:b] for a, b in zip(starts, ends, strict=True)]
+    return Interactions(places, np.concatenate([np.zeros(0, np.int32), *runs]))

@@ -13,7 +13,8 @@ def statistics(dataset: Dataset) -> dict:
     """Counts of a data set, as plain numbers for JSON.
 
     Degrees are over all splits; ids without any interaction count with degree
-    0 in the quantiles but not in `users` and `items`.
+    0 in the quantiles and are part of the "catalogue", whose items are ranked, but not of
+    `users` and `items`.
     """
     users = np.concatenate([dataset.split(s).users for s in SPLITS])
     user_counts = np.bincount(users, minlength=dataset.n_users)
@@ -24,6 +25,7 @@ def statistics(dataset: Dataset) -> dict:
         "fingerprint": dataset.fingerprint,
         "users": active[0],
         "items": active[1],
+        "catalogue": {"users": dataset.n_users, "items": dataset.n_items},
         "interactions": {s: len(dataset.split(s)) for s in SPLITS} | {"all": len(users)},
         "sparsity": 1.0 - len(users) / (active[0] * active[1]),
         "degree_quantiles": {

@@ -1,105 +1,256 @@
-"""Content utility: how much of a model's recall rests on images and texts at all.
+"""Use of content: what a model's lists gain from images and texts, and what wrong ones would cost.
 
-A model can be hard to attack because it has stopped reading the content. So
-recall is also measured with every item's features exchanged for another item's
-(all modalities together), with features of zero, and on cold items, which have
-little but their content. Content utility is recall minus recall with permuted
-features.
+Two numbers, which need not go together:
+
+    contribution = recall as it is - recall with the catalogue's mean content in every item's place
+    sensitivity  = recall as it is - recall with the items' contents exchanged
+
+The first is what content gives. The second is what the wrong content takes: a
+model that reads content to no profit has much of it and no contribution, a deaf
+one has none of either. A model can be hard to attack because it has become deaf,
+and on some items only, so both are measured on all held-out interactions, on
+those with items of the popularity that is attacked, and on those with cold items.
 """
 
 import functools
-from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax.data import CSR, Dataset, DeviceData, make_csr, warm
-from uatmc_jax.evaluation.metrics import mean_metrics
-from uatmc_jax.evaluation.ranking import RankingPlan, make_plan
+from uatmc_jax.bootstrap import interval, resample, resample_table
+from uatmc_jax.data import CSR, Dataset, DeviceData, contains, make_csr, of_users, warm
+from uatmc_jax.evaluation.ranking import RankingPlan, item_blocks, make_plan, rank_block, starts
 from uatmc_jax.models import Modal, Model, Params
+from uatmc_jax.numerics import take
 
-PERMUTATIONS = 3
+SPLITS = ("valid", "test")
+PARTS = ("all", "attacked", "cold")
+# Contents that a model is ranked with: its own, the catalogue's mean, exchanged ones.
+OWN, MEAN, EXCHANGED = "own", "mean", "exchanged"
+# With fewer interactions a recall says nothing.
+LEAST_INTERACTIONS = 50
 
 
-def content_utility(
+class ContentPlan(NamedTuple):
+    """What use of content is measured on.
+
+    Attributes:
+      k: the K of the recall.
+      attacked: (least, most) interactions, all splits counted, of the items called attacked.
+      cold_count: items with at most this many training interactions are cold.
+      permutations: exchanges of the items' contents, all modalities together.
+      most_users: with more users who have a held-out interaction, as many are drawn.
+      bootstrap: resamples behind each interval.
+    """
+
+    k: int
+    attacked: tuple[int, int]
+    cold_count: int
+    permutations: int = 20
+    most_users: int = 20_000
+    bootstrap: int = 1000
+
+
+class Hits(NamedTuple):
+    """What every content finds of each user's held-out items.
+
+    Attributes:
+      users: (n,) ids.
+      relevant: {split: (P, n)} her held-out items of each of `PARTS`.
+      found: {split: (2 + permutations, P, n)} those in her top K, under her items' own
+        content, under the mean content, and under each exchange.
+    """
+
+    users: np.ndarray
+    relevant: dict[str, np.ndarray]
+    found: dict[str, np.ndarray]
+
+
+def measure_hits(
     model: Model,
     params: Params,
     dataset: Dataset,
     z: Modal,
-    *,
-    k: int,
-    cold_count: int,
+    plan: ContentPlan,
     rng: np.random.Generator,
-) -> dict:
-    """Test recall@K as it is, without the right content, and on cold items.
+) -> Hits:
+    """Ranks the catalogue under each content.
 
     Args:
       model: the recommender.
       params: its parameters.
       dataset: the data; training items are masked.
       z: modal, (|I|, d), clean.
-      k: the K.
-      cold_count: items with at most this many training interactions are cold.
-      rng: of the permutations.
+      plan: what is measured.
+      rng: of the users drawn, if they are, and of the exchanges.
+
+    Raises:
+      ValueError: K beyond the catalogue.
+    """
+    if plan.k > dataset.n_items:
+        raise ValueError(f"k = {plan.k}, but there are {dataset.n_items} items")
+    held_out = {split: warm(dataset.split(split), dataset) for split in SPLITS}
+    users = np.unique(np.concatenate([pairs.users for pairs in held_out.values()]))
+    if len(users) > plan.most_users:
+        users = np.sort(rng.choice(users, plan.most_users, replace=False))
+    parts = _parts(dataset, plan)
+    theirs = {split: of_users(pairs, users) for split, pairs in held_out.items()}
+    relevant = tuple(make_csr(pairs, len(users)) for pairs in theirs.values())
+    ranking = make_plan(of_users(dataset.train, users), len(users), dataset.n_items)
+    within = (dataset.on_device, ranking, jnp.asarray(users), relevant, jnp.asarray(parts))
+    mean = tuple(jnp.broadcast_to(x.mean(axis=0), x.shape) for x in z)
+    orders = (rng.permutation(dataset.n_items) for _ in range(plan.permutations))
+    contents = (z, mean, *(tuple(x[order] for x in z) for order in orders))
+    found = [[np.asarray(x) for x in _found(model, plan.k, params, z, within)] for z in contents]
+    counts = {
+        split: np.stack(
+            [np.bincount(pairs.users[part[pairs.items]], minlength=len(users)) for part in parts]
+        )
+        for split, pairs in theirs.items()
+    }
+    by_split = [np.stack([one[s] for one in found]) for s in range(len(SPLITS))]
+    return Hits(users, counts, dict(zip(SPLITS, by_split, strict=True)))
+
+
+def _parts(dataset: Dataset, plan: ContentPlan) -> np.ndarray:
+    """(P, |I|) bool: which items belong to each of `PARTS`."""
+    least, most = plan.attacked
+    attacked = (dataset.item_counts >= least) & (dataset.item_counts <= most)
+    cold = dataset.item_train_counts <= plan.cold_count
+    return np.stack([np.ones(dataset.n_items, bool), attacked, cold])
+
+
+@functools.partial(jax.jit, static_argnames=("model", "k"))
+def _found(
+    model: Model,
+    k: int,
+    params: Params,
+    z: Modal,
+    within: tuple[DeviceData, RankingPlan, jax.Array, tuple[CSR, ...], jax.Array],
+) -> list[jax.Array]:
+    """For each split (P, n) int32: a user's held-out items in her top K, by part."""
+    data, plan, users, held_out, parts = within
+    user, item = model.encode(params.encoder, z, data.graph)
+    user, blocks = user[users], item_blocks(item, plan)
+
+    def block_hits(first_user: jax.Array) -> list[jax.Array]:
+        _, ranked = rank_block(user, blocks, plan, k, first_user)
+        places = jnp.minimum(first_user + jnp.arange(plan.block_users), plan.n_users - 1)
+        member = take(parts.T, ranked)  # (block, k, P)
+        return [
+            jnp.sum(member & contains(relevant, places[:, None], ranked)[..., None], axis=1)
+            for relevant in held_out
+        ]
+
+    hits = jax.lax.map(block_hits, starts(plan))
+    return [x.reshape(-1, len(parts))[: plan.n_users].T.astype(jnp.int32) for x in hits]
+
+
+def use_of_content(hits: Hits, dataset: Dataset, plan: ContentPlan) -> dict[str, Any]:
+    """Recall, contribution and sensitivity with intervals, by split and part.
+
+    Args:
+      hits: of `measure_hits`.
+      dataset: the data.
+      plan: that it was measured with.
 
     Returns:
-      {"metric", "clean", "permuted", "zeroed", "content_utility", "permutations",
-      "cold": {"at_most_interactions", "test_interactions", "clean", "permuted",
-      "zeroed"}}; cold recalls are None if no test interaction is with a cold item.
+      {"metric", "permutations", "users", "attacked_interactions", "cold_at_most", "valid":
+      {"all": entry, "attacked": entry, "cold": entry}, "test": the same}, an entry being
+      {"items", "interactions", "users", "hits": {"own", "mean", "exchanged"}, "recall": {"own":
+      {"value", "over_users"}, "mean", "exchanged"}, "contribution": {"value", "over_users"},
+      "sensitivity": {"value", "over_users_and_permutations"}}. Recall is averaged over users with
+      such an interaction; hits are counted, and averaged over exchanges. Recall and the two
+      numbers are None with fewer than `LEAST_INTERACTIONS` interactions.
     """
-    data, plan = dataset.on_device, make_plan(dataset.train, dataset.n_users, dataset.n_items)
-    test = warm(dataset.test, dataset)
-    cold = test.keep(dataset.item_train_counts[test.items] <= cold_count)
-    splits = [make_csr(test, dataset.n_users)]
-    if len(cold):
-        splits.append(make_csr(cold, dataset.n_users))
-    nothing = tuple(jnp.zeros((1, x.shape[1]), x.dtype) for x in data.features)
-    empty = model.project(params.projectors, nothing)
-    contents = {
-        "clean": z,
-        "zeroed": tuple(jnp.broadcast_to(row, x.shape) for row, x in zip(empty, z, strict=True)),
-    }
-    for n in range(PERMUTATIONS):
-        order = rng.permutation(dataset.n_items)
-        contents[f"permuted {n}"] = tuple(x[order] for x in z)
-    recalls = {
-        name: [float(r) for r in _recall(model, params, data, plan, content, tuple(splits), k)]
-        for name, content in contents.items()
-    }
-
-    def of(split: int) -> dict[str, float]:
-        permuted = [recalls[f"permuted {n}"][split] for n in range(PERMUTATIONS)]
-        return {
-            "clean": recalls["clean"][split],
-            "permuted": float(np.mean(permuted)),
-            "zeroed": recalls["zeroed"][split],
+    items = _parts(dataset, plan).sum(axis=1)
+    entries = {
+        split: {
+            name: {"items": int(items[p])}
+            | _entry(hits.relevant[split][p], hits.found[split][:, p], plan.bootstrap)
+            for p, name in enumerate(PARTS)
         }
-
-    whole = of(0)
-    nothing_cold = dict.fromkeys(("clean", "permuted", "zeroed"))
+        for split in SPLITS
+    }
     return {
-        "metric": f"recall@{k}",
-        **whole,
-        "content_utility": whole["clean"] - whole["permuted"],
-        "permutations": PERMUTATIONS,
-        "cold": {
-            "at_most_interactions": cold_count,
-            "test_interactions": len(cold),
-            **(of(1) if len(cold) else nothing_cold),
+        "metric": f"recall@{plan.k}",
+        "permutations": plan.permutations,
+        "users": len(hits.users),
+        "attacked_interactions": [int(end) for end in plan.attacked],
+        "cold_at_most": plan.cold_count,
+        **entries,
+    }
+
+
+def _entry(relevant: np.ndarray, found: np.ndarray, bootstrap: int) -> dict[str, Any]:
+    """One part of one split: (n,) held-out items of each user, (2 + permutations, n) found."""
+    having = relevant > 0
+    found, n = found[:, having], relevant[having]
+    totals = found.sum(axis=1)
+    entry: dict[str, Any] = {
+        "interactions": int(n.sum()),
+        "users": len(n),
+        "hits": {
+            OWN: int(totals[0]),
+            MEAN: int(totals[1]),
+            EXCHANGED: float(totals[2:].mean()),
+        },
+    }
+    if n.sum() < LEAST_INTERACTIONS:
+        return entry | dict.fromkeys(("recall", "contribution", "sensitivity"))
+    recall = found / n
+    gained, lost = recall[0] - recall[1], recall[0] - recall[2:]
+    drawn = resample(np.stack([recall[0], gained], axis=1), np.arange(len(n)), bootstrap)
+    return entry | {
+        "recall": {
+            OWN: {"value": float(recall[0].mean()), "over_users": interval(drawn[:, 0])},
+            MEAN: float(recall[1].mean()),
+            EXCHANGED: float(recall[2:].mean()),
+        },
+        "contribution": {"value": float(gained.mean()), "over_users": interval(drawn[:, 1])},
+        "sensitivity": {
+            "value": float(lost.mean()),
+            "over_users_and_permutations": interval(resample_table(lost, bootstrap)),
         },
     }
 
 
-@functools.partial(jax.jit, static_argnames=("model", "k"))
-def _recall(
-    model: Model,
-    params: Params,
-    data: DeviceData,
-    plan: RankingPlan,
-    z: Modal,
-    splits: Sequence[CSR],
-    k: int,
-) -> list[jax.Array]:
-    user, item = model.encode(params.encoder, z, data.graph)
-    return [metrics[f"recall@{k}"] for metrics in mean_metrics(user, item, plan, splits, (k,))]
+def compare_hits(ours: Hits, theirs: Hits, split: str, part: str, bootstrap: int) -> dict[str, Any]:
+    """What another model gains or loses on the same users' interactions.
+
+    Args:
+      ours: of one model.
+      theirs: of the other, on the same data under the same plan and draws.
+      split: of `SPLITS`.
+      part: of `PARTS`.
+      bootstrap: resamples behind each interval.
+
+    Returns:
+      {"hit_rate", "contribution"}: the other's minus ours, {"value", "over_users"} each. A hit
+      rate is hits over interactions, and contribution here is in it too, so that every
+      interaction counts the same; None where there is no such interaction.
+
+    Raises:
+      ValueError: the users differ.
+    """
+    p = PARTS.index(part)
+    relevant = ours.relevant[split][p]
+    same = np.array_equal(ours.users, theirs.users)
+    if not same or not np.array_equal(relevant, theirs.relevant[split][p]):
+        raise ValueError("the hits are not of the same users")
+    having = relevant > 0
+    if not having.any():
+        return {"hit_rate": None, "contribution": None}
+    (own, mean), (other, other_mean) = (h.found[split][:2, p][:, having] for h in (ours, theirs))
+    columns = np.stack([other - own, (other - other_mean) - (own - mean), relevant[having]], axis=1)
+    drawn = resample(columns.astype(float), np.arange(len(columns)), bootstrap)
+    value = columns.mean(axis=0)
+    return {
+        name: {
+            "value": float(value[n] / value[2]),
+            "over_users": interval(drawn[:, n] / drawn[:, 2]),
+        }
+        for n, name in enumerate(("hit_rate", "contribution"))
+    }

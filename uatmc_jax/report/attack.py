@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Sequence
 
-from uatmc_jax.report.text import gain, percent, row, table
+from uatmc_jax.report.text import content_cells, gain, moved, percent, row, table
 
 _HEAD = ("checkpoint", "attack", "K", "HR before", "HR after", "gain")
 _CERTIFIED = ("budget certificate", "any content")
@@ -32,8 +32,10 @@ def format_attacks(results: Sequence[dict], contents: Sequence[dict]) -> str:
         f"{'masked' if run['masked'] else 'not masked'}",
         "",
     ]
-    for name, threat in {r["attack"]: r["threat_model"] for r in results}.items():
-        lines.append(f"- {name}: {_threat(threat)}")
+    for name in dict.fromkeys(r["attack"] for r in results):
+        one = next(r for r in results if r["attack"] == name)
+        went = f"; on {_where(one)} it moves z by {moved(one.get('moved'))}"
+        lines.append(f"- {name}: {_threat(one['threat_model'])}{went}")
     with_ranks = "rank" in first["summary"]
     header = [*_HEAD, *_CERTIFIED, *(["mean rank"] if with_ranks else [])]
     lines += ["", row(header), row(["---"] * 2 + ["---:"] * (len(header) - 2))]
@@ -202,22 +204,32 @@ def _result_rows(result: dict, with_ranks: bool) -> list[str]:
 
 
 def _content_lines(contents: Sequence[dict]) -> list[str]:
-    metric, cold = contents[0]["metric"], contents[0]["cold"]
-    header = ["checkpoint", f"test {metric}", "features permuted", "features zeroed"]
-    header += ["content utility", f"cold items' {metric}", "the same, permuted"]
-    lines = [row(header), row(["---"] + ["---:"] * (len(header) - 1))]
-    for entry in contents:
-        where = entry["checkpoint"]
-        values = [entry["clean"], entry["permuted"], entry["zeroed"], entry["content_utility"]]
-        values += [entry["cold"]["clean"], entry["cold"]["permuted"]]
-        shown = ["none" if value is None else f"{value:.4f}" for value in values]
-        lines.append(row([f"{where['stage']}/{where['which']}", *shown]))
-    lines.append(
-        f"\nContent utility is recall minus recall with permuted features. Cold items have at most "
-        f"{cold['at_most_interactions']} training interactions "
-        f"({cold['test_interactions']:,} test interactions)."
-    )
-    return lines
+    """A row for each checkpoint and part of its test interactions."""
+    first, metric = contents[0], contents[0]["metric"]
+    header = ["checkpoint", f"test {metric} on", "interactions", "found"]
+    header += [metric, "contribution", "sensitivity"]
+    least, most = first["attacked_interactions"]
+    popularity = f"{least}" if least == most else f"{least} to {most}"
+    named = {
+        "all": "all items",
+        "attacked": f"items with {popularity} interactions, as those attacked",
+        "cold": f"items with at most {first['cold_at_most']} training interactions",
+    }
+    rows = []
+    for content in contents:
+        where = f"{content['checkpoint']['stage']}/{content['checkpoint']['which']}"
+        for part, entry in content["test"].items():
+            counts = [f"{entry['interactions']:,}", f"{entry['hits']['own']:,}"]
+            rows.append([where, named[part], *counts, *content_cells(entry)])
+    return [
+        *table(header, rows, left=2),
+        "",
+        f"Contribution is {metric} minus the same with the catalogue's mean content in every "
+        "item's place: what content gives. Sensitivity is what is lost when the items' contents "
+        f"are exchanged, the mean of {first['permutations']} times: what wrong content takes. In "
+        "brackets bootstrap 95 % intervals over users (and exchanges); a dash where there are too "
+        "few interactions to tell.",
+    ]
 
 
 def _threat(threat: dict) -> str:

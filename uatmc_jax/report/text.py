@@ -29,6 +29,63 @@ def percent(share: float) -> str:
     return f"{100 * share:.3f} %"
 
 
+def times(entry: dict) -> str:
+    """A gain as how many times as many, with the interval over targets.
+
+    >>> times({"value": 1.5, "over_targets": [1.0, None]})
+    '2.5 times [2.0, unbounded]'
+    >>> times({"value": None, "over_targets": [None, None]})
+    'nobody before'
+
+    Args:
+      entry: "gain" of `benchmark.summary.summarize`.
+    """
+    if entry["value"] is None:
+        return "nobody before"
+    ends = ("unbounded" if end is None else f"{1 + end:,.1f}" for end in entry["over_targets"])
+    return f"{1 + entry['value']:,.1f} times [{', '.join(ends)}]"
+
+
+def content_cells(entry: dict) -> list[str]:
+    """Recall, contribution and sensitivity of one part of a use of content, with intervals.
+
+    Args:
+      entry: of `evaluation.content.use_of_content`.
+    """
+    recall = entry["recall"]
+    own = recall and recall["own"]
+    return [number(own), number(entry["contribution"]), number(entry["sensitivity"])]
+
+
+def number(entry: dict | None) -> str:
+    """A value with its interval, whatever that is over; a dash where nothing was measured.
+
+    >>> number({"value": 0.01234, "over_users": [0.01, 0.015]}), number(None)
+    ('0.0123 [0.0100, 0.0150]', '–')
+    """
+    if entry is None:
+        return "–"
+    ends = next((x for name, x in entry.items() if name.startswith("over_")), None)
+    shown = "" if ends is None else " [" + ", ".join(f"{end:.4f}" for end in ends) + "]"
+    return f"{entry['value']:.4f}{shown}"
+
+
+def moved(found: dict | None) -> str:
+    """How far an attack has taken z, the mean over the modalities that it moves.
+
+    >>> moved({"visual": {"length": 0.8, "cosine": 0.75}, "textual": {"length": 0, "cosine": 1}})
+    '80 % of the length, cosine 0.75'
+
+    Args:
+      found: of `benchmark.rows.mean_moved`.
+    """
+    ways = [entry for entry in (found or {}).values() if entry["length"]]
+    if not ways:
+        return "–" if found is None else "nowhere"
+    length, cosine = (sum(way[n] for way in ways) / len(ways) for n in ("length", "cosine"))
+    return f"{100 * length:.0f} % of the length, cosine {cosine:.2f}"
+
+
 def gain(entry: dict) -> str:
     """A gain with its intervals, as `benchmark.summary.summarize` gives it.
 

@@ -1,6 +1,7 @@
 """A run's summary as a table for the terminal, and what is to be said of it."""
 
 import math
+from collections.abc import Mapping
 
 _SHOWN = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 _JUDGED = "recall@20"
@@ -51,7 +52,7 @@ def remarks(summary: dict) -> list[str]:
     found, popular = [], summary["popularity"]["test"][_JUDGED]
     for name, stage in summary["stages"].items():
         most, recall = summary["settings"][name]["epochs"], stage["test"][_JUDGED]
-        improving = stage.get("best_epoch") == stage.get("epochs") == most
+        improving = still_improving(stage, most)
         # A model that has just begun has like numbers.
         collapse = None if improving else _collapse(summary, name)
         if collapse:
@@ -67,6 +68,16 @@ def remarks(summary: dict) -> list[str]:
                 f"with a larger config.{name}.epochs."
             )
     return found
+
+
+def still_improving(stage: Mapping, most: int) -> bool:
+    """Whether a stage's best epoch was the last that it was given.
+
+    Args:
+      stage: its part of summary.json.
+      most: epochs that it was given.
+    """
+    return stage.get("best_epoch") == stage.get("epochs") == most
 
 
 def _collapse(summary: dict, name: str) -> str | None:

@@ -6,7 +6,7 @@ file or folder, through `as_recorded`: it is as the first version wrote it, for 
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from uatmc_jax.errors import InputError
@@ -21,6 +21,8 @@ RENAMED: dict[str, dict[str, str]] = {
     "Board": {"together": "vmapped"},
     "Plan": {"together": "vmapped"},
 }
+# The same of results and of a scoreboard's rows.
+RESULT = {"linear": "affine_in_content", "content_utility": "sensitivity"}
 # {settings: {field: the settings that each of its named entries has fields of}}
 ENTRIES = {
     "AuditSettings": {"harden": "AdversarialSettings"},
@@ -128,7 +130,7 @@ def result_with_new_names(found: Mapping[str, Any]) -> dict[str, Any]:
     Args:
       found: of a result file, of a reproduction's rows.jsonl or of a scoreboard's.
     """
-    renamed = _rename(found, {"linear": "affine_in_content"}, "result")
+    renamed = _rename(found, RESULT, "result")
     sections = {
         "defense": RENAMED["AdversarialSettings"],
         "settings": RENAMED["AttackRunSettings"],
@@ -142,7 +144,32 @@ def result_with_new_names(found: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(section, Mapping) and isinstance(section.get(inner), Mapping):
             former = sections["defense" if inner == "adversarial" else "settings"]
             renamed[outer] = dict(section) | {inner: _rename(section[inner], former, outer)}
+    if isinstance(renamed.get("content"), Mapping):
+        renamed["content"] = _content(renamed["content"])
+    if isinstance(renamed.get("by_training"), Sequence):
+        renamed["by_training"] = [
+            one | {"content": _content(one["content"])} for one in renamed["by_training"]
+        ]
     return renamed
+
+
+def _content(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A use of content as `evaluation.content.use_of_content` gives it, also an older version's.
+
+    That had recall with contents exchanged, of all test interactions, without intervals.
+    """
+    if "content_utility" not in found:
+        return found
+    entry = {
+        "recall": {
+            "own": {"value": found["clean"]},
+            "mean": None,
+            "exchanged": found["permuted"],
+        },
+        "contribution": None,
+        "sensitivity": {"value": found["content_utility"]},
+    }
+    return {"metric": found["metric"], "test": {"all": entry}}
 
 
 def _rename(values: Mapping[str, Any], former: Mapping[str, str], path: str) -> dict[str, Any]:

@@ -30,8 +30,8 @@ class AuditSettings:
         `attack.user_share`. With fewer items than K or targets wanted, both are lowered.
       survey: random items of any popularity whose certificates are computed.
       accept_recall: a hardened model is recommended only with at least this share of
-        the victim's recall@20 on the validation split ...
-      accept_content: ... and of its content utility, which is measured on the test split.
+        the victim's recall@20 on the validation split, ...
+      accept_content: ... and of what content contributes to it, on the same split, ...
       accept_reach: ... and with at most this share of the victim's HR under attack.
       listed: items in the report's tables.
       trial: the report is to say that the models are too small to mean anything.

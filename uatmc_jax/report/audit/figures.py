@@ -7,7 +7,7 @@ stand-ins, which are then replaced by the style sheet's variables.
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -45,10 +45,29 @@ _STYLE: dict[Any, Any] = {
     "ytick.labelcolor": INK,
     "legend.frameon": False,
     "legend.fontsize": 8,
+    "legend.columnspacing": 1.2,
+    "legend.handlelength": 1.4,
 }
-_SIZE = (5.2, 3.1)
+# Inches; small, so that text of 9 points is legible where the page is as wide as a telephone.
+_SIZE = (4.1, 2.9)
 # Largest over usual small value, from which an axis is logarithmic.
 _WIDE = 30
+
+
+class Point(NamedTuple):
+    """A model on the front.
+
+    Attributes:
+      reached: HR@K under attack.
+      recall: recall@20.
+      content: what content contributes to it; None where it was not measured.
+      recommended: whether it is the one to take.
+    """
+
+    reached: float
+    recall: float
+    content: float | None
+    recommended: bool
 
 
 def items_reached(rows: Sequence[Mapping], users: int, k: int) -> str:
@@ -99,12 +118,12 @@ def users_reached(
             share = counts[::-1].cumsum()[::-1] / counts.sum()
             at_least = np.arange(1, len(share))  # everyone has at least none
             axes.step(at_least, 100 * share[1:], where="post", color=colour, label=label)
-        axes.set(xlabel=f"at least so many of the {targets} items in a user's top {k}")
+        axes.set(xlabel=f"of the {targets} items, at least so many in her top {k}")
         axes.set(ylabel="share of the users", ylim=(0, None))
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:g}"))
         axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:g} %"))
-        _legend(axes)
+        _legend(axes, 1)
         return _svg(figure, "users")
 
 
@@ -128,28 +147,58 @@ def utility_by_step(entries: Mapping[str, Sequence[Sequence[float]]]) -> str:
         return _svg(figure, "steps")
 
 
-def pareto(points: Mapping[str, tuple[float, float, float]], audited: str, k: int) -> str:
-    """Accuracy against robustness, each model's use of content written beside it.
+def pareto(points: Sequence[Point], k: int) -> str:
+    """Accuracy against robustness, the models by number; the recommended one is a star.
 
     Args:
-      points: {label: (HR@K under attack, recall@20, content utility)}.
-      audited: the label of the model audited.
+      points: the models, numbered from 1 in this order.
       k: K of the hit rate.
     """
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure(width=1.4)
-        largest = max((abs(p[2]) for p in points.values()), default=0) or 1.0
-        for label, (reached, recall, content) in points.items():
-            colour = SOFT if label == audited else ONE
-            size = 20 + 180 * max(content, 0.0) / largest
-            axes.scatter(100 * reached, recall, s=size, color=colour, alpha=0.75, linewidth=0)
-        _wide_scale(axes, "x", [100 * reached for reached, _, _ in points.values()])
-        axes.margins(x=0.1, y=0.15)
-        _name_points(axes, {f"{n} ({p[2]:.3f})": (100 * p[0], p[1]) for n, p in points.items()})
-        axes.set(xlabel=f"average share of users reached under attack (top {k})")
-        axes.set(ylabel="recall@20, test")
+        figure, axes = _figure(height=1.15)
+        largest = max((p.content or 0.0 for p in points), default=0.0) or 1.0
+        for number, point in enumerate(points, start=1):
+            colour, marker = (THREE, "*") if point.recommended else (ONE, "o")
+            colour = SOFT if number == 1 else colour
+            size = 30 + 150 * max(point.content or 0.0, 0.0) / largest
+            size = 2.2 * size if point.recommended else size
+            place = 100 * point.reached, point.recall
+            axes.scatter(*place, s=size, color=colour, marker=marker, alpha=0.75, linewidth=0)
+            axes.annotate(str(number), place, xytext=(5, 5), textcoords="offset points")
+        _wide_scale(axes, "x", [100 * point.reached for point in points])
+        axes.margins(x=0.12, y=0.18)
+        if axes.get_xscale() == "linear":
+            axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
+        axes.set(xlabel=f"users reached under attack (top {k})", ylabel="recall@20, test")
         axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:g} %"))
         return _svg(figure, "pareto")
+
+
+def hr_by_budget(entries: Mapping[str, Mapping], strongest: Mapping[str, float], k: int) -> str:
+    """HR@K against the size of the edit, with what no attack of that size exceeds.
+
+    Args:
+      entries: {label: {"eps", "hr", "certificate" (or None)}}, a value each a budget.
+      strongest: {label: HR@K under the strongest of all attacks, within the largest budget}.
+      k: K of the lists.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure()
+        for (label, curve), colour in zip(entries.items(), (ONE, THREE, FOUR), strict=False):
+            sizes = 100 * np.asarray(curve["eps"])
+            axes.plot(sizes, 100 * np.asarray(curve["hr"]), ".-", color=colour, label=label)
+            axes.plot(sizes[-1], 100 * strongest[label], "x", color=colour)
+            if curve["certificate"]:
+                bound = 100 * np.asarray(curve["certificate"])
+                axes.plot(sizes, bound, "--", color=colour, label=f"{label}, at most")
+        values = [v for c in entries.values() for n in ("hr", "certificate") for v in c[n] or ()]
+        _wide_scale(axes, "y", 100 * np.asarray(values))
+        axes.set_ylim(0, None)
+        axes.set(xlabel="size of the edit", ylabel=f"users with the item in their top {k}")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:g} %"))
+        _legend(axes, 2)
+        return _svg(figure, "budgets")
 
 
 def certified(entries: Mapping[str, Sequence[float]], shown: Sequence[float]) -> str:
@@ -175,29 +224,14 @@ def certified(entries: Mapping[str, Sequence[float]], shown: Sequence[float]) ->
         return _svg(figure, "certified")
 
 
-def _figure(width: float = 1.0) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width * _SIZE[0], _SIZE[1]), layout="constrained")
+def _figure(height: float = 1.0) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(_SIZE[0], height * _SIZE[1]), layout="constrained")
     return figure, figure.add_subplot()
 
 
-def _legend(axes: Axes) -> None:
+def _legend(axes: Axes, columns: int = 3) -> None:
     """Above the axes, where nothing is drawn."""
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2)
-
-
-def _name_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
-    """Names beside the axes, one above the other in the points' order, with lines to them."""
-    order = sorted(points, key=lambda name: points[name][1])
-    for height, name in zip(np.linspace(0.05, 0.95, len(order)), order, strict=True):
-        axes.annotate(
-            name,
-            points[name],
-            xytext=(1.03, height),
-            textcoords="axes fraction",
-            verticalalignment="center",
-            fontsize=8,
-            arrowprops={"arrowstyle": "-", "color": SOFT, "linewidth": 0.6},
-        )
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.2)
 
 
 def _counts(axes: Axes, values: np.ndarray) -> None:

@@ -3,15 +3,13 @@
 import functools
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jinja2
 import numpy as np
 
-from uatmc_jax.models import ModelSettings
-from uatmc_jax.models.registry import declared
 from uatmc_jax.report.audit import figures
-from uatmc_jax.report.text import gain, percent
-from uatmc_jax.settings import from_values
+from uatmc_jax.report.text import moved, number, percent, times
 
 _CONTENT = {"visual": "picture", "textual": "text"}
 # Shares are float32.
@@ -35,13 +33,8 @@ def format_page(audit: Mapping) -> str:
     )
     entries = [victim, *hardened]
     things = [_CONTENT.get(m, m) for m in audit["dataset"]["features"]]
-    suite = victim["verdict"]["suite"][hit_rate]
-    users = victim["attacked_users"]
+    threat = victim["verdict"]["threat_model"]
     chosen = next((e for e in entries if e["name"] == audit["recommended"]), None)
-    by_k = str(k)
-    rows = sorted(victim["rows"], key=lambda row: -row["hr_after"][by_k])
-    bound = suite.get("budget_certificate")
-    targets = audit["settings"]["attack"]["targets"]
     shown = {"victim": victim} | ({} if chosen is None else {chosen["name"]: chosen})
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("uatmc_jax.report.audit", "."),
@@ -54,55 +47,27 @@ def format_page(audit: Mapping) -> str:
         audit=audit,
         style=style,
         k=k,
-        kk=by_k,
+        kk=str(k),
         entries=entries,
         victim=victim,
         chosen=chosen,
         chosen_after=None if chosen is None else chosen["verdict"]["suite"][hit_rate]["after"],
-        before=suite["before"],
-        after=suite["after"],
-        bound=bound,
-        any_content="any_content_certificate" in suite,
-        found_share=_found_share(suite) if bound else "",
-        users=users,
+        **_reach_of(victim, k),
         targets=len(victim["rows"]),
-        rule=_rule(targets),
+        rule=_rule(audit["settings"]["attack"]["targets"]),
+        popularity=_popularity(victim["content"]),
         content=" and ".join(things),
-        size=_size(victim["verdict"]["threat_model"]),
-        whole_size=_whole_size(
-            victim["verdict"]["threat_model"], audit["settings"]["experiment"]["model"]
-        ),
-        ball=_edit(victim["verdict"]["threat_model"], things),
+        size=_size(threat),
+        ball=_edit(threat, things),
         other_balls={
             name: _edit(found["threat_model"], things)
             for name, found in victim["other_threats"].items()
         },
         undefended=[_label(e) for e in hardened if e["defense"] == "none"],
-        members=victim["verdict"]["members"],
-        listed=rows[: audit["settings"]["listed"]],
-        reached=victim["users_reached"],
+        listed=_listed(victim, str(k), audit["settings"]["listed"]),
         reach=_reach(victim["users_reached"]),
-        differ=functools.partial(_difference, users),
-        figures={
-            "items": figures.items_reached(victim["rows"], users, k),
-            "users": figures.users_reached(_histograms(shown), len(rows), k),
-            "steps": figures.utility_by_step(
-                {_label(e): e["steps"]["utility"] for e in shown.values()}
-            ),
-            "pareto": figures.pareto(
-                {
-                    _label(e): (
-                        e["verdict"]["suite"][hit_rate]["after"]["value"],
-                        e["recall"]["test"]["value"],
-                        e["content"]["content_utility"],
-                    )
-                    for e in entries
-                },
-                _label(victim),
-                k,
-            ),
-            "certified": _certified(shown),
-        },
+        differ=functools.partial(_difference, victim["attacked_users"]),
+        figures=_figures(audit, entries, shown),
         commands=[
             *(
                 (f"candidate {name}", tried["command"], f"victims/{name}")
@@ -112,11 +77,119 @@ def format_page(audit: Mapping) -> str:
         ],
         settings=json.dumps(audit["settings"], indent=2),
         percent=percent,
-        gain=gain,
-        count=functools.partial(_count, users),
+        times=times,
+        moved=moved,
+        number=number,
+        count=functools.partial(_count, victim["attacked_users"]),
         label=_label,
+        trainings=_trainings(audit["seeds"]),
+        spread=functools.partial(_spread, audit["by_training"], victim["attacked_users"]),
+        against=functools.partial(_against, audit["by_training"]),
         training=_training,
+        meaning=_meaning,
     )
+
+
+def _reach_of(victim: Mapping, k: int) -> dict[str, Any]:
+    """What the head of the page says of the model audited."""
+    suite = victim["verdict"]["suite"][f"hr@{k}"]
+    bound = suite.get("budget_certificate")
+    return {
+        "before": suite["before"],
+        "after": suite["after"],
+        "bound": bound,
+        "any_content": "any_content_certificate" in suite,
+        "found_share": _found_share(suite) if bound else "",
+        "users": victim["attacked_users"],
+        "members": victim["verdict"]["members"],
+        "reached": victim["users_reached"],
+        "went": moved(victim["moved"]),
+    }
+
+
+def _trainings(seeds: Sequence[int]) -> str:
+    if len(seeds) == 1:
+        return f"one training, seed {seeds[0]}"
+    return f"{len(seeds)} trainings, seeds {', '.join(map(str, seeds))}; the first is shown"
+
+
+# {what a card shows: where a training's headline has it}
+_SPREAD = {"recall": "recall", "reach": "after", "bound": "bound"}
+
+
+def _spread(trainings: Sequence[Mapping], users: int, entry: Mapping, what: str) -> str:
+    """The range over the trainings, in parentheses; "" where there is one."""
+    if len(trainings) == 1:
+        return ""
+    found = [one["entries"].get(entry["name"]) for one in trainings]
+    values = [one[_SPREAD[what]] for one in found if one]
+    ends = min(values), max(values)
+    if what == "recall":
+        low, high = (f"{end:.4f}" for end in ends)
+    else:
+        low, high = (_count(users, end) for end in ends)
+    return f" ({low} to {high} over {len(values)} trainings)"
+
+
+def _against(trainings: Sequence[Mapping], entry: Mapping) -> str:
+    """What speaks against a hardened model, with the training's seed where there are several."""
+    if "objections" not in entry:
+        return ""
+    if len(trainings) == 1:
+        return "; ".join(entry["objections"]) or "nothing"
+    found = []
+    for one in trainings:
+        theirs = one["entries"].get(entry["name"], {"objections": ["it collapsed"]})
+        found += [f"seed {one['seed']}: {text}" for text in theirs["objections"]]
+    return "; ".join(found) or "nothing"
+
+
+def _listed(victim: Mapping, k: str, most: int) -> list[dict]:
+    """The items that can be pushed into most users' lists."""
+    return sorted(victim["rows"], key=lambda row: -row["hr_after"][k])[:most]
+
+
+def _figures(
+    audit: Mapping, entries: Sequence[Mapping], shown: Mapping[str, Mapping]
+) -> dict[str, str]:
+    k, victim = audit["k"], entries[0]
+
+    def after(entry: Mapping) -> float:
+        return entry["verdict"]["suite"][f"hr@{k}"]["after"]["value"]
+
+    def contribution(entry: Mapping) -> float | None:
+        found = entry["content"]["test"]["all"]["contribution"]
+        return None if found is None else found["value"]
+
+    points = [
+        figures.Point(
+            after(entry),
+            entry["recall"]["test"]["value"],
+            contribution(entry),
+            entry["name"] == audit["recommended"],
+        )
+        for entry in entries
+    ]
+    return {
+        "items": figures.items_reached(victim["rows"], victim["attacked_users"], k),
+        "users": figures.users_reached(_histograms(shown), len(victim["rows"]), k),
+        "steps": figures.utility_by_step(
+            {_label(e): e["steps"]["utility"] for e in shown.values()}
+        ),
+        "budgets": figures.hr_by_budget(
+            {_label(e): e["curve"] for e in shown.values()},
+            {_label(e): after(e) for e in shown.values()},
+            k,
+        ),
+        "pareto": figures.pareto(points, k),
+        "certified": _certified(shown),
+    }
+
+
+def _popularity(content: Mapping) -> str:
+    """How popular the attacked items are, in words."""
+    least, most = content["attacked_interactions"]
+    return f"exactly {least}" if least == most else f"{least} to {most}"
 
 
 def _rule(targets: Mapping) -> str:
@@ -158,6 +231,32 @@ def _training(entry: Mapping) -> str:
     return f"{chosen['defense']}, {chosen['norm']}, {weights}{learned}"
 
 
+# What each defence trains on, after `defenses.kinds`.
+_MEANINGS = {
+    "uat": "the perturbation of all items' content that worsens recommendations most, searched by "
+    "gradients (UAT)",
+    "uat_mc": "the same perturbation searched with the modalities' gradients aligned (UAT-MC)",
+    "exact": "the worst that each item's content can do, in closed form (exact)",
+    "linearized": "a first-order estimate of the worst that each item's content can do",
+    "noise": "random perturbations of the content",
+    "dropout": "contents with some of their numbers left out",
+    "spectral": "small matrices on the content's way to the score",
+    "mirror": "flat ground around the weights (Mirror Gradient)",
+}
+
+
+def _meaning(entry: Mapping) -> str:
+    """What a hardened model was trained on, in words."""
+    chosen = entry["adversarial"]
+    if chosen is None or chosen["defense"] == "none":
+        return "trained on for as long, without a defence"
+    size = f", within {100 * chosen['eps']:g} %" if chosen["defense"] not in _SIZELESS else ""
+    return f"trained on {_MEANINGS[chosen['defense']]}{size}"
+
+
+_SIZELESS = ("spectral", "mirror", "dropout")
+
+
 def _edit(threat: Mapping, things: Sequence[str]) -> str:
     """What an attacker may change, in words."""
     changed = [_CONTENT.get(m, m) for m in threat["modalities"]] or things
@@ -173,16 +272,6 @@ def _edit(threat: Mapping, things: Sequence[str]) -> str:
 def _size(threat: Mapping) -> str:
     where = "in each coordinate" if threat["norm"] == "linf" else "in all"
     return f"{100 * threat['eps']:g} % of the features' length {where}"
-
-
-def _whole_size(threat: Mapping, model: Mapping) -> str:
-    """How long an edit of every coordinate can be, where the number of coordinates is known."""
-    known = declared(from_values(ModelSettings, model))
-    width = known.width if known else None
-    if threat["norm"] != "linf" or threat["level"] != "projected" or width is None:
-        return ""
-    whole = threat["eps"] * width**0.5
-    return f" (of {width} coordinates; an edit of all of them is {whole:.0%} as long)"
 
 
 def _found_share(suite: Mapping) -> str:

@@ -79,6 +79,7 @@ def get_config(preset: str = "vbpr") -> ConfigDict:
     config.fit_steps = 40
     config.fit_users = 8000
     config.survey = 1000
+    config.branches = 4
     config.accept_recall = 0.95
     config.accept_content = 0.5
     config.accept_reach = 0.9

@@ -410,7 +410,9 @@ def test_a_model_without_certificates_says_so(audited):
         entry["certificate"] = "no certificate for lightgcn: its scores are not affine"
         for part in (entry["verdict"]["suite"][f"hr@{K}"], *entry["rows"]):
             part.pop("budget_certificate"), part.pop("any_content_certificate")
-        entry["survey"] = None
+        entry["survey"] = entry["one_edit"] = None
+        if "curve" in entry:
+            entry["curve"]["certificate"] = None
     text = format_page(audit)
     assert "No certificate for lightgcn" in text
     assert "no attack exceeds" not in text and "<em>no</em> edit" not in text
@@ -440,7 +442,7 @@ def test_the_recommended_model_is_told_from_the_others(audited):
     audit = copy.deepcopy(audited[2])
     victim, chosen, _ = audit["entries"]
     audit["recommended"], audit["settings"]["trial"] = chosen["name"], False
-    chosen |= {name: victim[name] for name in ("users_reached", "survey", "curve")}
+    chosen |= {name: victim[name] for name in ("users_reached", "survey", "curve", "one_edit")}
     chosen["adversarial"]["defense"] = "exact"
     text = format_page(audit)
     card = text[text.index("<h3>Hardened</h3>") : text.index("The size of an edit")]
@@ -493,7 +495,12 @@ def test_the_curve_starts_clean_ends_with_the_attack_and_stays_below_its_bound(a
     assert curve["hr"][0] == pytest.approx(suite["before"]["value"])
     member = victim["verdict"]["members"][curve["attack"]]["after"]["value"]
     assert curve["hr"][-1] == pytest.approx(member, abs=1e-6)
-    assert curve["certificate"][-1] == pytest.approx(suite["budget_certificate"]["value"])
+    bound = victim["one_edit"]
+    assert curve["certificate"][-1] == pytest.approx(bound["value"])
+    assert bound["items"] == [row["item"] for row in victim["rows"]]
+    for row, most in zip(victim["rows"], bound["bound"], strict=True):
+        assert row["hr_after"][str(K)] <= most + 1e-6
+        assert most <= row["budget_certificate"][str(K)] + 1e-6
     assert all(h <= c + 1e-9 for h, c in zip(curve["hr"], curve["certificate"], strict=True))
     assert curve["certificate"] == sorted(curve["certificate"])
 

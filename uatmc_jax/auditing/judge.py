@@ -34,7 +34,7 @@ from uatmc_jax.settings import AuditSettings, to_dict
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _BAND = (0.1, 0.5, 0.9)
 # Of the suite's radius, along the curve of HR against it.
-_BUDGETS = (0.125, 0.25, 0.5, 0.75, 1.0)
+_BUDGETS = (0.25, 0.5, 0.75, 1.0)
 
 
 class Judged(NamedTuple):
@@ -189,7 +189,7 @@ def look_closer(entry: Entry, judged: Judged, settings: AuditSettings, k: int) -
             "histogram_gained": np.bincount(reached.gained, minlength=len(items) + 1).tolist(),
             "by_activity": _by_activity(trained, reached.before, reached.after, len(items)),
         },
-        "curve": _curve(victim, items, settings, threat, k),
+        **_certified(victim, items, settings, threat, k),
         "survey": None
         if survey is None
         else {
@@ -200,26 +200,41 @@ def look_closer(entry: Entry, judged: Judged, settings: AuditSettings, k: int) -
     }
 
 
-def _curve(
+def _certified(
     victim: Victim, items: np.ndarray, settings: AuditSettings, threat: Mapping, k: int
 ) -> dict[str, Any]:
-    """Mean HR@K of the targets under one attack within several budgets, and its bound."""
+    """Mean HR@K of the targets under one attack within several budgets, and what bounds it.
+
+    The bounds are of one edit that is the same for all users; within the largest budget also
+    of each target by itself.
+    """
     shares, name = np.array(_BUDGETS) * threat["eps"], settings.steps_of
     attack, key = settings.attack.attacks[name], starts_key(settings.attack.seeds[0])
     options = options_of(settings.attack)._replace(ks=(k,), ranks=False)
     found = join(
         list(attack_batches(attack.replace(eps=shares), victim, items, key, options=options))
     )
-    bound = None
+    before, one_edit, bound = float(found.hr_before.mean()), None, None
     if certifiable(victim.model) and attack.level == "projected":
-        within = {"norm": attack.norm, "eps": shares, "modalities": attack.modalities}
-        bound = certify(victim, items, ks=k, **within).mean(axis=1).tolist()
-    return {
+        within = {"norm": attack.norm, "modalities": attack.modalities, "ks": k}
+        widest = certify(victim, items, eps=float(shares[-1]), branches=settings.branches, **within)
+        smaller = certify(victim, items, eps=shares[:-1], branches=1, **within)
+        # What a larger ball does not exceed, a smaller one does not either.
+        means = [*np.minimum(smaller, widest).mean(axis=1).tolist(), float(widest.mean())]
+        bound = [before, *means]
+        one_edit = {
+            "branches": settings.branches,
+            "items": items.tolist(),
+            "bound": widest.tolist(),
+            **mean_with_interval(widest, settings.attack.bootstrap),
+        }
+    curve = {
         "attack": name,
         "eps": [0.0, *shares.tolist()],
-        "hr": [float(found.hr_before.mean()), *found.hr_after[..., 0].mean(axis=0).tolist()],
-        "certificate": bound and [float(found.hr_before.mean()), *bound],
+        "hr": [before, *found.hr_after[..., 0].mean(axis=0).tolist()],
+        "certificate": bound,
     }
+    return {"curve": curve, "one_edit": one_edit}
 
 
 def _perturbations(

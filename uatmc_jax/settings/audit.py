@@ -28,6 +28,8 @@ class AuditSettings:
         leaves them.
       fit_users: at most this many users are attacked (a random share); 0 leaves
         `attack.user_share`. With fewer items than K or targets wanted, both are lowered.
+      branches: parts that the ball is cut into for the certificate of one edit that is the same
+        for all users; more are tighter and take longer.
       survey: random items of any popularity whose certificates are computed.
       accept_recall: a hardened model is recommended only with at least this share of
         the victim's recall@20 on the validation split, ...
@@ -51,6 +53,7 @@ class AuditSettings:
     accept_reach: float
     listed: int
     trial: bool
+    branches: int = 4
 
     def __post_init__(self):
         for field in ("fit_steps", "fit_users", "survey"):
@@ -58,6 +61,7 @@ class AuditSettings:
         for field in ("accept_recall", "accept_content", "accept_reach"):
             at_least(field, getattr(self, field), 0)
         at_least("listed", self.listed, 1)
+        at_least("branches", self.branches, 1)
         attacks = tuple(self.attack.attacks)
         wanted = f"some of config.attack.attacks: {', '.join(attacks)}"
         require(

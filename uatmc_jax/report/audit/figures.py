@@ -70,11 +70,12 @@ class Point(NamedTuple):
     recommended: bool
 
 
-def items_reached(rows: Sequence[Mapping], users: int, k: int) -> str:
+def items_reached(rows: Sequence[Mapping], bound: Mapping | None, users: int, k: int) -> str:
     """Every attacked item: users with it in their list before and after, and the bound.
 
     Args:
       rows: the suite's, one a target.
+      bound: "items" and the "bound" of each; None without certificates.
       users: attacked.
       k: K of the lists.
     """
@@ -85,9 +86,10 @@ def items_reached(rows: Sequence[Mapping], users: int, k: int) -> str:
         before = np.array([row["hr_before"][by_k] for row in order]) * users
         after = np.array([row["hr_after"][by_k] for row in order]) * users
         x = np.arange(len(order))
-        if "budget_certificate" in order[0]:
-            bound = np.array([row["budget_certificate"][by_k] for row in order]) * users
-            axes.step(x, bound, color=TWO, linewidth=1, where="mid", label="no attack exceeds")
+        if bound is not None:
+            of = dict(zip(bound["items"], bound["bound"], strict=True))
+            most = np.array([of[row["item"]] for row in order]) * users
+            axes.step(x, most, color=TWO, linewidth=1, where="mid", label="no attack exceeds")
         axes.vlines(x, before, after, color=LINE, linewidth=1)
         axes.plot(x, after, ".", color=ONE, markersize=4, label="under attack")
         axes.plot(x, before, ".", color=SOFT, markersize=3, label="as it is")

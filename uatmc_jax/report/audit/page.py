@@ -93,13 +93,15 @@ def format_page(audit: Mapping) -> str:
 def _reach_of(victim: Mapping, k: int) -> dict[str, Any]:
     """What the head of the page says of the model audited."""
     suite = victim["verdict"]["suite"][f"hr@{k}"]
-    bound = suite.get("budget_certificate")
+    bound = victim["one_edit"]
     return {
         "before": suite["before"],
         "after": suite["after"],
         "bound": bound,
+        "bounds": {} if bound is None else dict(zip(bound["items"], bound["bound"], strict=True)),
+        "each": suite.get("budget_certificate"),
         "any_content": "any_content_certificate" in suite,
-        "found_share": _found_share(suite) if bound else "",
+        "found_share": _found_share(suite, bound) if bound else "",
         "users": victim["attacked_users"],
         "members": victim["verdict"]["members"],
         "reached": victim["users_reached"],
@@ -171,7 +173,9 @@ def _figures(
         for entry in entries
     ]
     return {
-        "items": figures.items_reached(victim["rows"], victim["attacked_users"], k),
+        "items": figures.items_reached(
+            victim["rows"], victim["one_edit"], victim["attacked_users"], k
+        ),
         "users": figures.users_reached(_histograms(shown), len(victim["rows"]), k),
         "steps": figures.utility_by_step(
             {_label(e): e["steps"]["utility"] for e in shown.values()}
@@ -274,10 +278,10 @@ def _size(threat: Mapping) -> str:
     return f"{100 * threat['eps']:g} % of the features' length {where}"
 
 
-def _found_share(suite: Mapping) -> str:
+def _found_share(suite: Mapping, bound: Mapping) -> str:
     """Of what users an attack could gain at most, the share that the attacks gained."""
     before, after = suite["before"]["value"], suite["after"]["value"]
-    room = suite["budget_certificate"]["value"] - before
+    room = bound["value"] - before
     return f"{max(after - before, 0.0) / room:.0%}" if room > 0 else "all"
 
 

@@ -168,3 +168,45 @@ def test_exact_refuses_a_model_that_is_not_affine():
     c = case(*CASES[4])
     with pytest.raises(InputError, match=r"'exact' needs scores .* affine.*'linearized'"):
         loss(c, Defense("exact"), c.params.encoder)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_the_unpopular_have_smaller_balls_and_weigh_more_in_the_content_term(norm):
+    """eps_tail and content_tail, against the definition in float64."""
+    c = case(*CASES[1])
+    z64, encoder = oracles.to_float64((list(c.z), c.params.encoder))
+    counts = np.asarray(c.graph.items.degrees)
+    share = np.minimum(np.maximum(counts, 1) / counts.mean(), 1)
+    assert len({round(float(share[i]), 6) for _, p, n in TRIPLES for i in (p, n)}) > 1
+    user, item = oracles.vbpr(encoder, z64)
+    content = user[:, -item.shape[1] // 2 :]
+    pulls = np.split(content @ encoder.kernel.T, len(z64), axis=1)
+    order = {"linf": 1, "l2": 2}[norm]
+    worst = [
+        user[u] @ (item[p] - item[n])
+        - sum(
+            EPS * share[i] ** 0.7 * np.linalg.norm(rows[i]) * np.linalg.norm(w[u], ord=order)
+            for rows, w in zip(z64, pulls, strict=True)
+            for i in (p, n)
+        )
+        for u, p, n in TRIPLES
+    ]
+    bare = oracles.vbpr(encoder, [np.zeros_like(rows) for rows in z64])[1]
+    parts = [user[u] @ (item[p] - item[n] - bare[p] + bare[n]) for u, p, n in TRIPLES]
+    weight = np.array([share[p] ** -1.5 for _, p, _ in TRIPLES])
+    chosen = weights().replace(eps_tail=jnp.float32(0.7), content_tail=jnp.float32(1.5))
+
+    def terms(defense, weights):
+        given = (Trained(c.params.encoder), Frozen(c.z, c.graph), weights, c.batch)
+        return adversarial_objective(c.model, defense, *given, jax.random.key(0))[1]
+
+    defense = Defense("exact", norm, keep_content=True, by_popularity=True)
+    found = terms(defense, chosen)
+    expected = np.mean(oracles.softplus(-np.array(worst)))
+    np.testing.assert_allclose(found["adv"], expected, rtol=1e-5)
+    expected = np.average(oracles.softplus(-np.array(parts)), weights=weight)
+    np.testing.assert_allclose(found["content"], expected, rtol=1e-5)
+    # With powers of 0 the terms are the usual ones.
+    usual = terms(defense._replace(by_popularity=False), weights())
+    for name, value in terms(defense, weights()).items():
+        np.testing.assert_allclose(value, usual[name], rtol=1e-6)

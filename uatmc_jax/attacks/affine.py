@@ -3,6 +3,7 @@
 What certificates rest on. A model declares `affine_in_content`; here it is tried.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -64,7 +65,8 @@ def _embedding(victim: Victim, item: jax.Array) -> _Embedding:
 
 
 def _apply(slopes: Modal, z: Modal) -> jax.Array:
-    return sum(slope @ row for slope, row in zip(slopes, z, strict=True))
+    parts = (slope @ row for slope, row in zip(slopes, z, strict=True))
+    return functools.reduce(jnp.add, parts)
 
 
 def _terms(of: _Embedding, z: Modal) -> jax.Array:

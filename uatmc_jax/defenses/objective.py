@@ -34,6 +34,7 @@ from uatmc_jax.defenses.step import (
     embed,
     make_step,
     margins,
+    popularity,
     select_rows,
     triples,
 )
@@ -121,4 +122,7 @@ def content_loss(step: Step, selected: PyTree, clean: Embeddings) -> jax.Array:
     nothing = tuple(jnp.zeros_like(rows) for rows in step.z)
     without = embed(step, selected, nothing)
     part = margins(step, clean) - margins(step, without)
-    return weighted_mean(jax.nn.softplus(-part), step.batch.weights)
+    weights = step.batch.weights
+    if step.defense.by_popularity:
+        weights *= popularity(step)[step.positive] ** -step.weights.content_tail
+    return weighted_mean(jax.nn.softplus(-part), weights)

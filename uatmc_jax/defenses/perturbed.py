@@ -32,6 +32,7 @@ from uatmc_jax.defenses.step import (
     embed,
     is_perturbed,
     occurs,
+    radii,
     triples,
 )
 from uatmc_jax.losses import bpr_loss, gradient_alignment
@@ -196,7 +197,7 @@ def _source(step: Step) -> tuple[Modal, Modal]:
     if step.defense.level == "feature":
         rows = tuple(take(x, step.items) for x in step.frozen.features)
     chosen = tuple(x for m, x in enumerate(rows) if is_perturbed(step.defense, m))
-    return chosen, ascent.radii(chosen, step.weights.eps)
+    return chosen, radii(step, chosen)
 
 
 def _moved(step: Step, delta: Modal) -> Modal:

@@ -45,6 +45,9 @@ class AdversarialSettings:
       level: perturb z ("projected") or the raw features ("feature").
       optimizer: Adam and its schedule.
       content_weight: of L_content, which keeps the model reading the features.
+      eps_tail: the radius of an item less popular than the mean is eps * (its share of the
+        mean popularity) ** eps_tail: above 0, the unpopular keep more of their content.
+      content_tail: likewise its positives weigh (share) ** -content_tail in L_content.
       modalities: names of those perturbed; empty for all.
       ramp_epochs: lambda and eps rise linearly over this many epochs; 0 for none.
       align_over: L_align is the mean cosine over the "rows" of the batch that carry a
@@ -74,6 +77,8 @@ class AdversarialSettings:
     level: str = "projected"
     optimizer: OptimizerSettings = dataclasses.field(default_factory=OptimizerSettings)
     content_weight: float = 0.0
+    eps_tail: float = 0.0
+    content_tail: float = 0.0
     modalities: tuple[str, ...] = ()
     ramp_epochs: int = 0
     train_projector_head: bool = False
@@ -86,7 +91,8 @@ class AdversarialSettings:
         one_of("adversarial.defense", self.defense, DEFENSES)
         one_of("adversarial.norm", self.norm, NORMS)
         one_of("adversarial.level", self.level, LEVELS)
-        for field in ("epochs", "mu", "lam", "beta", "eps", "content_weight", "ramp_epochs"):
+        weights = ("mu", "lam", "beta", "eps", "content_weight", "eps_tail", "content_tail")
+        for field in ("epochs", "ramp_epochs", *weights):
             at_least(f"adversarial.{field}", getattr(self, field), 0)
         right = self.level == "projected" or self.defense in ON_FEATURES
         wanted = f"'projected' with defense = '{self.defense}', which perturbs z or nothing"
@@ -169,6 +175,7 @@ def static_defense(settings: AdversarialSettings, modalities: Sequence[str]) -> 
         align_over=settings.align_over,
         detach_align=settings.detach_align,
         leak=settings.leak,
+        by_popularity=settings.eps_tail > 0 or settings.content_tail > 0,
     )
 
 

@@ -7,6 +7,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from uatmc_jax import ascent
 from uatmc_jax.losses import bpr_loss
 from uatmc_jax.models import Batch, Embeddings, Graph, Modal, Model, encode_changed, select
 from uatmc_jax.models.protocol import PyTree
@@ -35,6 +36,7 @@ class Defense(NamedTuple):
         all "items" of the catalogue, most of which have none.
       detach_align: L_align's gradients are constants, so that it moves no perturbation.
       leak: the parameters descend what the ascent climbs from its start, too.
+      by_popularity: radii and L_content's weights depend on an item's popularity.
     """
 
     kind: str
@@ -47,6 +49,7 @@ class Defense(NamedTuple):
     align_over: str = "rows"
     detach_align: bool = False
     leak: bool = False
+    by_popularity: bool = False
 
 
 @flax.struct.dataclass
@@ -61,6 +64,8 @@ class Coefficients:
       step_size: length of an ascent step as a share of the radius.
       mu: weight of L_reg.
       content_weight: of L_content.
+      eps_tail: power of an item's popularity that its radius shrinks with; see `popularity`.
+      content_tail: power that its weight in L_content grows with.
     """
 
     lam: jax.Array
@@ -69,6 +74,8 @@ class Coefficients:
     step_size: jax.Array
     mu: jax.Array
     content_weight: jax.Array
+    eps_tail: jax.Array | float = 0.0
+    content_tail: jax.Array | float = 0.0
 
 
 @flax.struct.dataclass
@@ -195,6 +202,24 @@ def margins(step: Step, embeddings: Embeddings) -> jax.Array:
     """(B,) y_up - y_un."""
     user, positive, negative = triples(step, embeddings)
     return jnp.sum(user * (positive - negative), axis=-1)
+
+
+def popularity(step: Step) -> jax.Array:
+    """(2B,) training interactions of the items as a share of the catalogue's mean, 1 at most.
+
+    An item without any counts as one with one.
+    """
+    counts = step.frozen.graph.items.degrees
+    return jnp.minimum(jnp.maximum(take(counts, step.items), 1.0) / jnp.mean(counts), 1.0)
+
+
+def radii(step: Step, rows: Modal) -> Modal:
+    """The balls' radii, modal (2B, 1): eps * ||row||_2, smaller for unpopular items if asked."""
+    found = ascent.radii(rows, step.weights.eps)
+    if not step.defense.by_popularity:
+        return found
+    share = popularity(step)[:, None] ** step.weights.eps_tail
+    return tuple(share * x for x in found)
 
 
 def is_perturbed(defense: Defense, modality: int) -> bool:

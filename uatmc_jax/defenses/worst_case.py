@@ -25,8 +25,7 @@ bends, the true maximum may lie on either side.
 import jax
 import jax.numpy as jnp
 
-from uatmc_jax import ascent
-from uatmc_jax.defenses.step import Step, bpr_at, is_perturbed, margins
+from uatmc_jax.defenses.step import Step, bpr_at, is_perturbed, margins, radii
 from uatmc_jax.models import Embeddings, Modal, select
 from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.numerics import safe_norm, weighted_mean
@@ -52,7 +51,7 @@ def worst_margins(step: Step, selected: PyTree, clean: Embeddings) -> jax.Array:
       clean: the batch's embeddings as they are.
     """
     lengths = [dual_norm(w, step.defense.norm) for w in _slopes(step, selected, clean)]
-    radius = ascent.radii(step.z, step.weights.eps)
+    radius = radii(step, step.z)
     loss = sum(
         (r[step.positive, 0] + r[step.negative, 0]) * length
         for m, (r, length) in enumerate(zip(radius, lengths, strict=True))
@@ -70,7 +69,7 @@ def exact_term(step: Step, selected: PyTree, clean: Embeddings) -> jax.Array:
 def linearized_term(step: Step, selected: PyTree) -> jax.Array:
     """L_BPR plus the largest value of its first-order change; `selected` as in `bpr_at`."""
     value, gradients = jax.value_and_grad(lambda z: bpr_at(step, selected, z))(step.z)
-    radius = ascent.radii(step.z, step.weights.eps)
+    radius = radii(step, step.z)
     change = sum(
         jnp.sum(r[:, 0] * dual_norm(g, step.defense.norm))
         for m, (r, g) in enumerate(zip(radius, gradients, strict=True))

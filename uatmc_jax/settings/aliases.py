@@ -46,6 +46,8 @@ LATER: dict[str, dict[str, Any]] = {
         "detach_align": False,
         "leak": False,
         "swap_modalities": False,
+        "eps_tail": 0.0,
+        "content_tail": 0.0,
     },
     "AttackRunSettings": {"redraw": False},
     "CheckpointSettings": {"keep_every": 0},

@@ -109,7 +109,8 @@ def compatible(members: Mapping[str, Settings]) -> list[dict[str, Settings]]:
     for name, settings in members.items():
         plain = to_dict(settings)
         del plain["seed"]
-        plain["keep_content"] = settings.adversarial.content_weight > 0
+        static = static_defense(settings.adversarial, ())
+        plain["static"] = static.keep_content, static.by_popularity
         for scalar in SCALARS:
             del plain["adversarial"][scalar]
         groups.setdefault(json.dumps(plain, sort_keys=True), {})[name] = settings

@@ -49,6 +49,7 @@ def get_config(preset: str = "published") -> ConfigDict:
 
     config.user_share = 0.4 if published else 1.0
     config.redraw = False
+    config.permutations = 20  # behind sensitivity
     config.masked = False
     config.ks = (10, 20, 50)
     config.ranks = True

@@ -38,6 +38,7 @@ def get_config(preset: str = "cpu") -> ConfigDict:
     plan.grid_seeds = (0, 1, 2)  # of everything else
     plan.targets = 100
     plan.bootstrap = 10_000
+    plan.permutations = 3 if preset == "quick" else 20  # behind sensitivity
     plan.eps = (0.025, 0.05, 0.075, 0.1)
     plan.lams = (0.1, *map(float, range(1, 11)))
     plan.betas = tuple(map(float, range(1, 11)))

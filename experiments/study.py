@@ -63,9 +63,10 @@ class Plan:
     curve_epochs: tuple[int, ...]
     curve_variants: tuple[str, ...]
     alphas: tuple[float, ...]
+    permutations: int = 20
 
     def __post_init__(self):
-        for field in ("vmapped", "targets", "bootstrap", "adversarial_epochs"):
+        for field in ("vmapped", "targets", "bootstrap", "permutations", "adversarial_epochs"):
             at_least(field, getattr(self, field), 1)
         for field in ("pretrain_epochs", "nce_items"):
             at_least(field, getattr(self, field), 0)

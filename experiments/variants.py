@@ -162,6 +162,7 @@ def attack_settings(
     config.seeds = tuple(seeds)
     config.targets.sample = study.plan.targets
     config.bootstrap = study.plan.bootstrap
+    config.permutations = study.plan.permutations
     config.ranks = False
     published = {name: config.attacks[name].to_dict() for name in ("fgsm", "pgd")}
     plain = config.to_dict()

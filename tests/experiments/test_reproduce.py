@@ -31,12 +31,15 @@ def small_plan(**changes):
     plan = plans.get_config("quick")
     plan.pretrain_epochs, plan.adversarial_epochs = 2, 1
     plan.targets, plan.bootstrap, plan.cost_users = 3, 50, (50,)
+    plan.permutations = 2
     plan.update(changes)
     return from_values(Plan, plan)
 
 
 def small_study(out, **changes):
-    settings = from_config(test_config.get_config())
+    config = test_config.get_config()
+    config.pretrain.batch_size = config.adversarial.batch_size = 1000  # few steps
+    settings = from_config(config)
     return paper_study("test", settings, small_plan(**changes), out, open_dataset(settings.data))
 
 

@@ -32,6 +32,7 @@ def content_of(run: OpenedRun, settings: AttackRunSettings) -> dict:
         k=min(_K, data.n_items),
         attacked=attacked_range(settings.targets, data),
         cold_count=settings.cold_count,
+        permutations=settings.permutations,
         bootstrap=settings.bootstrap,
     )
     of = {"dataset": data.fingerprint, "checkpoint": run.where}

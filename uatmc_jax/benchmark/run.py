@@ -58,7 +58,7 @@ from uatmc_jax.settings import (
 )
 
 # Settings that change no number of an attack.
-_FREE = ("memory_mib", "attacks", "cold_count")
+_FREE = ("memory_mib", "attacks", "cold_count", "permutations")
 
 
 class _Job(NamedTuple):

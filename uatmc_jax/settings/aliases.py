@@ -49,7 +49,7 @@ LATER: dict[str, dict[str, Any]] = {
         "eps_tail": 0.0,
         "content_tail": 0.0,
     },
-    "AttackRunSettings": {"redraw": False},
+    "AttackRunSettings": {"redraw": False, "permutations": 20},
     "CheckpointSettings": {"keep_every": 0},
     "PretrainSettings": {"mu_warmup_epochs": 0},
     "TargetSettings": {"file": ""},

@@ -71,6 +71,7 @@ class AttackRunSettings:
       bootstrap: resamples behind each interval.
       cold_count: items with at most this many training interactions are cold.
       attacks: by name.
+      permutations: exchanges of the items' contents that sensitivity is the mean of.
     """
 
     seeds: tuple[int, ...]
@@ -85,6 +86,7 @@ class AttackRunSettings:
     cold_count: int
     attacks: Mapping[str, Attack]
     redraw: bool = False
+    permutations: int = 20
 
     def __post_init__(self):
         right = len(self.seeds) > 0 and all(
@@ -98,7 +100,8 @@ class AttackRunSettings:
         one_of("scorer", self.scorer, SCORERS)
         for field in ("memory_mib", "cold_count"):
             at_least(field, getattr(self, field), 0)
-        at_least("bootstrap", self.bootstrap, 1)
+        for field in ("bootstrap", "permutations"):
+            at_least(field, getattr(self, field), 1)
         require(len(self.attacks) > 0, "attacks", dict(self.attacks), "at least one attack")
         for name, attack in self.attacks.items():
             check(attack, f"SECTION.attacks.{name}")

@@ -70,6 +70,7 @@ def get_config(preset: str = "default") -> ConfigDict:
     config.adversarial.random_start = False
     config.adversarial.modalities = ()  # all
     config.adversarial.content_weight = 0.0
+    config.adversarial.eps_tail = config.adversarial.content_tail = 0.0
     config.adversarial.ramp_epochs = 0
     config.adversarial.train_projector_head = False
     config.adversarial.align_over = "rows"

@@ -10,7 +10,6 @@ its rows depend on, so the same plan finds what is done and goes on with the res
 import dataclasses
 import functools
 import hashlib
-import json
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -197,7 +196,7 @@ def read_unit(study: Study, unit: Unit) -> dict | None:
     file = unit_file(study, unit)
     if not file.exists():
         return None
-    done = json.loads(file.read_text(encoding="utf-8"))
+    done = store.read_json(file, "seconds", "rows")
     return done | {"rows": [result_with_new_names(row) for row in done["rows"]]}
 
 

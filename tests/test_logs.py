@@ -1,6 +1,13 @@
+import json
+import pathlib
+import tempfile
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from uatmc_jax import logs, store
+from uatmc_jax.errors import InputError
 from uatmc_jax.report import format_summary
 
 
@@ -9,7 +16,61 @@ def test_json_is_replaced_whole_or_not_at_all(tmp_path):
     store.write_json(path, {"a": 1})
     with pytest.raises(TypeError):
         store.write_json(path, {"a": object()})
-    assert path.read_text() == '{\n  "a": 1\n}\n'
+    assert json.loads(path.read_text())["a"] == 1 and store.read_json(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+DAMAGED = {
+    "empty": ("", "not JSON"),
+    "no text": (b"\xff\x00".decode("latin-1"), "not JSON"),
+    "cut": ('{"a": 12', "not JSON"),
+    "another kind": ("[1]", "no JSON object"),
+    "bare": ("{}", "has no 'a'"),
+    "too deep": ("[" * 100_000, "not JSON"),
+    "a number of thousands of digits": ('{"a": ' + "1" * 5000 + "}", "not JSON"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_what_is_not_whole_is_refused_with_its_name_and_the_remedy(name, tmp_path):
+    text, message = DAMAGED[name]
+    path = tmp_path / "a.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=rf"a\.json: .*{message}.*Do this\.$"):
+        store.read_json(path, "a", remedy="Do this")
+    with pytest.raises(InputError, match=r"b\.json: no such file\. Do this\."):
+        store.read_json(tmp_path / "b.json", remedy="Do this")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_no_flipped_or_missing_byte_goes_unseen(data):
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "a.json"
+        value = {"a": [1.5, 2, "x"], "b": {"7": None, "10": True}, "c": 123456}
+        store.write_json(path, value | {"d": {7: 1, 10: 2}})  # keys that JSON makes text
+        whole = path.read_bytes()
+        assert store.read_json(path)["d"] == {"7": 1, "10": 2}
+        place = data.draw(st.integers(0, len(whole) - 1))
+        if data.draw(st.booleans()):
+            other = data.draw(st.integers(0, 255).filter(lambda byte: byte != whole[place]))
+            damaged = whole[:place] + bytes([other]) + whole[place + 1 :]
+        else:
+            damaged = whole[:place]
+        path.write_bytes(damaged)
+        try:
+            found = store.read_json(path, "a", "b")
+        except InputError:
+            return
+        # Only white space, the way a number is written, or the seal's own name is another.
+        expected = store.unseal(json.loads(whole), "", "")
+        assert {name: found.get(name) for name in expected} == expected
+
+
+def test_files_of_before_there_were_seals_are_read(tmp_path):
+    path = tmp_path / "old.json"
+    path.write_text('{"a": 1}')
+    assert store.read_json(path, "a") == {"a": 1}
 
 
 def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path):

@@ -1,6 +1,7 @@
 """All commands under one name: `uatmc train` is `python -m uatmc_jax.train`."""
 
 import ast
+import contextlib
 import difflib
 import importlib.util
 import os
@@ -33,7 +34,8 @@ def main(argv: list[str] | None = None) -> None:
     """
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_usage())
+        with contextlib.suppress(BrokenPipeError):  # whoever reads has seen enough
+            print(_usage(), flush=True)
         return
     command, *rest = arguments
     try:

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from uatmc_jax import store
 from uatmc_jax.data import Dataset, Sizes
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Model, Params, build_model
@@ -27,6 +28,7 @@ from uatmc_jax.settings import Settings, from_config, to_dict
 
 STAGES = ("pretrain", "adversarial")
 WHICH = ("best", "latest")
+_DIGESTS = "digests"
 PyTree = Any
 T = TypeVar("T")
 
@@ -100,13 +102,14 @@ def save(
       meta: JSON values; meta["epoch"] names the checkpoint.
     """
     path = folder(workdir, stage, which)
+    digests = {"params": digest(params), "training": digest(training)}
     with _manager(path) as manager:
         written = manager.save(
             meta["epoch"],
             args=ocp.args.Composite(
                 params=ocp.args.StandardSave(params),
                 training=ocp.args.StandardSave(training),
-                meta=ocp.args.JsonSave(meta),
+                meta=ocp.args.JsonSave(store.seal(meta | {_DIGESTS: digests})),
             ),
         )
     if not written:
@@ -128,7 +131,7 @@ def load_meta(workdir: pathlib.Path, stage: str, which: str) -> dict:
     Raises:
       InputError: there is none, or it cannot be read.
     """
-    return _load(workdir, stage, which, meta=ocp.args.JsonRestore())["meta"]
+    return _load(workdir, stage, which)["meta"]
 
 
 def load_settings(workdir: str | pathlib.Path, stage: str, which: str) -> Settings:
@@ -271,7 +274,15 @@ def _load(workdir: pathlib.Path, stage: str, which: str, **items: Any) -> Any:
         raise InputError(f"{path}: no checkpoint. {_what_else(workdir)}")
     try:
         with _manager(path) as manager:
-            return manager.restore(epoch, args=ocp.args.Composite(**items))
+            given = ocp.args.Composite(**items, meta=ocp.args.JsonRestore())
+            found = dict(manager.restore(epoch, args=given))
+        found["meta"] = store.unseal(
+            found["meta"], str(path / str(epoch)), "Restore it from a copy"
+        )
+        for name, expected in found["meta"].get(_DIGESTS, {}).items():
+            if name in items and digest(found[name]) != expected:
+                raise ValueError(f"{name} are not those that were written")
+        return found
     except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
         raise InputError(
             f"{path / str(epoch)}: the checkpoint cannot be read; it is damaged or of another "

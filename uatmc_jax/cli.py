@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
+import jax
 from absl import app, flags, logging
 from ml_collections.config_flags import config_flags
 
@@ -25,12 +26,15 @@ from uatmc_jax.settings import DataSettings, find_config
 EXIT_DIVERGED = 1
 EXIT_INPUT_ERROR = 2
 EXIT_INTERRUPTED = 130
+EXIT_CLOSED = 141  # as a shell counts a closed pipe
 
 
 def start(
     main: Callable[[list[str]], int | None],
     go_on: str = "--resume goes on from the last checkpoint, if any",
     defaults: Mapping[str, str] | None = None,
+    *,
+    computes: bool = True,
 ) -> None:
     """Runs an absl `main` and exits.
 
@@ -44,11 +48,14 @@ def start(
       defaults: {flag: config that it takes where none is named}. Not those of the flags
         themselves: these are read while modules are imported, where a mistake in an
         override is a traceback.
+      computes: `main` needs a device: where JAX cannot start on one, that is said at once.
     """
 
     def quietly(argv: list[str]) -> int | None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # orbax logs every file it touches
+        if computes:
+            _start_device()
         return main(argv)
 
     parse = functools.partial(_parse_flags, defaults=defaults)
@@ -83,6 +90,18 @@ def start_parsed(
     """
     logging.set_verbosity(logging.WARNING)
     sys.exit(_guard(main, go_on)(parser.parse_args(argv)))
+
+
+def _start_device() -> None:
+    try:
+        jax.devices()
+    except Exception as error:  # of a backend that is not there JAX raises many kinds
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        said = (str(error).splitlines() or ["there is no such device"])[0].rstrip(".")
+        raise InputError(
+            f"JAX cannot start on JAX_PLATFORMS={asked!r}: {said}. Unset JAX_PLATFORMS, or install "
+            "what it names ('.[cuda12]' or '.[cuda13]' for an NVIDIA GPU)."
+        ) from None
 
 
 def data_at(settings: DataSettings, path: str) -> DataSettings:
@@ -186,13 +205,24 @@ def _guard(main: Callable[[Any], int | None], go_on: str) -> Callable[[Any], int
     @functools.wraps(main)
     def guarded(argv: Any) -> int | None:
         try:
-            return main(argv)
+            code = main(argv)
+            sys.stdout.flush()  # what cannot be written is found out here, not on the way out
+            return code
         except InputError as error:
             return _fail(_one_line(str(error)))
+        except BrokenPipeError:
+            # Whoever reads has seen enough; nothing more is to be said, not on the way out either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_CLOSED
         except OSError as error:
             return _fail(_one_line(f"{error}. Check the path, its permissions and the space left."))
         except DivergedError as error:
             return _fail(_one_line(str(error)), EXIT_DIVERGED)
+        except (RuntimeError, ValueError) as error:
+            said = _of_the_machine(error)
+            if said is None:
+                raise
+            return _fail(_one_line(said))
         except Interrupted as stop:
             print(f"{stop}; saved; {go_on}", file=sys.stderr)
         except KeyboardInterrupt:
@@ -204,6 +234,23 @@ def _guard(main: Callable[[Any], int | None], go_on: str) -> Callable[[Any], int
         return EXIT_INTERRUPTED
 
     return guarded
+
+
+# What libraries say of the machine, and the remedy.
+_MACHINE = {
+    "RESOURCE_EXHAUSTED: Out of memory": "Lower the batch size or config.memory_mib.",
+    "No space left on device": "Make room and give the same command again.",
+    "OS error": "Check the path, its permissions and the space left.",
+}
+
+
+def _of_the_machine(error: Exception) -> str | None:
+    """What to say of an error that is neither the user's nor ours; None of any other."""
+    for text, remedy in _MACHINE.items():
+        if text in str(error):
+            lines = [line for line in str(error).splitlines() if text in line]
+            return f"{lines[0].strip().rstrip('.')}. {remedy}"
+    return None
 
 
 def _fail(message: str, code: int = EXIT_INPUT_ERROR) -> int:

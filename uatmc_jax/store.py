@@ -15,6 +15,8 @@ import numpy as np
 
 from uatmc_jax.errors import InputError
 
+_SEAL = "sha256"
+
 
 def digest(value: Any, length: int = 10) -> str:
     """SHA-256 of a JSON value, whatever the order of its keys (`length` hex digits)."""
@@ -28,20 +30,66 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes a JSON file whole or not at all."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """Writes a JSON file whole or not at all; an object with the digest of all of it, sealed."""
+    sealed = seal(value) if isinstance(value, Mapping) else value
+    write_text(path, json.dumps(sealed, indent=2) + "\n")
 
 
-def read_json(path: pathlib.Path) -> Any:
-    """What `write_json` has written.
+def read_json(
+    path: pathlib.Path, *needed: str, remedy: str = "Delete it and give the command again"
+) -> Any:
+    """What `write_json` has written, without its seal.
+
+    Args:
+      path: the file.
+      needed: keys that it must have, where it is an object.
+      remedy: what to do about a file that is not whole.
 
     Raises:
-      InputError: not JSON.
+      InputError: no such file, not JSON, lacks a key, or was changed since it was written.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}). Delete it.") from None
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file. {remedy}.") from None
+    except (ValueError, RecursionError) as error:  # of bytes that are no text as well
+        raise InputError(f"{path}: not JSON ({error}). {remedy}.") from None
+    if not isinstance(value, dict):
+        if needed:
+            raise InputError(f"{path}: holds no JSON object. {remedy}.")
+        return value
+    value = unseal(value, str(path), remedy)
+    lacking = [name for name in needed if name not in value]
+    if lacking:
+        raise InputError(f"{path}: has no {', '.join(map(repr, lacking))}. {remedy}.")
+    return value
+
+
+def seal(value: Mapping) -> dict:
+    """The object with the digest of its JSON under "sha256"."""
+    # As it is read again: with keys that are text.
+    plain = json.loads(json.dumps({k: v for k, v in value.items() if k != _SEAL}))
+    return plain | {_SEAL: digest(plain, 64)}
+
+
+def unseal(value: Mapping, name: str, remedy: str) -> dict:
+    """A sealed object without its seal; one of older versions, without any, as it is.
+
+    Args:
+      value: as read from JSON.
+      name: of the file, for the error.
+      remedy: what to do.
+
+    Raises:
+      InputError: its content is not what was sealed.
+    """
+    plain = {name: part for name, part in value.items() if name != _SEAL}
+    if _SEAL in value and value[_SEAL] != digest(plain, 64):
+        raise InputError(
+            f"{name}: was changed or damaged since it was written (its {_SEAL} is of other "
+            f"content). {remedy}; or delete the line {_SEAL!r} if the change is meant."
+        )
+    return plain
 
 
 def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:

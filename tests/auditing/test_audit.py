@@ -19,7 +19,7 @@ import pytest
 from configs import audit as audit_config
 from tests import oracles
 from tests.auditing.cases import K, small_audit, small_folder
-from uatmc_jax import checkpoint
+from uatmc_jax import checkpoint, store
 from uatmc_jax import opened as opened_module
 from uatmc_jax.auditing import entries as entries_module
 from uatmc_jax.auditing.entries import Given
@@ -49,7 +49,7 @@ def audited(tmp_path_factory):
 
 def test_everything_is_measured_and_written(audited):
     _, workdir, audit = audited
-    written = json.loads((workdir / "audit.json").read_text(encoding="utf-8"))
+    written = store.read_json(workdir / "audit.json")
     assert written == json.loads(json.dumps(audit))
     assert [entry["name"] for entry in audit["entries"]] == ["victim", "exact_05", "trained_on"]
     for entry in audit["entries"]:

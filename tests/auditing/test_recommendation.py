@@ -64,8 +64,8 @@ def test_nothing_speaks_against_a_model_as_good_that_resists():
     [
         ({"defense": "none"}, "no defence"),
         ({"verdict__masking": [{"weaker": "random"}]}, "masked"),
-        ({"recall__valid__value": 0.094}, "keeps 94% of the recall"),
-        ({"content__valid__all__contribution": {"value": 0.009}}, "keeps 45% of what content"),
+        ({"recall__valid__value": 0.094}, "keeps 94.0% of the recall"),
+        ({"content__valid__all__contribution": {"value": 0.009}}, "keeps 45.0% of what content"),
         ({"compared__attacked__hit_rate": FELL}, "it finds 16 of 1,212 held-out"),
         ({"compared__attacked__contribution": FELL}, "content brings"),
         ({"deaf": {"any_content": 0.001, "hit_rate": 0.01, "deaf": True}}, "deaf to content"),

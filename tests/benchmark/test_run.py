@@ -287,7 +287,7 @@ def test_a_verdict_with_a_transfer_from_the_same_projectors(workdir, monkeypatch
     best = [max(r["rows"][n]["hr_after"]["50"] for r in results) for n in range(12)]
     assert found["suite"]["hr@50"]["after"]["value"] == pytest.approx(np.mean(best))
     (written,) = (workdir / "attacks").glob("*-verdict-*.json")
-    assert json.loads(written.read_text()) == found
+    assert store.read_json(written) == found
     names = files(workdir)
     monkeypatch.setattr(run_module, "attack_batches", None)  # must not be called
     monkeypatch.setattr(run_module, "transfer_batches", None)

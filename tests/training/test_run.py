@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from uatmc_jax import checkpoint, logs
+from uatmc_jax import checkpoint, logs, owner, store
 from uatmc_jax.data import make_synthetic
 from uatmc_jax.errors import DivergedError, InputError, Interrupted
 from uatmc_jax.settings import from_config
@@ -57,8 +57,8 @@ def finished(tmp_path_factory):
 
 def test_everything_is_written(finished):
     workdir, summary = finished
-    assert {p.name for p in workdir.iterdir()} == set(folder_module.OUTPUTS)
-    assert json.loads((workdir / "summary.json").read_text()) == json.loads(json.dumps(summary))
+    assert {p.name for p in workdir.iterdir()} == {*folder_module.OUTPUTS, owner.LOCK}
+    assert store.read_json(workdir / "summary.json") == json.loads(json.dumps(summary))
     records = logs.read_records(workdir)
     assert [(r["stage"], r["epoch"]) for r in records] == [
         ("pretrain", 1), ("pretrain", 2), ("adversarial", 1), ("adversarial", 2),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.training.test_run import SMALL
-from uatmc_jax import checkpoint
+from uatmc_jax import checkpoint, owner
 from uatmc_jax.data import make_synthetic
 from uatmc_jax.errors import CollapsedError, DivergedError, InputError, Interrupted
 from uatmc_jax.settings import from_config
@@ -53,6 +53,10 @@ def parameters(workdir):
     return jax.tree.leaves(like)
 
 
+def visible(folder):
+    return sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+
+
 def test_each_member_is_the_training_it_would_be_alone(pretrained, tmp_path):
     pretrained.adversarial.train_projector_head = True
     chosen = members(pretrained)
@@ -92,11 +96,12 @@ def test_an_interrupted_chunk_goes_on_to_the_same_bits(pretrained, tmp_path, mon
         patch.setattr(vmapped_module, "stop_on_interrupt", Stop)
         with pytest.raises(Interrupted):
             train_vmapped(chosen, tmp_path / "cut", vmapped=2, on_epochs=calls.append)
-    assert sorted(p.name for p in (tmp_path / "cut").iterdir())[1:] == ["member0", "member1"]
+    assert visible(tmp_path / "cut") == ["member0", "member1"]
     told = []
     cut = train_vmapped(chosen, tmp_path / "cut", vmapped=2, on_epochs=told.append)
     assert sum(told) == 4  # the second chunk: one epoch that was there, one that was not
-    assert [p.name for p in (tmp_path / "cut").iterdir() if p.name.startswith(".")] == []
+    hidden = [p.name for p in (tmp_path / "cut").iterdir() if p.name.startswith(".")]
+    assert hidden == [owner.LOCK]
     for name in chosen:
         assert (
             cut[name]["stages"]["adversarial"]["at_last_epoch"]
@@ -133,7 +138,7 @@ def test_a_run_finished_in_other_company_is_not_trained_over(pretrained, tmp_pat
     alone = (tmp_path / "runs" / "member1" / "summary.json").read_bytes()
     train_vmapped(few, tmp_path / "runs", vmapped=2)
     assert (tmp_path / "runs" / "member1" / "summary.json").read_bytes() == alone
-    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["member0", "member1"]
+    assert visible(tmp_path / "runs") == ["member0", "member1"]
 
 
 def test_refusals(pretrained, tmp_path):

@@ -207,7 +207,7 @@ def _same_source(file: pathlib.Path, source: OpenedRun) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         store.write_json(file, found | {"folder": str(source.folder)})
         return
-    before = store.read_json(file)
+    before = store.read_json(file, "parameters", "folder")
     if before["parameters"] != found["parameters"]:
         raise InputError(
             f"{file.parent}: hardened from another state (parameters {before['parameters']} of "

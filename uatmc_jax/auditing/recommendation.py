@@ -35,10 +35,11 @@ def objections(entry: Mapping, victim: Mapping, settings: AuditSettings, k: int)
         found.append("its gradients may be masked")
     ours, theirs = (e["recall"]["valid"]["value"] for e in (entry, victim))
     if ours < settings.accept_recall * theirs:
-        found.append(f"it keeps {ours / theirs:.0%} of the recall")
+        found.append(f"it keeps {ours / theirs:.1%} of the recall")
     ours, theirs = (e["content"]["valid"]["all"]["contribution"] for e in (entry, victim))
     if ours and theirs and ours["value"] < settings.accept_content * max(theirs["value"], 0):
-        found.append(f"it keeps {ours['value'] / theirs['value']:.0%} of what content contributes")
+        share = ours["value"] / theirs["value"]
+        found.append(f"it keeps {share:.1%} of what content contributes")
     found += _worse_on_attacked(entry, victim)
     if entry["deaf"] and entry["deaf"]["deaf"]:
         found.append("it is deaf to content on items like those attacked")

@@ -47,6 +47,7 @@ from uatmc_jax.evaluation.content import compare_hits
 from uatmc_jax.evaluation.metrics import popularity_metrics
 from uatmc_jax.evaluation.ranking import make_plan
 from uatmc_jax.models import build_model
+from uatmc_jax.owner import owned
 from uatmc_jax.report.audit import format_page
 from uatmc_jax.settings import AuditSettings, to_dict
 from uatmc_jax.settings.audit import VICTIM
@@ -101,55 +102,55 @@ def run_audit(
         _check(settings, dataset, k, given)
     except InputError as error:
         raise name_fields(error) from None
-    workdir.mkdir(parents=True, exist_ok=True)
+    with owned(workdir):
 
-    def say(text: str) -> None:
-        if show_progress:
-            print(text, file=sys.stderr, flush=True)
+        def say(text: str) -> None:
+            if show_progress:
+                print(text, file=sys.stderr, flush=True)
 
-    for note in notes:
-        say(f"fitted to the data: {note}")
+        for note in notes:
+            say(f"fitted to the data: {note}")
 
-    def of_training(seed: int, folder: pathlib.Path) -> tuple[Audited, list[Judged]]:
-        experiment = dataclasses.replace(settings.experiment, seed=seed)
-        seeded = dataclasses.replace(settings, experiment=experiment)
-        audited, judged = make_entries(seeded, folder, given, dataset, say), []
-        for entry in audited.entries:
-            say(f"attacking {entry.name}")
-            judged.append(judge(entry, settings, k, show_progress))
-        _against_victim(judged, settings, k)
-        return audited, judged
+        def of_training(seed: int, folder: pathlib.Path) -> tuple[Audited, list[Judged]]:
+            experiment = dataclasses.replace(settings.experiment, seed=seed)
+            seeded = dataclasses.replace(settings, experiment=experiment)
+            audited, judged = make_entries(seeded, folder, given, dataset, say), []
+            for entry in audited.entries:
+                say(f"attacking {entry.name}")
+                judged.append(judge(entry, settings, k, show_progress))
+            _against_victim(judged, settings, k)
+            return audited, judged
 
-    trained = training_seeds(settings.experiment.seed, seeds)
-    audited, judged = of_training(trained[0], workdir)
-    trainings = [headlines([one.found for one in judged], trained[0], k)]
-    for seed in trained[1:]:
-        say(f"training seed {seed}")
-        folder = workdir / f"seed_{seed}"
-        folder.mkdir(exist_ok=True)
-        others = [one.found for one in of_training(seed, folder)[1]]
-        trainings.append(headlines(others, seed, k))
-    recommended = recommend(trainings, settings)
-    for entry, one in zip(audited.entries, judged, strict=True):
-        if entry.name in (VICTIM, recommended):
-            say(f"looking at the users of {entry.name}")
-            one.found.update(look_closer(entry, one, settings, k))
-    audit = {
-        "command": command,
-        **_audit(settings, dataset, audited, [one.found for one in judged], k),
-        "seeds": trained,
-        "by_training": trainings,
-        "fitted": notes,
-        "recommended": recommended,
-        "wall_seconds": time.monotonic() - started,
-        "peak_memory_mib": peak_memory_mib(),
-        **environment(),
-    }
-    audit["warnings"] = warn(audit)
-    page = format_page(audit)
-    store.write_json(workdir / AUDIT_FILE, audit)
-    store.write_text(workdir / REPORT_FILE, page)
-    return audit
+        trained = training_seeds(settings.experiment.seed, seeds)
+        audited, judged = of_training(trained[0], workdir)
+        trainings = [headlines([one.found for one in judged], trained[0], k)]
+        for seed in trained[1:]:
+            say(f"training seed {seed}")
+            folder = workdir / f"seed_{seed}"
+            folder.mkdir(exist_ok=True)
+            others = [one.found for one in of_training(seed, folder)[1]]
+            trainings.append(headlines(others, seed, k))
+        recommended = recommend(trainings, settings)
+        for entry, one in zip(audited.entries, judged, strict=True):
+            if entry.name in (VICTIM, recommended):
+                say(f"looking at the users of {entry.name}")
+                one.found.update(look_closer(entry, one, settings, k))
+        audit = {
+            "command": command,
+            **_audit(settings, dataset, audited, [one.found for one in judged], k),
+            "seeds": trained,
+            "by_training": trainings,
+            "fitted": notes,
+            "recommended": recommended,
+            "wall_seconds": time.monotonic() - started,
+            "peak_memory_mib": peak_memory_mib(),
+            **environment(),
+        }
+        audit["warnings"] = warn(audit)
+        page = format_page(audit)
+        store.write_json(workdir / AUDIT_FILE, audit)
+        store.write_text(workdir / REPORT_FILE, page)
+        return audit
 
 
 def _audit(

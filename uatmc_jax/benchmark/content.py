@@ -51,7 +51,7 @@ def content_of(run: OpenedRun, settings: AttackRunSettings) -> dict:
         }
         # Written last: with it the measurement is done.
         store.write_json(file, found | use_of_content(hits, data, plan) | environment())
-    return store.read_json(file) | {"file": str(file)}
+    return store.read_json(file, "valid", "test") | {"file": str(file)}
 
 
 def read_hits(content: Mapping) -> Hits:

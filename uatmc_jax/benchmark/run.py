@@ -11,6 +11,7 @@ so the same command finds what is done, goes on with what is begun, and never
 overwrites anything.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 import time
@@ -49,6 +50,7 @@ from uatmc_jax.benchmark.targets import by_number, choose_targets, choose_users
 from uatmc_jax.environment import environment
 from uatmc_jax.models import Params
 from uatmc_jax.opened import OpenedRun
+from uatmc_jax.owner import owned
 from uatmc_jax.seeds import generator, starts_key
 from uatmc_jax.settings import (
     AttackRunSettings,
@@ -119,9 +121,13 @@ def run_attacks(
     results, contents = [], []
     total = len(runs) * len(attacks) * sum(map(len, targets.values()))
     disable = None if show_progress else True  # None: shown on a terminal only
-    with tqdm(total=total, unit="target", disable=disable, dynamic_ncols=True) as bar:
+    with contextlib.ExitStack() as stack:
+        for folder in dict.fromkeys(run.folder / FOLDER for run in runs):
+            stack.enter_context(owned(folder))
+        bar = stack.enter_context(
+            tqdm(total=total, unit="target", disable=disable, dynamic_ncols=True)
+        )
         for run in runs:
-            (run.folder / FOLDER).mkdir(exist_ok=True)
             contents.append(content_of(run, settings))
             results += _attack_all(_Job(run, settings, attacks, crafted_on, targets, bar))
     return results, contents
@@ -257,7 +263,7 @@ def _file(job: _Job, name: str) -> pathlib.Path:
 
 def _read_result(file: pathlib.Path, run: OpenedRun) -> dict:
     """A result with its items as the data set calls them now, and where it is."""
-    result = result_with_new_names(store.read_json(file))
+    result = result_with_new_names(store.read_json(file, "rows", "settings", "summary"))
     for row in result["rows"]:
         row |= called(run.data, row["item"])
     return result | {"file": str(file)}

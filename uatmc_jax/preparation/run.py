@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 
 from uatmc_jax.data.names import NAMES_FILE
+from uatmc_jax.owner import owned
 from uatmc_jax.preparation import amazon, encoders, generic
 from uatmc_jax.preparation.checks import check
 from uatmc_jax.preparation.encoders import Encoder
@@ -34,6 +35,11 @@ def prepare(settings: AmazonSettings | GenericSettings) -> dict:
       InputError: anything wrong with arguments or sources, or nothing left.
     """
     check(settings)
+    with owned(settings.out.with_name(settings.out.name + ".lock")):
+        return _prepare(settings)
+
+
+def _prepare(settings: AmazonSettings | GenericSettings) -> dict:
     work, tables = begin(settings)
     try:
         if tables is None and isinstance(settings, GenericSettings):

@@ -17,22 +17,25 @@ def format_summary(summary: dict) -> str:
     Args:
       summary: as in summary.json.
     """
-    rows = [("popularity", "", summary["popularity"]["test"])]
+    # Of a training under one `vmap` with others popularity was not measured.
+    popular = summary.get("popularity", {}).get("test")
+    rows = [] if popular is None else [("popularity", "", popular)]
     for name, stage in summary["stages"].items():
-        shown = f"{name} ({summary['defense']})" if name == "adversarial" else name
+        label = f"{name} ({summary['defense']})" if name == "adversarial" else name
         epoch = f"best, epoch {stage['best_epoch']}" if "best_epoch" in stage else "initial"
-        rows.append((shown, epoch, stage["test"]))
+        rows.append((label, epoch, stage["test"]))
         if "at_last_epoch" in stage:
-            rows.append((shown, f"last, epoch {stage['epochs']}", stage["at_last_epoch"]["test"]))
+            rows.append((label, f"last, epoch {stage['epochs']}", stage["at_last_epoch"]["test"]))
+    shown = [m for m in _SHOWN if all(m in metrics for *_, metrics in rows)]
     data, device = summary["dataset"], summary["device"]
     lines = [
         f"\n{summary['model']} on {data['name']} (data {data['fingerprint']}, seed "
         f"{summary['seed']}, {device['platform']}), test split",
         "",
-        f"{'stage':<22}{'parameters':<18}" + "".join(f"{m:>11}" for m in _SHOWN),
+        f"{'stage':<22}{'parameters':<18}" + "".join(f"{m:>11}" for m in shown),
     ]
     for stage, epoch, metrics in rows:
-        lines.append(f"{stage:<22}{epoch:<18}" + "".join(f"{metrics[m]:>11.4f}" for m in _SHOWN))
+        lines.append(f"{stage:<22}{epoch:<18}" + "".join(f"{metrics[m]:>11.4f}" for m in shown))
     lines.append(
         f"\n{summary['wall_seconds']:.0f} s from start to end, "
         f"peak memory {summary['peak_memory_mib']:,} MiB"
@@ -49,6 +52,8 @@ def remarks(summary: dict) -> list[str]:
     Args:
       summary: as in summary.json; what an older one lacks is not judged.
     """
+    if "popularity" not in summary:
+        return []
     found, popular = [], summary["popularity"]["test"][_JUDGED]
     for name, stage in summary["stages"].items():
         most, recall = summary["settings"][name]["epochs"], stage["test"][_JUDGED]

@@ -5,7 +5,7 @@ import os
 import pathlib
 import shutil
 
-from uatmc_jax import logs
+from uatmc_jax import logs, owner, store
 from uatmc_jax.errors import InputError
 from uatmc_jax.settings import Settings, from_config, to_dict
 
@@ -31,7 +31,8 @@ def check_workdir(
         raise InputError(
             f"config.pretrain.init_from = {source!r} is the workdir itself. Name another --workdir."
         )
-    there = sorted(path.name for path in workdir.iterdir()) if workdir.is_dir() else []
+    names = {path.name for path in workdir.iterdir()} if workdir.is_dir() else set()
+    there = sorted(names.difference(owner.FILES))
     if resume:
         if CONFIG_FILE not in there:
             raise InputError(f"{workdir}: no {CONFIG_FILE}, so no run to resume. Drop --resume.")
@@ -44,16 +45,41 @@ def check_workdir(
 
 
 def _check_same_settings(settings: Settings, path: pathlib.Path) -> None:
-    try:
-        before = to_dict(from_config(json.loads(path.read_text(encoding="utf-8"))))
-    except ValueError as error:
-        raise InputError(f"{path}: cannot be read ({error}). Use --overwrite.") from None
+    remedy = "Use --overwrite"
+    before = to_dict(read_settings(path, remedy))
     changed = [f for f in differences(before, to_dict(settings)) if f not in FREE_FIELDS]
     if changed:
         raise InputError(
             f"{path}: the run there has another {', '.join(f'config.{f}' for f in changed)}. "
             "Resume with the same config, or use another --workdir."
         )
+
+
+def read_settings(path: pathlib.Path, remedy: str) -> Settings:
+    """The settings in a run's config.json.
+
+    Args:
+      path: of the file.
+      remedy: what to do where it cannot be read.
+
+    Raises:
+      InputError: it cannot.
+    """
+    plain = store.read_json(path, "model", "pretrain", "adversarial", remedy=remedy)
+    try:
+        return from_config(plain)
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise InputError(f"{path}: cannot be read ({error}). {remedy}.") from None
+
+
+def read_summary(workdir: pathlib.Path) -> dict:
+    """What a finished run's summary.json says.
+
+    Raises:
+      InputError: it is not whole; --resume writes it again.
+    """
+    remedy = "Delete it and give --resume: it is measured again"
+    return store.read_json(workdir / SUMMARY_FILE, "stages", remedy=remedy)
 
 
 def without_free_fields(settings: Settings) -> dict:

@@ -1,6 +1,5 @@
 """A whole experiment: pre-train, harden, evaluate, write; the body of `uatmc_jax.train`."""
 
-import json
 import pathlib
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from uatmc_jax.evaluation.metrics import Measure, make_measure, popularity_metri
 from uatmc_jax.evaluation.ranking import make_plan
 from uatmc_jax.interrupts import stop_on_interrupt
 from uatmc_jax.models import Modal, Model, Params, build_model
+from uatmc_jax.owner import owned
 from uatmc_jax.settings import EvalSettings, Settings, to_dict
 from uatmc_jax.training.epoch import TrainState
 from uatmc_jax.training.folder import (
@@ -26,6 +26,7 @@ from uatmc_jax.training.folder import (
     SUMMARY_FILE,
     check_workdir,
     differences,
+    read_summary,
     remove_outputs,
 )
 from uatmc_jax.training.stage import Hooks, Progress, Stage, run_stage
@@ -84,12 +85,13 @@ def train_and_evaluate(
       Interrupted: Ctrl-C; the state is on disk and `resume` goes on with it.
     """
     workdir = pathlib.Path(workdir)
-    check_workdir(settings, workdir, resume=resume, overwrite=overwrite)
-    if resume and (workdir / SUMMARY_FILE).exists():  # written last: the run is complete
-        return json.loads((workdir / SUMMARY_FILE).read_text(encoding="utf-8"))
-    with stop_on_interrupt() as stop_requested:
-        watch = _Watch(stop_requested, on_epoch)
-        return _train_and_evaluate(settings, workdir, resume, overwrite, dataset, watch)
+    with owned(workdir):
+        check_workdir(settings, workdir, resume=resume, overwrite=overwrite)
+        if resume and (workdir / SUMMARY_FILE).exists():  # written last: the run is complete
+            return read_summary(workdir)
+        with stop_on_interrupt() as stop_requested:
+            watch = _Watch(stop_requested, on_epoch)
+            return _train_and_evaluate(settings, workdir, resume, overwrite, dataset, watch)
 
 
 def _train_and_evaluate(

@@ -27,12 +27,15 @@ from uatmc_jax.evaluation.ranking import make_plan
 from uatmc_jax.interrupts import stop_on_interrupt
 from uatmc_jax.models import build_model, project_catalogue
 from uatmc_jax.opened import OpenedRun
-from uatmc_jax.settings import Settings, as_recorded, from_config, to_dict
+from uatmc_jax.owner import owned
+from uatmc_jax.settings import Settings, as_recorded, to_dict
 from uatmc_jax.training.epoch import Epoch, TrainState, compile_epochs
 from uatmc_jax.training.folder import (
     CONFIG_FILE,
     SUMMARY_FILE,
     differences,
+    read_settings,
+    read_summary,
     without_free_fields,
 )
 from uatmc_jax.training.members import Shared, Trained, finish, keep, member_of
@@ -75,25 +78,34 @@ def train_vmapped(
       Interrupted: Ctrl-C; the state is on disk, and the same call goes on with it.
     """
     workdir = pathlib.Path(workdir)
-    _check(members, workdir, vmapped)
+    with owned(workdir):
+        _check(members, workdir, vmapped)
+        _train_left(members, workdir, vmapped, source, on_epochs)
+        return {name: read_summary(workdir / name) for name in members}
+
+
+def _train_left(
+    members: Mapping[str, Settings],
+    workdir: pathlib.Path,
+    vmapped: int,
+    source: OpenedRun | None,
+    on_epochs: Callable[[int], None],
+) -> None:
     first = next(iter(members.values()))
     unfinished = [name for name in members if not (workdir / name / SUMMARY_FILE).exists()]
-    if unfinished:
-        shared = _share(first, workdir, source)
-        parts = adversarial_parts(first, shared.model, shared.params, shared.data, shared.z)
-        run_epochs = compile_epochs(parts.epoch, (None, 0))
-        begun = _begun_chunks(members, workdir)
-        left = [name for name in unfinished if not any(name in chunk for chunk in begun)]
-        size = -(-len(left) // max(1, -(-len(left) // vmapped)))  # as even as can be
-        fresh = [left[start : start + size] for start in range(0, len(left), size or 1)]
-        with stop_on_interrupt() as stop_requested:
-            for names in begun + fresh:
-                chunk = {name: members[name] for name in names}
-                _train_chunk(chunk, shared, parts, run_epochs, on_epochs, stop_requested)
-    return {
-        name: json.loads((workdir / name / SUMMARY_FILE).read_text(encoding="utf-8"))
-        for name in members
-    }
+    if not unfinished:
+        return
+    shared = _share(first, workdir, source)
+    parts = adversarial_parts(first, shared.model, shared.params, shared.data, shared.z)
+    run_epochs = compile_epochs(parts.epoch, (None, 0))
+    begun = _begun_chunks(members, workdir)
+    left = [name for name in unfinished if not any(name in chunk for chunk in begun)]
+    size = -(-len(left) // max(1, -(-len(left) // vmapped)))  # as even as can be
+    fresh = [left[start : start + size] for start in range(0, len(left), size or 1)]
+    with stop_on_interrupt() as stop_requested:
+        for names in begun + fresh:
+            chunk = {name: members[name] for name in names}
+            _train_chunk(chunk, shared, parts, run_epochs, on_epochs, stop_requested)
 
 
 def compatible(members: Mapping[str, Settings]) -> list[dict[str, Settings]]:
@@ -142,8 +154,8 @@ def _check(members: Mapping[str, Settings], workdir: pathlib.Path, vmapped: int)
             )
         file = workdir / name / CONFIG_FILE
         if file.exists():
-            there = json.loads(file.read_text(encoding="utf-8"))
-            changed = differences(*map(without_free_fields, (from_config(there), settings)))  # type: ignore[arg-type]
+            there = read_settings(file, "Use another workdir")
+            changed = differences(*map(without_free_fields, (there, settings)))
             if changed:
                 raise InputError(
                     f"{file}: the run there has another config.{changed[0]}. Use another workdir."

@@ -1,0 +1,72 @@
+"""One process at a time works in a folder."""
+
+import contextlib
+import json
+import os
+import pathlib
+import socket
+import sys
+import time
+from collections.abc import Iterator
+
+import filelock
+
+from uatmc_jax.errors import InputError
+
+LOCK, _OWNER = ".lock", ".owner"
+# Of a folder that someone works in; not part of what the work leaves.
+FILES = (LOCK, _OWNER)
+
+
+@contextlib.contextmanager
+def owned(folder: pathlib.Path) -> Iterator[None]:
+    """Keeps other processes out of a folder while the block runs.
+
+    The lock is the system's: it goes with its process, however that ends, and a lock file
+    that is left says nothing. A folder made for it goes again if nothing was put there.
+
+    Args:
+      folder: made if it is absent.
+
+    Raises:
+      InputError: another process works there; says which.
+    """
+    made = _make(folder)
+    lock = filelock.FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise InputError(
+            f"{folder}: {_owner(folder)} works there. Wait for it to end, stop it, or name another "
+            "folder."
+        ) from None
+    try:
+        mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+        (folder / _OWNER).write_text(json.dumps(mine | {"command": sys.argv[:1]}))
+        yield
+    finally:
+        (folder / _OWNER).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if made and {path.name for path in folder.iterdir()} <= set(FILES):
+                (folder / LOCK).unlink(missing_ok=True)
+                for path in made:
+                    path.rmdir()
+        lock.release()
+
+
+def _make(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The folders that had to be made, the innermost first."""
+    absent = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error}). Name another folder.") from None
+    return absent
+
+
+def _owner(folder: pathlib.Path) -> str:
+    try:
+        found = json.loads((folder / _OWNER).read_text(encoding="utf-8"))
+        return f"process {found['pid']} on {found['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

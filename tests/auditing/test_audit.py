@@ -169,6 +169,34 @@ def test_what_collapses_is_left_out_and_said(audited, tmp_path, monkeypatch):
     assert any("exact_05 is not here" in text for text in audit["warnings"])
     page = (tmp_path / "run" / REPORT_FILE).read_text(encoding="utf-8")
     assert "stage pretrain, epoch 5: collapsed." in page
+    tried = json.loads((tmp_path / "run" / "hardened" / "mu_0.1" / "collapsed.json").read_text())
+    assert "exact_05" in tried
+
+
+def test_where_one_collapses_all_are_hardened_anew_with_less_of_mu(audited, tmp_path, monkeypatch):
+    folder, workdir, before = audited
+    shutil.copytree(workdir, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "hardened")
+    mu = before["settings"]["victims"]["free"]["mu"]
+    hardened, asked = entries_module.train_vmapped, []
+
+    def collapses_at_first(group, *arguments, **options):
+        (found,) = {one.adversarial.mu for one in group.values()}
+        asked.append(found)
+        if found == mu:
+            raise CollapsedError("it shrank", member=next(iter(group)))
+        return hardened(group, *arguments, **options)
+
+    monkeypatch.setattr(entries_module, "train_vmapped", collapses_at_first)
+    audit = run_audit(small_audit(folder), tmp_path / "run", show_progress=False)
+    assert [entry["name"] for entry in audit["entries"]] == ["victim", "exact_05", "trained_on"]
+    assert all(e["adversarial"]["mu"] == mu / 10 for e in audit["entries"][1:])
+    assert audit["collapsed"] == {}
+    assert any("hardened with mu 0.1" in note for note in audit["fitted"])
+    assert asked == [mu, mu / 10, mu / 10]
+    asked.clear()
+    run_audit(small_audit(folder), tmp_path / "run", show_progress=False)
+    assert asked == [mu / 10, mu / 10]  # and nothing of it is done again
 
 
 def test_a_trained_model_is_audited_in_its_own_right(audited, tmp_path):

@@ -3,11 +3,12 @@
 WORKDIR/victims/CANDIDATE/     training runs of the candidates
 WORKDIR/hardened/ENTRY/        training runs from the victim
 WORKDIR/hardened/source.json   which state they started from
+WORKDIR/hardened/mu_0.1/       the same with a tenth of mu, where one collapsed
 """
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from uatmc_jax import checkpoint, store
@@ -22,7 +23,9 @@ from uatmc_jax.settings.audit import VICTIM
 from uatmc_jax.training import compatible, train_and_evaluate, train_vmapped
 from uatmc_jax.training.folder import CONFIG_FILE
 
-SOURCE_FILE = "source.json"
+SOURCE_FILE, COLLAPSED_FILE = "source.json", "collapsed.json"
+# Of the victim's mu in stage 1, tried in this order where a hardened model collapses.
+_MU_SHARES = (1.0, 0.1, 0.01)
 RECALL_K = 20
 # Trainings under one `vmap`.
 _VMAPPED = 4
@@ -65,12 +68,14 @@ class Audited(NamedTuple):
       collapsed: {name: what happened} of candidates and hardened ones that are not among the
         entries, since all their embeddings shrank to nothing.
       source: folder whose pre-trained state the hardened ones start from; None without any.
+      notes: what was chosen otherwise than asked for, in words.
     """
 
     entries: list[Entry]
     candidates: dict[str, dict]
     collapsed: dict[str, str]
     source: pathlib.Path | None
+    notes: list[str]
 
 
 def trained_settings(given: Given) -> Settings:
@@ -130,7 +135,7 @@ def make_entries(
         candidates, collapsed = {}, {}
     entries = [Entry(VICTIM, victim)]
     if not settings.harden:
-        return Audited(entries, candidates, collapsed, None)
+        return Audited(entries, candidates, collapsed, None, [])
     source = victim
     if given is not None:
         folder = source_of(given)
@@ -138,7 +143,12 @@ def make_entries(
             source = open_run(folder, "pretrain/best", data=dataset)
     members = hardened_settings(settings, victim.settings, source.folder)
     hardened, lost = _harden(members, workdir / "hardened", source, say)
-    return Audited(entries + hardened, candidates, collapsed | lost, source.folder)
+    notes = [
+        f"hardened with mu {mu:g}, as some collapsed under {victim.settings.pretrain.mu:g}"
+        for mu in {one.run.settings.adversarial.mu for one in hardened}
+        if mu != victim.settings.pretrain.mu
+    ]
+    return Audited(entries + hardened, candidates, collapsed | lost, source.folder, notes)
 
 
 def _train_victim(
@@ -179,9 +189,51 @@ def _train_victim(
 def _harden(
     members: dict[str, Settings], folder: pathlib.Path, source: OpenedRun, say: Say
 ) -> tuple[list[Entry], dict[str, str]]:
-    """The hardened models, and what happened to those that collapsed."""
+    """The hardened models, and what happened to those that collapsed.
+
+    Where one collapses under the victim's mu, all are hardened anew with a tenth of it, so that
+    they stay comparable; what has collapsed is noted, for the same call to go on from there.
+    """
     _same_source(folder / SOURCE_FILE, source)
-    left, collapsed = dict(members), {}
+    for turn, share in enumerate(_MU_SHARES):
+        chosen = {name: _with_mu(one, share) for name, one in members.items()}
+        where = folder if share == 1 else folder / f"mu_{share:g}"
+        note = where / COLLAPSED_FILE
+        collapsed = store.read_json(note) if note.exists() else {}
+        last = turn + 1 == len(_MU_SHARES)
+        if not collapsed or last:
+            collapsed = collapsed | _train_all(chosen, where, source, say, collapsed, last)
+        if not collapsed or last:
+            break
+        where.mkdir(parents=True, exist_ok=True)
+        store.write_json(note, collapsed)
+        say(f"hardening anew with a tenth of mu: {', '.join(collapsed)} collapsed")
+    entries = [
+        Entry(name, open_run(where / name, "adversarial/latest", data=source.data))
+        for name in chosen
+        if name not in collapsed
+    ]
+    return entries, collapsed
+
+
+def _with_mu(settings: Settings, share: float) -> Settings:
+    stage = settings.adversarial
+    return dataclasses.replace(
+        settings, adversarial=dataclasses.replace(stage, mu=share * stage.mu)
+    )
+
+
+def _train_all(
+    members: Mapping[str, Settings],
+    folder: pathlib.Path,
+    source: OpenedRun,
+    say: Say,
+    before: Mapping[str, str],
+    whatever: bool,
+) -> dict[str, str]:
+    """Trains all but those that collapsed before, up to the first that collapses or
+    `whatever` does; what collapses now."""
+    left, collapsed = {name: one for name, one in members.items() if name not in before}, {}
     groups = compatible(left)
     while groups:
         group = groups.pop(0)
@@ -191,13 +243,11 @@ def _harden(
         except CollapsedError as error:
             collapsed[error.member] = str(error)
             say(f"{error.member} left out: {error}")
-            del left[error.member], group[error.member]
+            if not whatever:
+                break
+            del group[error.member]
             groups += [group] if group else []
-    entries = [
-        Entry(name, open_run(folder / name, "adversarial/latest", data=source.data))
-        for name in left
-    ]
-    return entries, collapsed
+    return collapsed
 
 
 def _same_source(file: pathlib.Path, source: OpenedRun) -> None:

@@ -140,7 +140,7 @@ def run_audit(
             **_audit(settings, dataset, audited, [one.found for one in judged], k),
             "seeds": trained,
             "by_training": trainings,
-            "fitted": notes,
+            "fitted": notes + audited.notes,
             "recommended": recommended,
             "wall_seconds": time.monotonic() - started,
             "peak_memory_mib": peak_memory_mib(),

@@ -110,7 +110,9 @@ def _explain_bad_row(path: pathlib.Path, columns: tuple[int, ...]) -> str | None
             for name, column in zip(_COLUMNS, columns, strict=True):
                 cell = cells[column].strip() if column < len(cells) else ""
                 limit = 3 if name == "x_label" else 2**31
-                if not (cell.isascii() and cell.isdigit() and int(cell) < limit):
+                if not (
+                    cell.isascii() and cell.isdigit() and len(cell) <= 10 and int(cell) < limit
+                ):
                     wanted = "0, 1 or 2" if name == "x_label" else "an integer in [0, 2^31)"
                     return f"{path}, line {number}: {name} is '{cell}', not {wanted}. Mend the row."
     return None

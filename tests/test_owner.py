@@ -1,0 +1,148 @@
+"""One process at a time works in a folder, and says who it is."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.commands import call
+from tests.conftest import ROOT
+from uatmc_jax.errors import InputError
+from uatmc_jax.owner import LOCK, owned
+
+HOLD = """
+import pathlib, sys, time
+from uatmc_jax.owner import owned
+with owned(pathlib.Path(sys.argv[1])):
+    print("mine", flush=True)
+    time.sleep(600)
+"""
+
+
+def holder(folder):
+    """A process that works in the folder."""
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "mine\n"
+    return process
+
+
+def test_the_second_is_told_who_the_first_is_and_a_killed_owner_is_none(tmp_path):
+    folder = tmp_path / "run"
+    first = holder(folder)
+    try:
+        told = rf"run: process {first.pid} on .* works there"
+        with pytest.raises(InputError, match=told), owned(folder):
+            pass
+        given = ("--config=test", f"--workdir={folder}")
+        result = call("uatmc_jax.train", *given, "--overwrite")
+        assert result.returncode == 2 and result.stderr.count("\n") == 1
+        assert f"process {first.pid} on" in result.stderr
+    finally:
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+    with owned(folder):  # its lock went with it
+        (folder / "kept").touch()
+    assert {path.name for path in folder.iterdir()} == {"kept", LOCK}
+
+
+def test_a_folder_made_for_nothing_goes_again(tmp_path):
+    with pytest.raises(RuntimeError), owned(tmp_path / "a" / "b"):
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "there").mkdir()
+    with owned(tmp_path / "there"):
+        pass
+    assert (tmp_path / "there").is_dir()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    below = tmp_path / "file" / "run"
+    with pytest.raises(InputError, match="file/run: cannot be written"), owned(below):
+        pass
+
+
+def _work(folder, results):
+    try:
+        with owned(folder):
+            time.sleep(0.3)
+            results.put("worked")
+    except InputError:
+        results.put("refused")
+
+
+def test_of_many_that_start_together_one_works(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    workers = [context.Process(target=_work, args=(tmp_path / "run", results)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    said = [results.get(timeout=60) for _ in workers]
+    for worker in workers:
+        worker.join()
+    # Those that come after the first has gone may work as well, but never two at a time.
+    assert "worked" in said and set(said) <= {"worked", "refused"}
+
+
+def test_two_trainings_started_together_leave_one_run(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "uatmc_jax.train",
+        "--config=test",
+        f"--workdir={tmp_path}/run",
+    ]
+    both = [
+        subprocess.Popen(
+            [*command, f"--config.seed={seed}"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for seed in (1, 2)
+    ]
+    ended = [(process.communicate(timeout=300), process.returncode) for process in both]
+    assert sorted(code for _, code in ended) == [0, 2]
+    seed = next(n for n, (_, code) in enumerate(ended, start=1) if code == 0)
+    for name in ("config.json", "summary.json"):
+        assert json.loads((tmp_path / "run" / name).read_text())["seed"] == seed
+    (refused,) = (err for (_, err), code in ended if code == 2)
+    assert refused.startswith("error: ") and refused.count("\n") == 1
+
+
+def test_a_closed_pipe_is_no_error(tmp_path):
+    """As `uatmc COMMAND | head -1` does it."""
+    for module in ("uatmc_jax", "uatmc_jax.data"):
+        arguments = [sys.executable, "-m", module]
+        if module == "uatmc_jax.data":
+            from tests.auditing.cases import small_folder
+
+            arguments.append(str(small_folder(tmp_path)))
+        reading, writing = os.pipe()
+        os.close(reading)
+        result = subprocess.run(
+            arguments, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+        )
+        os.close(writing)
+        assert result.stderr == "" and result.returncode in (0, 141)
+
+
+def test_a_device_that_is_not_there_is_one_line():
+    for platform in ("cuda", "nonsense"):
+        result = subprocess.run(
+            [sys.executable, "-m", "uatmc_jax.train", "--config=test"],
+            cwd=ROOT,
+            env={**os.environ, "JAX_PLATFORMS": platform},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 2 and result.stderr.count("\n") == 1
+        assert f"JAX cannot start on JAX_PLATFORMS='{platform}'" in result.stderr

@@ -101,10 +101,48 @@ def test_what_is_no_id(value):
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [(None, None), (" ", None), ("", None), (7, "7"), (" A1 ", "A1")]
+    ("value", "expected"),
+    [
+        (None, None),
+        (" ", None),
+        ("", None),
+        (7, "7"),
+        (" A1 ", "A1"),
+        ("NULL", None),
+        ("None", None),
+        ("nan", None),
+        (float("nan"), None),
+        ("\\N", None),
+        ("12.0", "12"),
+        (12.0, "12"),
+        ("0012.00", "12"),
+        ("-3.0", "-3"),
+        ("0012", "0012"),
+        ("12.5", "12.5"),
+        ("1e3", "1e3"),
+        ("9007199254740992.0", "9007199254740992"),
+        ("Cafe\u0301", "Caf\u00e9"),
+    ],
 )
-def test_ids(value, expected):
+def test_ids_have_one_form(value, expected):
     assert identifier(value) == expected
+
+
+@pytest.mark.parametrize(
+    "value", ["9007199254740994.0", "1.8014398509481984e+16", 2.0**60, "1E+17", "1.23E17"]
+)
+def test_an_id_that_has_lost_digits_is_refused(value):
+    with pytest.raises(MalformedError, match="digits"):
+        identifier(value)
+
+
+@given(st.text(max_size=40))
+def test_an_id_in_its_one_form_stays_as_it_is(text):
+    try:
+        once = identifier(text)
+    except MalformedError:
+        return
+    assert once is None or identifier(once) == once
 
 
 @given(st.text())

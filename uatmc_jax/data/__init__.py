@@ -15,6 +15,7 @@ from uatmc_jax.data.dataset import (
 )
 from uatmc_jax.data.features import load_features, parse_modalities
 from uatmc_jax.data.graph import Adjacency, Graph, make_adjacency, make_graph
+from uatmc_jax.data.ids import canonical
 from uatmc_jax.data.interactions import (
     SPLITS,
     Interactions,
@@ -45,6 +46,7 @@ __all__ = [
     "Interactions",
     "ItemNames",
     "Sizes",
+    "canonical",
     "contains",
     "dataset_folder",
     "degrees",

@@ -5,11 +5,13 @@ import dataclasses
 import difflib
 import pathlib
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from uatmc_jax.data.ids import canonical
 from uatmc_jax.errors import InputError
 
 NAMES_FILE = "i_id_mapping.csv"
@@ -95,7 +97,7 @@ def load_item_names(folder: str | pathlib.Path) -> dict[str, int]:
         if not row:
             continue
         try:
-            text, item = row[name].strip(), int(row[number])
+            text, item = canonical(row[name]) or "", int(row[number])
         except (IndexError, ValueError):
             raise InputError(
                 f"{path}, line {line}: {row!r} is not a name and an integer id. Mend the line."
@@ -207,13 +209,21 @@ def _index(names: ItemNames, n_items: int) -> _Index:
         if item < n_items:
             titles.setdefault(title.strip(), []).append(item)
             folded.setdefault(title.strip().casefold(), []).append(item)
-    ids = {text.strip(): item for item, text in names.ids.items()}
+    ids = {_as_id(text): item for item, text in names.ids.items()}
     return _Index(ids, titles, folded, names, n_items)
+
+
+def _as_id(text: str) -> str:
+    """An id in its one form; as it is where it has none."""
+    try:
+        return canonical(text) or text.strip()
+    except ValueError:
+        return text.strip()
 
 
 def _parts(index: _Index, text: str) -> list[str]:
     """The text, or what a line of a CSV file with this text has in its cells."""
-    whole = text.strip()
+    whole = unicodedata.normalize("NFC", text).strip()
     if _find(index, whole) is not None:
         return [whole]
     try:
@@ -225,8 +235,8 @@ def _parts(index: _Index, text: str) -> list[str]:
 
 def _find(index: _Index, text: str) -> int | None:
     """The item of this name; None if there is none."""
-    if text in index.ids:
-        item = index.ids[text]
+    if _as_id(text) in index.ids:
+        item = index.ids[_as_id(text)]
         if not 0 <= item < index.n_items:
             raise InputError(
                 f"item {text!r}: {NAMES_FILE} says item {item}, but {_numbers(index)}. Mend the "

@@ -5,6 +5,7 @@ import os
 import pathlib
 import warnings
 
+from uatmc_jax.data import canonical
 from uatmc_jax.errors import InputError
 from uatmc_jax.preparation.items import Catalogue, look_up
 from uatmc_jax.preparation.lines import MalformedError, Tally, hash_file
@@ -24,7 +25,13 @@ def by_id(folder: pathlib.Path, ids: list[str]) -> list[str | None]:
     found: dict[str, str] = {}
     for entry in sorted(os.listdir(folder)):
         stem, ending = os.path.splitext(entry)
-        if ending.lower() not in ENDINGS or stem not in wanted:
+        if ending.lower() not in ENDINGS:
+            continue
+        try:
+            stem = canonical(stem) or ""
+        except ValueError:
+            continue  # no id is so
+        if stem not in wanted:
             continue
         if stem in found:
             raise InputError(f"{folder}: {found[stem]!r} and {entry!r} are of one item. Keep one.")

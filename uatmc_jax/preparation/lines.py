@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import math
 import os
 import pathlib
 import sys
@@ -12,6 +13,7 @@ from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
+from uatmc_jax.data import canonical
 from uatmc_jax.errors import InputError
 
 BLOCK_BYTES = 1 << 20
@@ -210,19 +212,28 @@ _LONGEST_ID = 256
 
 
 def identifier(value: object) -> str | None:
-    """A user's or item's id as text; None if there is none.
+    """A user's or item's id in its one form (`data.canonical`); None if there is none.
 
     Raises:
-      MalformedError: not text or an integer, too long, or with characters that
-        cannot be printed (they would break the tables written).
+      MalformedError: neither text nor a number, too long, a float that has lost digits, or
+        with characters that cannot be printed (they would break the tables written).
     """
     if value is None:
         return None
+    if isinstance(value, float):  # of JSON
+        if not (value.is_integer() or math.isnan(value)):
+            raise MalformedError("an id is a number with decimals")
+        value = repr(value)
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**64:
         return str(value)
     if not isinstance(value, str):
         raise MalformedError("an id is neither text nor an integer")
-    text = value.strip()
+    if len(value) > 4 * _LONGEST_ID:
+        raise MalformedError(f"an id is longer than {_LONGEST_ID} characters")
+    try:
+        text = canonical(value) or ""
+    except ValueError as error:
+        raise MalformedError(str(error)) from None
     if len(text) > _LONGEST_ID or not text.isprintable():
         raise MalformedError(f"an id is longer than {_LONGEST_ID} characters or not printable")
     return text or None

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from uatmc_jax import checkpoint
+from uatmc_jax import checkpoint, store
 from uatmc_jax.benchmark.run import run_attacks
 from uatmc_jax.conversion import import_mmrec, read_state
 from uatmc_jax.data import open_dataset
@@ -58,6 +58,31 @@ def assert_same_scores(found, expected, tolerance=1e-5):
     assert found.shape == expected.shape and np.ptp(expected) > 0.1
     scale = np.abs(expected).max()
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * scale)
+
+
+WRAPPED = {
+    "data parallel": lambda state: {f"module.{name}": x for name, x in state.items()},
+    "compiled": lambda state: {f"_orig_mod.{name}": x for name, x in state.items()},
+    "both": lambda state: {f"module._orig_mod.{name}": x for name, x in state.items()},
+    "Lightning": lambda state: {
+        "state_dict": {f"model.{name}": x for name, x in state.items()},
+        "epoch": 4,
+    },
+    "another entry": lambda state: {"model_state_dict": state, "epoch": 4, "loss": 0.5},
+    "a bare entry": lambda state: {"model": state},
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_wrapped_weights_are_the_same_weights(name, tmp_path, dataset):
+    state = models.randomized(models.VBPR(dataset, DIM, HIDDEN)).state_dict()
+    torch.save(dict(state), tmp_path / "bare.pth")
+    torch.save(WRAPPED[name](dict(state)), tmp_path / "wrapped.pth")
+    bare, wrapped = (read_state(tmp_path / f"{which}.pth") for which in ("bare", "wrapped"))
+    assert list(wrapped.tensors) == list(bare.tensors)
+    for key, array in bare.tensors.items():
+        np.testing.assert_array_equal(wrapped.tensors[key], array)
+    assert wrapped.epochs == (5 if "epoch" in WRAPPED[name](dict(state)) else 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -112,7 +137,7 @@ def test_what_is_imported_is_a_run(dataset, settings, tmp_path):
     imported = import_mmrec(file, settings, workdir)
     assert {p.name for p in workdir.iterdir()} == {"config.json", "checkpoints"}
     assert list(workdir.parent.iterdir()) == [workdir]
-    assert json.loads((workdir / "config.json").read_text()) == json.loads(
+    assert store.read_json(workdir / "config.json") == json.loads(
         json.dumps(to_dict(imported.settings))
     )
     meta = checkpoint.load_meta(workdir, "pretrain", "best")
@@ -282,7 +307,7 @@ def test_code_in_a_file_is_not_run(dataset, settings, tmp_path):
     }.items():
         file = tmp_path / f"{name}.pth"
         torch.save(content, file)
-        with pytest.raises(InputError, match=r"could run code.*\['state_dict'\], 'weights.pth'"):
+        with pytest.raises(InputError, match=r"could run code.*\['state_dict'\], 'weights.pth'\)"):
             import_mmrec(file, settings, tmp_path / "run")
     bare = tmp_path / "bare.pth"
     for protocol, message in ((2, "could run code"), (4, "not a readable PyTorch checkpoint")):

@@ -18,6 +18,10 @@ from uatmc_jax.errors import InputError
 from uatmc_jax.settings import Settings
 from uatmc_jax.training.stage import Progress
 
+# What a file calls its weights, and what wrappers put before their names.
+_ENTRIES = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
+
 
 class State(NamedTuple):
     """A checkpoint's content.
@@ -57,7 +61,9 @@ def import_mmrec(
 
 
 def read_state(file: pathlib.Path) -> State:
-    """Reads the state_dict of a PyTorch file: the file's own, or its entry of that name.
+    """Reads the state_dict of a PyTorch file: the file's own, or its entry of such a name.
+
+    Prefixes that all names have, of wrappers (data parallel, compiled, Lightning), go.
 
     Raises:
       InputError: torch is not installed; the file is damaged, holds more than tensors,
@@ -71,8 +77,11 @@ def read_state(file: pathlib.Path) -> State:
         ) from None
     content = _load(torch, file)
     tensors, epochs = content, 0
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        tensors, epoch = content["state_dict"], content.get("epoch")
+    entries = [
+        e for e in _ENTRIES if isinstance(content, dict) and isinstance(content.get(e), dict)
+    ]
+    if entries:
+        tensors, epoch = content[entries[0]], content.get("epoch")
         if type(epoch) is int and 0 <= epoch < 2**31 - 1:
             epochs = epoch + 1  # counted from 0 there
     right = isinstance(tensors, dict) and tensors
@@ -80,7 +89,15 @@ def read_state(file: pathlib.Path) -> State:
         raise InputError(f"{file}: no state_dict in it. {_save_again(file)}")
     size = file.stat().st_size
     arrays = {name: _array(torch, x, f"{file}: {name}", size) for name, x in tensors.items()}
-    return State(arrays, epochs)
+    return State(_without_prefixes(arrays), epochs)
+
+
+def _without_prefixes(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    while True:
+        common = [p for p in _PREFIXES if all(name.startswith(p) for name in arrays)]
+        if not common:
+            return arrays
+        arrays = {name.removeprefix(common[0]): x for name, x in arrays.items()}
 
 
 def _load(torch, file: pathlib.Path):
@@ -107,7 +124,9 @@ def _load(torch, file: pathlib.Path):
 def _save_again(file: pathlib.Path) -> str:
     return (
         "If you trust the file, save its weights alone, where it was made: "
-        f"torch.save(torch.load({file.name!r}, weights_only=False)['state_dict'], 'weights.pth')"
+        f"x = torch.load({file.name!r}, weights_only=False), then torch.save(x.state_dict(), "
+        "'weights.pth') of a model, or torch.save(x['state_dict'], 'weights.pth') of a dict "
+        "(whatever its entry is called)"
     )
 
 

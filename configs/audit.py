@@ -14,9 +14,9 @@ Presets, chosen after the colon:
            hardened by UAT and by the first-order worst case; VBPR if none is named.
   quick    half a minute, to see a report; a tiny VBPR that says nothing.
 
-Measured on 2 CPU cores shared with other work, seed 999: the synthetic data 301 s from start to
-end, recall@20 0.3779 audited, 0.3766 recommended (exact_05), HR@50 under attack 21.0 % and 9.1 %,
-at most 41.9 % and 13.8 %. Results on Amazon Baby are in docs/audit.md.
+Measured on 2 CPU cores, seed 999: the synthetic data 199 s from start to end, recall@20 0.3691
+audited, 0.3681 recommended (exact_05), HR@50 under attack 23.2 % and 11.6 %, at most 47.3 % and
+18.8 %. Results on Amazon Baby are in docs/audit.md.
 """
 
 from ml_collections import ConfigDict

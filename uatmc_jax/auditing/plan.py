@@ -11,7 +11,7 @@ import numpy as np
 from uatmc_jax.data import Dataset
 from uatmc_jax.errors import InputError
 from uatmc_jax.settings import AttackRunSettings, AuditSettings, Settings, from_config, to_dict
-from uatmc_jax.training.fitting import STAGES, fit_batches, fit_ks
+from uatmc_jax.training.fitting import STAGES, fit_batches, fit_ks, mu_share
 
 OTHER_PRESETS = "--config audit:mmgcn, audit:general"
 
@@ -22,10 +22,10 @@ def fit_audit(
     """The settings with batch sizes, users, targets and K that suit the data.
 
     Batch sizes: the power of two from 256 to 2,048 that comes nearest to `fit_steps`
-    steps an epoch. Users: a share that makes at most `fit_users`. Targets: as many as
-    the rule "quantile" leaves, if they are fewer than are to be drawn. K: no larger
-    than half the catalogue. With one modality, entries of `harden` with L_align are
-    left out.
+    steps an epoch, and the candidates' mu with them (`mu_share`). Users: a share that makes
+    at most `fit_users`. Targets: as many as the rule "quantile" leaves, if they are fewer
+    than are to be drawn. K: no larger than half the catalogue. With one modality, entries
+    of `harden` with L_align are left out.
 
     Args:
       settings: the audit.
@@ -43,6 +43,15 @@ def fit_audit(
         stages = ("adversarial",) if trained else STAGES
         experiment, said = fit_batches(experiment, dataset, settings.fit_steps, stages)
         notes += said
+    victims = settings.victims
+    share = mu_share(experiment, "pretrain")
+    if settings.fit_steps and not trained and share != 1:
+        # Of the candidates' mu, as they are chosen for batches of 2,048.
+        victims = {
+            name: {**fields, **({"mu": share * fields["mu"]} if "mu" in fields else {})}
+            for name, fields in victims.items()
+        }
+        notes.append(f"mu times {share:.3g} with these batches")
     attack = _fit_users(settings, dataset, notes)
     attack = _fit_targets(attack, dataset, notes)
     experiment, attack = _fit_lists(experiment, attack, dataset, notes)
@@ -51,7 +60,9 @@ def fit_audit(
         for name in [n for n, fields in harden.items() if fields.get("defense") == "uat_mc"]:
             del harden[name]
             notes.append(f"{name} left out: L_align needs two modalities")
-    fitted = dataclasses.replace(settings, experiment=experiment, attack=attack, harden=harden)
+    fitted = dataclasses.replace(
+        settings, experiment=experiment, victims=victims, attack=attack, harden=harden
+    )
     return fitted, notes
 
 

@@ -8,7 +8,7 @@ unit rows (certificates, the exact defence) is not to be had.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,8 @@ from uatmc_jax.models.vbpr import VBPREncoder, vbpr
 @dataclasses.dataclass(frozen=True)
 class LinearVBPRSettings(ModelSettings):
     """Linear VBPR's settings; it has no projectors, and so reads no hidden widths, nor tau."""
+
+    reg_by_batch: ClassVar[bool] = True
 
     name: str = "linear_vbpr"
 

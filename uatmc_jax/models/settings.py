@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from uatmc_jax.checks import at_least, is_count, require
 from uatmc_jax.data.dataset import Sizes
@@ -23,7 +23,13 @@ class ModelSettings:
       hidden: {modality: hidden widths of its projector}.
       default_hidden: the widths for a modality not in `hidden`.
       temperature: initial tau.
+
+    Class attributes:
+      reg_by_batch: L_reg is a norm of the batch's rows over their number, so that on a row it
+        weighs as much as at B = 2,048 with mu sqrt(B / 2048).
     """
+
+    reg_by_batch: ClassVar[bool] = False
 
     name: str
     dim: int = 64

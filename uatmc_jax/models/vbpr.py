@@ -4,7 +4,7 @@ h_u in R^{2d} free,   h_i = [e_i ; W [z_i^1 ; ... ; z_i^M] + b],   y_ui = <h_u, 
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.struct
 import jax
@@ -39,6 +39,8 @@ class VBPREncoder:
 @dataclasses.dataclass(frozen=True)
 class VBPRSettings(ModelSettings):
     """VBPR's settings: those that every model has."""
+
+    reg_by_batch: ClassVar[bool] = True
 
     name: str = "vbpr"
 

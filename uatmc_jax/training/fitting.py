@@ -34,6 +34,12 @@ def fit_settings(
     """
     free = [stage for stage in STAGES if f"{stage}.batch_size" not in fixed]
     settings, notes = fit_batches(settings, dataset, steps, free)
+    for stage in free:
+        if f"{stage}.mu" not in fixed:
+            settings = _scale_mu(settings, stage)
+    share = mu_share(settings, free[0]) if free else 1.0
+    if share != 1:
+        notes.append(f"mu times {share:.3g} with these batches, where it was not given")
     if "eval.ks" in fixed:
         return settings, notes
     fitted = fit_ks(settings, dataset)
@@ -60,6 +66,27 @@ def fit_batches(
     size = int(np.clip(2**exponent, *_BATCH))
     chosen = {s: dataclasses.replace(getattr(settings, s), batch_size=size) for s in stages}
     return dataclasses.replace(settings, **chosen), [f"batches of {size:,}"] if stages else []
+
+
+def mu_share(settings: Settings, stage: str) -> float:
+    """What of mu, as it is chosen for batches of 2,048, weighs as much in this stage's.
+
+    L_reg of VBPR is a Frobenius norm over the batch size B: on a row its gradient is
+    1 / sqrt(B) as large as L_BPR's. With mu = 1 in batches of 256 it draws all embeddings to
+    nothing on data on which it does not in batches of 2,048.
+
+    Args:
+      settings: the experiment.
+      stage: of `STAGES`.
+    """
+    size = getattr(settings, stage).batch_size
+    return math.sqrt(size / _BATCH[1]) if settings.model.reg_by_batch else 1.0
+
+
+def _scale_mu(settings: Settings, stage: str) -> Settings:
+    of = getattr(settings, stage)
+    scaled = dataclasses.replace(of, mu=of.mu * mu_share(settings, stage))
+    return dataclasses.replace(settings, **{stage: scaled})
 
 
 def fit_ks(settings: Settings, dataset: Dataset) -> Settings:

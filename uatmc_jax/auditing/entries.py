@@ -144,7 +144,7 @@ def make_entries(
     members = hardened_settings(settings, victim.settings, source.folder)
     hardened, lost = _harden(members, workdir / "hardened", source, say)
     notes = [
-        f"hardened with mu {mu:g}, as some collapsed under {victim.settings.pretrain.mu:g}"
+        f"hardened with mu {mu:.3g}, as some collapsed under {victim.settings.pretrain.mu:.3g}"
         for mu in {one.run.settings.adversarial.mu for one in hardened}
         if mu != victim.settings.pretrain.mu
     ]

@@ -13,6 +13,7 @@ from uatmc_jax.errors import InputError
 from uatmc_jax.settings import AttackRunSettings, AuditSettings, Settings, from_config, to_dict
 from uatmc_jax.training.fitting import STAGES, fit_batches, fit_ks, mu_share
 
+_LARGEST = 1e300
 OTHER_PRESETS = "--config audit:mmgcn, audit:general"
 
 
@@ -47,10 +48,7 @@ def fit_audit(
     share = mu_share(experiment, "pretrain")
     if settings.fit_steps and not trained and share != 1:
         # Of the candidates' mu, as they are chosen for batches of 2,048.
-        victims = {
-            name: {**fields, **({"mu": share * fields["mu"]} if "mu" in fields else {})}
-            for name, fields in victims.items()
-        }
+        victims = {name: _with_share_of_mu(fields, share) for name, fields in victims.items()}
         notes.append(f"mu times {share:.3g} with these batches")
     attack = _fit_users(settings, dataset, notes)
     attack = _fit_targets(attack, dataset, notes)
@@ -64,6 +62,14 @@ def fit_audit(
         settings, experiment=experiment, victims=victims, attack=attack, harden=harden
     )
     return fitted, notes
+
+
+def _with_share_of_mu(fields: Mapping[str, Any], share: float) -> Mapping[str, Any]:
+    """A candidate's fields; a mu that is no weight is left to be refused as it is."""
+    mu = fields.get("mu")
+    if not isinstance(mu, int | float) or not abs(mu) < _LARGEST:
+        return fields
+    return {**fields, "mu": share * mu}
 
 
 def _fit_users(settings: AuditSettings, dataset: Dataset, notes: list[str]) -> AttackRunSettings:

@@ -155,7 +155,7 @@ def _check(members: Mapping[str, Settings], workdir: pathlib.Path, vmapped: int)
         file = workdir / name / CONFIG_FILE
         if file.exists():
             there = read_settings(file, "Use another workdir")
-            changed = differences(*map(without_free_fields, (there, settings)))
+            changed = differences(without_free_fields(there), without_free_fields(settings))
             if changed:
                 raise InputError(
                     f"{file}: the run there has another config.{changed[0]}. Use another workdir."

@@ -2,12 +2,15 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs import own
-from uatmc_jax.data import make_synthetic
+from uatmc_jax.data import Sizes, make_synthetic
 from uatmc_jax.errors import InputError
+from uatmc_jax.models import Batch, vbpr
 from uatmc_jax.settings import from_config
 from uatmc_jax.training.fitting import fit_settings
 
@@ -36,14 +39,21 @@ def test_mu_weighs_on_a_row_as_much_as_in_the_batches_it_was_chosen_for(dataset)
     # MMGCN's is a mean over the batch.
     settings = from_config(own.get_config("mmgcn"))
     assert fit_settings(settings, dataset, own.STEPS)[0].pretrain.mu == settings.pretrain.mu
-    # The gradient on a row, beside that of L_BPR, which is a mean: as large for both sizes.
-    rows = np.random.default_rng(0).normal(size=(2048, 8))
 
-    def on_a_row(batch, mu):
-        return mu * batch * (np.linalg.norm(rows[0]) / np.linalg.norm(rows[:batch])) / batch
 
-    both = on_a_row(2048, 1.0), on_a_row(256, 1 / 8**0.5)
-    assert both[0] == pytest.approx(both[1], rel=0.05)
+def test_that_share_keeps_the_regularisers_pull_on_a_row():
+    """L_reg's own gradient, times B as L_BPR's is 1 / B of a row's, in batches of both sizes."""
+    rows = jnp.asarray(np.random.default_rng(0).normal(size=(2048, 8)), jnp.float32)
+    model = vbpr(Sizes(2048, 10, {"visual": 4}), dim=4)
+
+    def pull(size, mu):
+        ids = jnp.arange(size)
+        batch = Batch(ids, ids, ids, jnp.ones(size))
+        first = jax.grad(lambda x: model.regularize(None, batch, x, x, x))(rows[:size])[0]
+        return mu * size * float(jnp.linalg.norm(first))
+
+    assert pull(256, 1 / 8**0.5) == pytest.approx(pull(2048, 1.0), rel=0.05)
+    assert pull(256, 1.0) > 2 * pull(2048, 1.0)
 
 
 def test_lists_are_no_longer_than_the_catalogue():

@@ -188,6 +188,9 @@ def _certify(
         return jax.lax.map(one, items)
 
 
+_bar_terms = jax.jit(bar_terms, static_argnames="k")
+
+
 @functools.partial(jax.jit, static_argnames=("norm", "modalities", "k"))
 def _users(
     victim: Victim,
@@ -196,10 +199,11 @@ def _users(
     k: int,
     eps: jax.Array,
     item: jax.Array,
+    bars: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     """Each user's score less her bar, rounding allowed for, (n,), and slopes in the ball's unit."""
     of = affine_scores(victim, item)
-    terms = edited_terms(of, modalities, eps) + bar_terms(victim, k)
+    terms = edited_terms(of, modalities, eps) + bars
     gap = of.score + margin(victim, terms) - nth_other(victim, item, k)
     slopes = [eps * of.lengths[m] * of.pull[m] for m in modalities]
     seen_by = recommendable(victim, item)
@@ -219,9 +223,11 @@ def _of_one_edit(
     starts = np.arange(sum(widths)) if norm == "linf" else np.cumsum([0, *widths[:-1]])
     n = victim.users.shape[0]
 
+    bars = {k: _bar_terms(victim, k) for k in ks}  # the same for every target
+
     def share(eps: jax.Array, item: jax.Array, k: int) -> float:
         with jax.default_matmul_precision(EXACT):
-            found = _users(victim, norm, places, k, eps, item)
+            found = _users(victim, norm, places, k, eps, item, bars[k])
         gap, slopes = (np.asarray(x, float) for x in found)
         there = np.isfinite(gap) | (gap > 0)  # a bar of -inf is always reached
         problem = Reachable(np.minimum(gap[there], 1e30), slopes[there], starts)

@@ -4,6 +4,7 @@
     python -m experiments.reproduce --config configs/baby_vbpr.py # one data set and victim
     python -m experiments.reproduce --all --list                  # the plan, nothing run
     python -m experiments.reproduce --config configs/baby_vbpr.py --only table2,figure3
+    XLA_PYTHON_CLIENT_PREALLOCATE=false python -m experiments.reproduce --all --workers 12
 
 The report is RESULTS/REPORT.md. Runs and measurements stay in OUT; the same
 command goes on with what is there, and computes nothing twice.
@@ -58,6 +59,7 @@ _OUT = flags.DEFINE_string("out", "runs/reproduce", "Where runs and measurements
 _RESULTS = flags.DEFINE_string("results", None, "Where the report goes; by default OUT/results.")
 _ONLY = flags.DEFINE_list("only", [], f"Artefacts: {', '.join(ARTEFACTS)}; default all.")
 _MINUTES = flags.DEFINE_float("minutes", None, "Begin nothing that would not end in this time.")
+_WORKERS = flags.DEFINE_integer("workers", 1, runner.WORKERS, lower_bound=0)
 _LIST = flags.DEFINE_bool("list", False, "Print the plan and stop.")
 
 
@@ -127,7 +129,9 @@ def main(argv: list[str]) -> int:
         return 0
     results = pathlib.Path(_RESULTS.value or pathlib.Path(_OUT.value) / "results")
     try:
-        complete = runner.run_studies(studies, artefacts, results, _MINUTES.value)
+        with runner.helpers(_WORKERS.value - 1):
+            mine = results if _WORKERS.value else None
+            complete = runner.run_studies(studies, artefacts, mine, _MINUTES.value)
     except Interrupted as stop:
         print(f"{stop}; saved. The same command goes on with it.", file=sys.stderr)
         return EXIT_INTERRUPTED

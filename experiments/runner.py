@@ -1,16 +1,26 @@
 """The plan of a reproduction, and its execution: one bar, nothing twice, safe to interrupt."""
 
+import contextlib
 import pathlib
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tqdm import tqdm
 
 from experiments import report
 from experiments.paper.artefact import Artefact
 from experiments.paper.registry import ARTEFACTS
-from experiments.study import Study, Unit, do_unit, of_seed, read_unit
+from experiments.study import Study, Unit, do_unit, of_seed, read_unit, unit_file
 from experiments.variants import training_units
+from uatmc_jax.errors import InUseError
+from uatmc_jax.owner import owned
+
+WORKERS = "Processes that share the work, as on a GPU with many cores; 0 helps another command."
+_DONE, _TAKEN, _EARLY = "done", "taken", "early"
+_WAIT_SECONDS = 1.0
 
 
 def units_of(study: Study, artefacts: Sequence[Artefact]) -> list[Unit]:
@@ -26,7 +36,7 @@ def units_of(study: Study, artefacts: Sequence[Artefact]) -> list[Unit]:
 def run_studies(
     studies: Sequence[Study],
     artefacts: Sequence[Artefact],
-    results: pathlib.Path,
+    results: pathlib.Path | None,
     minutes: float | None = None,
 ) -> bool:
     """Does what is not done yet and writes the results and the report.
@@ -34,7 +44,7 @@ def run_studies(
     Args:
       studies: in order.
       artefacts: to compute.
-      results: folder of the report.
+      results: folder of the report; None where another process writes it.
       minutes: at most about this long; a unit expected to take longer than what
         is left is not begun, nor anything after it. None for no limit.
 
@@ -50,27 +60,78 @@ def run_studies(
         return run_units(plan, minutes)
     finally:
         # What is done is in the report even if the rest is not, and whatever was asked for.
-        for study in studies:
-            report.write_study(study, units_of(study, list(ARTEFACTS.values())), results)
-        report.write_report(results)
+        if results is not None:
+            for study in studies:
+                report.write_study(study, units_of(study, list(ARTEFACTS.values())), results)
+            report.write_report(results)
 
 
 def run_units(plan: Sequence[tuple[Study, Unit]], minutes: float | None = None) -> bool:
     """Does what is not done yet, under one bar; `minutes` and what is raised as above.
 
+    Several processes may be given one plan and folder: each takes what no other has taken,
+    once the trainings it needs are there, and all end when everything is done.
+
     Returns:
       Whether everything is done.
     """
-    left = [(study, unit) for study, unit in plan if read_unit(study, unit) is None]
+    left = [one for one in plan if read_unit(*one) is None]
     total = sum(unit.seconds for _, unit in left)
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     bar_format = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, expected in all {total:.0f} s"
     with tqdm(total=total, bar_format=bar_format, disable=None, dynamic_ncols=True) as bar:
-        for study, unit in left:
-            if deadline is not None and time.monotonic() + unit.seconds > deadline:
-                return False
-            _run(study, unit, bar)
+        while left:
+            states = []
+            for study, unit in left:
+                if deadline is not None and time.monotonic() + unit.seconds > deadline:
+                    return False
+                states.append(_take(study, unit, bar))
+            if _DONE not in states:
+                if _TAKEN not in states:  # what they need is in no plan: they say what it is
+                    _run(*left[0], bar)
+                time.sleep(_WAIT_SECONDS)
+            left = [one for one in left if read_unit(*one) is None]
     return True
+
+
+@contextlib.contextmanager
+def helpers(count: int) -> Iterator[None]:
+    """So many more processes that run this process's own command, beside it, until it is done.
+
+    They share its plan and folder and write no report. A GPU's memory is shared by those who
+    ask for it as they go: XLA_PYTHON_CLIENT_PREALLOCATE=false.
+    """
+    command = [*_own_command(), "--workers=0"]
+    processes = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(count)]
+    try:
+        yield
+    except BaseException:
+        for process in processes:
+            process.send_signal(signal.SIGINT)
+        raise
+    finally:
+        for process in processes:
+            process.wait()
+
+
+def _own_command() -> list[str]:
+    module = sys.modules["__main__"].__spec__
+    name = (module.name if module else "").removesuffix(".__main__")
+    return [sys.executable, "-m", name, *sys.argv[1:]]
+
+
+def _take(study: Study, unit: Unit, bar: tqdm) -> str:
+    """Does a unit if it may: `_DONE`, `_TAKEN` by another process, or `_EARLY`."""
+    if not all(file.exists() for file in unit.needs):
+        return _EARLY
+    file = unit_file(study, unit)
+    try:
+        with owned(file.with_suffix(".lock")):
+            if read_unit(study, unit) is None:
+                _run(study, unit, bar)
+        return _DONE
+    except InUseError:  # the unit's lock, or that of a run whose attacks another unit makes
+        return _TAKEN
 
 
 def _run(study: Study, unit: Unit, bar: tqdm) -> None:

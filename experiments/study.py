@@ -133,12 +133,14 @@ class Unit(NamedTuple):
       depends_on: JSON-able, all that the rows depend on.
       seconds: expected on two CPU cores.
       run: makes the rows, telling the given function what share is done.
+      needs: files that its trainings leave; it is begun once they are there.
     """
 
     name: str
     depends_on: dict
     seconds: float
     run: Callable[[Callable[[float], None]], Rows]
+    needs: tuple[pathlib.Path, ...] = ()
 
 
 def make_study(

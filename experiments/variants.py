@@ -18,7 +18,7 @@ from uatmc_jax.opened import OpenedRun, open_run
 from uatmc_jax.settings import AttackRunSettings, Settings, as_recorded, from_values
 from uatmc_jax.training import compatible, train_and_evaluate, train_vmapped
 from uatmc_jax.training.epoch import steps_per_epoch
-from uatmc_jax.training.folder import without_free_fields
+from uatmc_jax.training.folder import SUMMARY_FILE, without_free_fields
 
 # Trainings.
 
@@ -47,6 +47,11 @@ def _plain(study: Study, variant: str) -> dict:
     }
     # Its own settings do not tell under which seed the state it starts from was trained.
     return plain if variant == UNDEFENDED else plain | {"from": _plain(study, UNDEFENDED)}
+
+
+def _summary(study: Study, variant: str) -> pathlib.Path:
+    """Written last: with it, the variant's run is complete."""
+    return run_folder(study, variant) / SUMMARY_FILE
 
 
 def training_units(study: Study, wanted: Iterable[str], of: str = "") -> list[Unit]:
@@ -80,6 +85,7 @@ def training_units(study: Study, wanted: Iterable[str], of: str = "") -> list[Un
                 depends,
                 seconds,
                 lambda tell, members=members: _train_members(study, members, tell),
+                (_summary(study, UNDEFENDED),),
             )
         )
     return units
@@ -117,7 +123,7 @@ def _train_members(study: Study, members: list[str], tell: Callable[[float], Non
 
 def training_row(study: Study, variant: str) -> dict[str, Any]:
     """What a variant's summary says: recommendation metrics, seed, settings, time."""
-    summary = json.loads((run_folder(study, variant) / "summary.json").read_text("utf-8"))
+    summary = json.loads(_summary(study, variant).read_text("utf-8"))
     stages = summary["stages"]
     if variant == UNDEFENDED:
         metrics, seconds = stages["pretrain"]["test"], stages["pretrain"]["seconds"]
@@ -269,10 +275,14 @@ def measuring_unit(
       run: as of `Unit`.
       trainings: whether those of all training seeds, not of the study's own alone.
     """
+    wanted = list(wanted)
     trained = {v: _plain(study, v) for v in wanted}
+    needs = [_summary(study, v) for v in wanted]
     for seed in study.seeds[1:] if trainings else ():
-        trained |= {f"{v} ({seed})": _plain(of_seed(study, seed), v) for v in wanted}
-    return Unit(name, {"trained": trained, "plan": plan}, seconds, run)
+        other = of_seed(study, seed)
+        trained |= {f"{v} ({seed})": _plain(other, v) for v in wanted}
+        needs += [_summary(other, v) for v in wanted]
+    return Unit(name, {"trained": trained, "plan": plan}, seconds, run, tuple(needs))
 
 
 # Expected times: seconds on two CPU cores, measured on Baby and taken as proportional to the

@@ -9,6 +9,10 @@ class InputError(ValueError):
     """
 
 
+class InUseError(InputError):
+    """Another process works in the folder."""
+
+
 class DataWarning(UserWarning):
     """The data can be used, but something in it deserves a look."""
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import filelock
 
-from uatmc_jax.errors import InputError
+from uatmc_jax.errors import InputError, InUseError
 
 LOCK, _OWNER = ".lock", ".owner"
 # Of a folder that someone works in; not part of what the work leaves.
@@ -29,14 +29,15 @@ def owned(folder: pathlib.Path) -> Iterator[None]:
       folder: made if it is absent.
 
     Raises:
-      InputError: another process works there; says which.
+      InUseError: another process works there; says which.
+      InputError: it cannot be made.
     """
     made = _make(folder)
     lock = filelock.FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise InputError(
+        raise InUseError(
             f"{folder}: {_owner(folder)} works there. Wait for it to end, stop it, or name another "
             "folder."
         ) from None

@@ -36,6 +36,7 @@ _OUT = flags.DEFINE_string("out", "runs/scoreboard", "Where runs and measurement
 _RESULTS = flags.DEFINE_string("results", None, "Where the page goes; by default OUT/results.")
 _ONLY = flags.DEFINE_list("only", [], "Entries to train and measure, beside the control; all.")
 _MINUTES = flags.DEFINE_float("minutes", None, "Begin nothing that would not end in this time.")
+_WORKERS = flags.DEFINE_integer("workers", 1, runner.WORKERS, lower_bound=0)
 _LIST = flags.DEFINE_bool("list", False, "Print the plan and stop.")
 _REBUILD = flags.DEFINE_bool("rebuild", False, "Only write page and figures from the rows.")
 
@@ -82,7 +83,9 @@ def main(argv: list[str]) -> int:
         print(runner.format_units(plan))
         return 0
     try:
-        complete = run_board(name, plan, results, _MINUTES.value)
+        with runner.helpers(_WORKERS.value - 1):
+            mine = results if _WORKERS.value else None
+            complete = run_board(name, plan, mine, _MINUTES.value)
     except Interrupted as stop:
         print(f"{stop}; saved. The same command goes on with it.", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -279,10 +279,15 @@ def rebuild(results: pathlib.Path) -> None:
 def run_board(
     name: str,
     plan: Sequence[tuple[Study, Unit]],
-    results: pathlib.Path,
+    results: pathlib.Path | None,
     minutes: float | None = None,
 ) -> bool:
-    """Does what is not done yet and writes the board, also of a part; see `runner.run_units`."""
+    """Does what is not done yet and writes the board, also of a part; see `runner.run_units`.
+
+    Without `results` another process writes it.
+    """
+    if results is None:
+        return runner.run_units(plan, minutes)
     check_rows(name, plan[0][0], results)
     try:
         return runner.run_units(plan, minutes)

@@ -100,8 +100,8 @@ def test_an_interrupted_chunk_goes_on_to_the_same_bits(pretrained, tmp_path, mon
     told = []
     cut = train_vmapped(chosen, tmp_path / "cut", vmapped=2, on_epochs=told.append)
     assert sum(told) == 4  # the second chunk: one epoch that was there, one that was not
-    hidden = [p.name for p in (tmp_path / "cut").iterdir() if p.name.startswith(".")]
-    assert hidden == [owner.LOCK]
+    hidden = [p.name for p in (tmp_path / "cut").rglob(".*") if p.name != owner.LOCK]
+    assert hidden == []
     for name in chosen:
         assert (
             cut[name]["stages"]["adversarial"]["at_last_epoch"]

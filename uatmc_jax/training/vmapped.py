@@ -7,6 +7,7 @@ a run of its own, with the files that `train_and_evaluate` writes:
     WORKDIR/.unfinished-DIGEST/   several members' state while they train
 """
 
+import contextlib
 import functools
 import json
 import pathlib
@@ -36,6 +37,7 @@ from uatmc_jax.training.folder import (
     differences,
     read_settings,
     read_summary,
+    remove_outputs,
     without_free_fields,
 )
 from uatmc_jax.training.members import Shared, Trained, finish, keep, member_of
@@ -78,8 +80,10 @@ def train_vmapped(
       Interrupted: Ctrl-C; the state is on disk, and the same call goes on with it.
     """
     workdir = pathlib.Path(workdir)
-    with owned(workdir):
-        _check(members, workdir, vmapped)
+    _check(members, workdir, vmapped)
+    with contextlib.ExitStack() as stack:
+        for name in members:
+            stack.enter_context(owned(workdir / name))
         _train_left(members, workdir, vmapped, source, on_epochs)
         return {name: read_summary(workdir / name) for name in members}
 
@@ -195,9 +199,14 @@ def _begun_chunks(members: Mapping[str, Settings], workdir: pathlib.Path) -> lis
     """Members whose state together an interrupted call has left, in the order it had them."""
     chunks = []
     for folder in sorted(workdir.glob(f"{_UNFINISHED}*")):
-        if not checkpoint.saved_epoch(folder, "adversarial", "latest"):
-            continue
-        names = checkpoint.load_meta(folder, "adversarial", "latest")["members"]
+        try:
+            if not checkpoint.saved_epoch(folder, "adversarial", "latest"):
+                continue
+            names = checkpoint.load_meta(folder, "adversarial", "latest")["members"]
+        except (InputError, OSError):
+            if folder.exists():
+                raise
+            continue  # others' trainings, finished just now
         chunk = {name: members[name] for name in names if name in members}
         if len(chunk) < len(names) or folder.name != _UNFINISHED + _digest(chunk):
             continue
@@ -230,7 +239,7 @@ def _train_chunk(
         on_epochs(done * len(chunk))
     else:
         for name in chunk:
-            shutil.rmtree(shared.workdir / name, ignore_errors=True)
+            remove_outputs(shared.workdir / name)
     watched = [_watched(records, n) for n in range(len(chunk))]
     written = time.monotonic()
     while done < epochs:

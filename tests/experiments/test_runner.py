@@ -1,0 +1,79 @@
+"""Several processes share one plan: nothing twice, nothing too early, no one ends too soon."""
+
+import threading
+import time
+
+import pytest
+
+from experiments import runner, study
+from experiments.study import Unit
+from tests.experiments.test_reproduce import small_study
+from uatmc_jax.errors import InputError
+from uatmc_jax.owner import owned
+
+
+def unit(name, log, *, seconds=0.0, leaves=None, needs=()):
+    def run(tell):
+        log.append(name)
+        time.sleep(seconds)
+        if leaves:
+            leaves.parent.mkdir(parents=True, exist_ok=True)
+            leaves.touch()
+        return [{"seed": 0}]
+
+    return Unit(name, {"name": name}, 1.0, run, tuple(needs))
+
+
+@pytest.fixture
+def whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "_WAIT_SECONDS", 0.01)
+    return small_study(tmp_path)
+
+
+def test_units_are_done_once_and_after_what_they_need(whole, tmp_path):
+    log, trained = [], tmp_path / "runs" / "summary.json"
+    units = [unit("measure/of it", log, needs=[trained])]
+    units += [unit(f"table/{n}", log, seconds=0.02) for n in range(12)]
+    units += [unit("training/it", log, seconds=0.1, leaves=trained)]
+    plan, ended = [(whole, one) for one in units], []
+
+    def work():
+        assert runner.run_units(plan)
+        ended.append(all(study.read_unit(*one) for one in plan))
+
+    workers = [threading.Thread(target=work) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert sorted(log) == sorted(one.name for one in units)
+    assert log.index("measure/of it") > log.index("training/it")
+    assert ended == [True] * 3  # who had nothing left to do has waited for the others
+
+
+def test_what_is_being_attacked_elsewhere_comes_later(whole, tmp_path):
+    """A unit that meets another's folder is put off, not failed."""
+    log = []
+
+    def meets(tell):
+        with owned(tmp_path / "attacks"):
+            log.append("first")
+        return [{"seed": 0}]
+
+    plan = [(whole, Unit("table/first", {}, 1.0, meets)), (whole, unit("table/second", log))]
+    with owned(tmp_path / "attacks"):
+        worker = threading.Thread(target=runner.run_units, args=(plan,))
+        worker.start()
+        while log != ["table/second"]:
+            time.sleep(0.01)
+    worker.join()
+    assert log == ["table/second", "first"]
+
+
+def test_what_nobody_trains_is_said_not_waited_for(whole, tmp_path):
+    def fails(tell):
+        raise InputError("no such run")
+
+    missing = tmp_path / "summary.json"
+    with pytest.raises(InputError, match="no such run"):
+        runner.run_units([(whole, Unit("table/lost", {}, 1.0, fails, (missing,)))])

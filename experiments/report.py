@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from experiments.paper.artefact import UNTESTED, Claim
 from experiments.paper.registry import ARTEFACTS
-from experiments.study import Rows, Study, Unit, read_unit
+from experiments.study import Rows, Study, Unit, read_units
 from uatmc_jax import store
 from uatmc_jax.errors import InputError
 from uatmc_jax.report.text import table
@@ -49,8 +49,8 @@ class Results(NamedTuple):
 
 def write_study(study: Study, units: Sequence[Unit], results: pathlib.Path) -> None:
     """Writes what is done of a study, if anything is: rows, measures, plan and figures."""
-    done = {unit.name: read_unit(study, unit) for unit in units}
-    rows = [row for found in done.values() if found for row in found["rows"]]
+    done = read_units(study, units)
+    rows = [row for found in done.values() for row in found["rows"]]
     if not rows:
         return
     plan = {
@@ -61,7 +61,7 @@ def write_study(study: Study, units: Sequence[Unit], results: pathlib.Path) -> N
             {
                 "unit": unit.name,
                 "expected_seconds": round(unit.seconds),
-                "seconds": round(done[unit.name]["seconds"], 1) if done[unit.name] else None,
+                "seconds": round(done[unit.name]["seconds"], 1) if unit.name in done else None,
             }
             for unit in units
         ],

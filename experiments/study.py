@@ -10,6 +10,7 @@ its rows depend on, so the same plan finds what is done and goes on with the res
 import dataclasses
 import functools
 import hashlib
+import json
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -190,7 +191,7 @@ def unit_file(study: Study, unit: Unit) -> pathlib.Path:
     """Where the unit's rows are once it is done."""
     software = __version__, jax.__version__, jax.default_backend()
     digest = store.digest({"depends_on": unit.depends_on, "software": software, "format": _FORMAT})
-    return study.folder / "units" / f"{unit.name.replace('/', '-')}-{digest}.json"
+    return study.folder / "units" / f"{_stem(unit)}-{digest}.json"
 
 
 def read_unit(study: Study, unit: Unit) -> dict | None:
@@ -200,6 +201,46 @@ def read_unit(study: Study, unit: Unit) -> dict | None:
         return None
     done = store.read_json(file, "seconds", "rows")
     return done | {"rows": [result_with_new_names(row) for row in done["rows"]]}
+
+
+def read_units(study: Study, units: Sequence[Unit]) -> dict[str, dict]:
+    """{name: what it measured} of the units that are done, here or elsewhere.
+
+    OUT may have been brought from another machine, or be older than the installed JAX. All of
+    one artefact is then taken from one device and version of JAX: that which has done most of
+    it, this one if as much.
+    """
+    found: dict[str, dict[tuple, dict[str, dict]]] = {}
+    for unit in units:
+        depends_on = json.loads(json.dumps(unit.depends_on))
+        for file in sorted((study.folder / "units").glob(f"{_stem(unit)}-*.json")):
+            done = store.read_json(file, "depends_on", "rows")
+            if done["depends_on"] == depends_on and done["unit"] == unit.name and done["rows"]:
+                by = _software_of(done["rows"][0])
+                of_artefact = found.setdefault(unit.name.partition("/")[0], {})
+                of_artefact.setdefault(by, {})[unit.name] = done
+    own = jax.__version__, jax.default_backend()
+    chosen = {}
+    for by_software in found.values():
+        most = max(by_software, key=lambda by: (len(by_software[by]), by[:2] == own, by))
+        chosen |= by_software[most]
+    for unit in units:
+        if unit.name not in chosen and (done := read_unit(study, unit)) and not done["rows"]:
+            chosen[unit.name] = done  # no rows, so of no device
+    return {
+        unit.name: done | {"rows": [result_with_new_names(row) for row in done["rows"]]}
+        for unit in units
+        if (done := chosen.get(unit.name))
+    }
+
+
+def _software_of(row: Mapping[str, Any]) -> tuple:
+    device = row["device"]
+    return row["versions"]["jax"], device["platform"], device["kind"]
+
+
+def _stem(unit: Unit) -> str:
+    return unit.name.replace("/", "-")
 
 
 def do_unit(study: Study, unit: Unit, tell: Callable[[float], None]) -> dict:

@@ -24,10 +24,15 @@ def unit(name, log, *, seconds=0.0, leaves=None, needs=()):
     return Unit(name, {"name": name}, 1.0, run, tuple(needs))
 
 
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    return small_study(tmp_path_factory.mktemp("runner"))
+
+
 @pytest.fixture
-def whole(tmp_path, monkeypatch):
+def whole(opened, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "_WAIT_SECONDS", 0.01)
-    return small_study(tmp_path)
+    return opened._replace(folder=tmp_path)
 
 
 def test_units_are_done_once_and_after_what_they_need(whole, tmp_path):
@@ -77,3 +82,31 @@ def test_what_nobody_trains_is_said_not_waited_for(whole, tmp_path):
     missing = tmp_path / "summary.json"
     with pytest.raises(InputError, match="no such run"):
         runner.run_units([(whole, Unit("table/lost", {}, 1.0, fails, (missing,)))])
+
+
+def test_an_artefact_is_taken_from_the_device_that_has_done_most_of_it(whole, monkeypatch):
+    """Units brought from elsewhere count, whole artefacts at a time."""
+
+    def of(device):
+        def run(tell):
+            return [{"seed": 0, "by": device}]
+
+        named = ("table2/a", "table2/b", "figure3/a", "figure6/a")
+        return {name: Unit(name, {"n": (1, 2)}, 1.0, run) for name in named}
+
+    def do(device, names):
+        there = {"device": {"platform": device, "kind": device}, "versions": {"jax": "0"}}
+        monkeypatch.setattr(study, "environment", lambda: there)
+        for name in names:
+            study.do_unit(whole, of(device)[name], lambda share: None)
+
+    do("cpu", ["table2/a", "figure3/a"])
+    monkeypatch.setattr(study.jax, "default_backend", lambda: "other")
+    do("other", ["table2/a", "table2/b", "figure6/a"])
+    monkeypatch.undo()
+    found = study.read_units(whole, list(of("cpu").values()))
+    by = {name: done["rows"][0]["by"] for name, done in found.items()}
+    expected = {"table2/a": "other", "table2/b": "other", "figure3/a": "cpu", "figure6/a": "other"}
+    assert by == expected
+    changed = [one._replace(depends_on={"n": (1, 3)}) for one in of("cpu").values()]
+    assert study.read_units(whole, changed) == {}

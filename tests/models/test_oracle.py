@@ -129,7 +129,7 @@ def test_pretraining_loss_and_gradients_of_all_parameters(arguments):
         return pretrain_objective(c.model, params, c.data, weights, 0, c.batch, key)[0]
 
     oracle = functools.partial(c.pretrain_loss, mu=0.3, alpha=0.7)
-    value, gradients = jax.value_and_grad(loss)(c.params)
+    value, gradients = jax.jit(jax.value_and_grad(loss))(c.params)
     np.testing.assert_allclose(value, oracle(oracles.to_float64(c.params)), rtol=1e-5)
     assert_trees_close(gradients, oracles.numeric_gradient(oracle, c.params))
 
@@ -147,7 +147,7 @@ def test_gradient_with_respect_to_z(arguments):
         return jnp.sum(c.batch.weights * jax.nn.softplus(-margin)) / len(TRIPLES)
 
     expected = oracles.numeric_gradient(lambda z: c.adversarial_loss(encoder64, z), c.z)
-    assert_trees_close(jax.grad(loss)(c.z), expected)
+    assert_trees_close(jax.jit(jax.grad(loss))(c.z), expected)
 
 
 # What the published code does besides, one thing and all of it.
@@ -216,7 +216,7 @@ def test_adversarial_objective_and_its_gradients(arguments, kind, more):
             c.model, defense, Trained(encoder), frozen, weights, c.batch, jax.random.key(0)
         )[0]
 
-    value, gradients = jax.value_and_grad(loss)(c.params.encoder)
+    value, gradients = jax.jit(jax.value_and_grad(loss))(c.params.encoder)
     np.testing.assert_allclose(value, oracle(encoder64), rtol=1e-5)
     assert_trees_close(gradients, oracles.numeric_gradient(oracle, encoder64))
 
@@ -254,7 +254,7 @@ def test_frozen_preference_is_left_out_of_the_gradient():
         def loss(p):
             return pretrain_objective(model, p, c.data, weights, 0, c.batch, jax.random.key(0))[0]
 
-        return jax.grad(loss)(c.params)
+        return jax.jit(jax.grad(loss))(c.params)
 
     for tower in gradients(frozen).encoder.towers:
         assert not tower.preference.any()

@@ -69,6 +69,10 @@ def forget_programs():
         gc.collect()
 
 
+# Fixtures that are commands from end to end, and what needs them long.
+WHOLE = {"reproduced", "audited"}
+
+
 def pytest_ignore_collect(collection_path):
     """Leaves helpers to the tests that import them: one may need what is not installed.
 
@@ -80,19 +84,25 @@ def pytest_ignore_collect(collection_path):
 
 # Files that take longest, to be given out first: then no process is left alone with one at the end.
 LONG = (
-    "training/test_run",
     "experiments/test_reproduce",
-    "models/test_oracle",
-    "attacks/test_perturb",
-    "attacks/test_scoring",
-    "training/test_vmapped",
     "auditing/test_audit",
-    "experiments/test_scoreboard",
+    "models/test_oracle",
+    "training/test_run",
+    "attacks/test_perturb",
+    "training/test_vmapped",
+    "defenses/test_objective",
+    "attacks/test_scoring",
+    "benchmark/test_run",
+    "test_docs",
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items):
-    """Orders whole files; within one, tests stay as they stand."""
+    """Marks what is long, and orders whole files; within one, tests stay as they stand."""
+    for item in items:
+        if WHOLE.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.whole)
 
     def place(item):
         found = [n for n, name in enumerate(LONG) if item.nodeid.startswith(f"tests/{name}.py")]

@@ -156,7 +156,10 @@ def test_fgsm_and_pgd_equal_the_formula(name, utility, steps):
     np.testing.assert_allclose(outcome.hr_before[0], c.hits(item, z).mean(axis=0), atol=1e-6)
 
 
-@pytest.mark.parametrize("name,masked", [("vbpr", False), ("vbpr", True), ("mmgcn", False)])
+@pytest.mark.parametrize(
+    "name,masked",
+    [("vbpr", False), ("vbpr", True), pytest.param("mmgcn", False, marks=pytest.mark.slow)],
+)
 def test_hit_rates_and_ranks_equal_counting(name, masked):
     c = case(name, masked=masked)
     outcome = run(c, PLAIN, strength(0.5, 1.0), ranks=True)

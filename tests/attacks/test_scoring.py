@@ -26,7 +26,8 @@ CASES = [
     ("mmgcn", True, None),
     pytest.param("mmgcn", False, 0, marks=pytest.mark.slow),
 ]
-items = st.integers(0, DATASET.n_items - 1)
+# From the least popular to the most.
+ITEMS = np.argsort(DATASET.item_train_counts, kind="stable")[[0, 16, 33, -1]]
 seeds = st.integers(0, 10_000)
 
 
@@ -76,9 +77,10 @@ def clear_of_ties(c, item, z, gap=1e-4):
 
 @pytest.mark.parametrize("name,masked,spare", CASES)
 @settings(max_examples=15, deadline=None)
-@given(items, seeds, st.sampled_from([0.0, 0.05, 0.5, 3.0]))
-def test_exact_scorers_equal_the_dense_one_and_brute_force(name, masked, spare, item, seed, size):
+@given(st.integers(0, 3), seeds, st.sampled_from([0.0, 0.05, 0.5, 3.0]))
+def test_exact_scorers_equal_the_dense_one_and_brute_force(name, masked, spare, nth, seed, size):
     c = case(name, masked=masked, spare=spare)
+    item = int(ITEMS[nth])  # few, as the receptive scorer is compiled for each one's field
     z = content(c, item, seed, size)
     scorer, target = target_of(c, item)
     assert scorer is (DIRECT if name == "vbpr" else RECEPTIVE)

@@ -60,11 +60,11 @@ def loss(c, kind="uat_mc", norm="l2", steps=1, random_start=False, level="projec
     return float(value), {name: float(x) for name, x in terms.items()}
 
 
-@pytest.mark.parametrize("arguments", [CASES[1], CASES[4]])
-def test_perturbation_hurts_more_than_none_and_more_steps_no_less(arguments):
+@pytest.mark.parametrize(("arguments", "norms"), [(CASES[1], ("l2", "linf")), (CASES[4], ("l2",))])
+def test_perturbation_hurts_more_than_none_and_more_steps_no_less(arguments, norms):
     c = case(*arguments)
     clean = loss(c, "none")[1]["bpr"]
-    for norm in ("l2", "linf"):
+    for norm in norms:
         one = loss(c, "uat", norm, eps=0.2)[1]
         many = loss(c, "uat", norm, steps=8, step_size=0.25, eps=0.2)[1]
         assert one["bpr"] == pytest.approx(clean)
@@ -157,21 +157,29 @@ def test_an_alignment_whose_gradients_are_constants_moves_nothing():
     assert abs(loss(c, "uat_mc")[1]["adv"] - detached) > 1e-5
 
 
-@pytest.mark.parametrize("steps", [1, 3])
-@pytest.mark.parametrize("arguments", [CASES[1], CASES[4]])
+@pytest.mark.parametrize(
+    ("arguments", "steps"),
+    [
+        (CASES[1], 1),
+        (CASES[1], 3),
+        (CASES[4], 1),
+        pytest.param(CASES[4], 3, marks=pytest.mark.slow),
+    ],
+)
 def test_the_first_step_known_from_the_clean_pass_is_the_ascents_own(arguments, steps):
     c = case(*arguments)
     scalars = {"lam": 2.0, "beta": 3.0, "eps": 0.3, "step_size": 0.5, "mu": 0.4}
     weights = Coefficients(content_weight=0.0, **scalars)
     defense = Defense("uat_mc", "l2", steps, modalities=(0, 1))
     frozen = Frozen(c.z, c.graph)
-    step = make_step(c.model, defense, None, frozen, weights, c.batch, jax.random.key(0))
-    selected = select_rows(step, c.params.encoder)
-    first = perturbed.first_look(step, selected)
-    assert first.gradient is not None
-    for known, alone in zip(
-        perturbed._ascended(step, selected, first.gradient),
-        perturbed._ascended(step, selected, None),
-        strict=True,
-    ):
+
+    @jax.jit
+    def both_ways(encoder):
+        step = make_step(c.model, defense, None, frozen, weights, c.batch, jax.random.key(0))
+        selected = select_rows(step, encoder)
+        first = perturbed.first_look(step, selected)
+        assert first.gradient is not None
+        return [perturbed._ascended(step, selected, g) for g in (first.gradient, None)]
+
+    for known, alone in zip(*both_ways(c.params.encoder), strict=True):
         np.testing.assert_allclose(known, alone, rtol=1e-5, atol=1e-6)

@@ -3,7 +3,6 @@
 import dataclasses
 import doctest
 import json
-import pathlib
 import re
 
 import numpy as np
@@ -24,7 +23,7 @@ from uatmc_jax.data import open_dataset
 from uatmc_jax.errors import InputError
 from uatmc_jax.settings import from_config, from_values
 
-COMMITTED = ROOT / "experiments" / "results"
+COMMITTED = [ROOT / "experiments" / name for name in ("results", "results_h200")]
 
 
 def small_plan(**changes):
@@ -284,12 +283,12 @@ def test_refusals(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(not COMMITTED.is_dir(), reason="no committed results")
-def test_the_committed_report_is_that_of_the_committed_rows():
-    studies = report.read_results(COMMITTED)
-    text = (COMMITTED / report.REPORT_FILE).read_text(encoding="utf-8")
-    assert report.format_report(studies, COMMITTED) == text
+@pytest.mark.parametrize("results", COMMITTED, ids=lambda folder: folder.name)
+def test_the_committed_report_is_that_of_the_committed_rows(results):
+    studies = report.read_results(results)
+    text = (results / report.REPORT_FILE).read_text(encoding="utf-8")
+    assert report.format_report(studies, results) == text
     for found in studies:
-        folder = pathlib.Path(COMMITTED / found.name)
+        folder = results / found.name
         assert report.format_measures(found.rows) == (folder / "measures.csv").read_text("utf-8")
         assert json.dumps(found.plan["settings"]["data"]["root"]) == '""'

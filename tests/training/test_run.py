@@ -12,6 +12,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from tests.conftest import ROOT
 from uatmc_jax import checkpoint, logs, owner, store
@@ -233,9 +234,10 @@ def test_mmgcn_and_one_and_three_modalities_run(config, tmp_path, monkeypatch, s
         ),
     }
     config.pretrain.epochs = config.adversarial.epochs = 1
+    vbpr = config.model.to_dict()
     for name, dataset in variants.items():
-        if name == "three":
-            config.model.update(name="mmgcn", latent_dims={"visual": 12}, n_layers=1)
+        own = {"name": "mmgcn", "latent_dims": {"visual": 12}, "n_layers": 1}
+        config.model = ConfigDict(vbpr | (own if name == "one" else {}))
         monkeypatch.setattr(run_module, "open_dataset", lambda settings, d=dataset: d)
         config.adversarial.defense = "uat" if name == "one" else "uat_mc"
         summary = train_and_evaluate(from_config(config), tmp_path / name)

@@ -25,7 +25,7 @@ from uatmc_jax.data import (
 )
 from uatmc_jax.errors import InputError
 from uatmc_jax.evaluation.ranking import RankingPlan, make_plan, top_k
-from uatmc_jax.models import Modal, Model, Params, project_catalogue
+from uatmc_jax.models import Modal, Model, Params, device_data, project_catalogue
 from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.numerics import EXACT
 
@@ -131,7 +131,7 @@ def make_victim(
       InputError: users that are none of the data's or named twice, or an embedding that is
         not finite.
     """
-    lists, data = lists or Lists(), dataset.on_device
+    lists, data = lists or Lists(), device_data(model, dataset)
     users = np.unique(dataset.train.users) if users is None else np.asarray(users)
     known = len(users) and users.min() >= 0 and users.max() < dataset.n_users
     if not known or len(np.unique(users)) < len(users):

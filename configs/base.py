@@ -155,6 +155,7 @@ def _use_plain(config: ConfigDict, name: str) -> None:
     config.pretrain.patience = 20
     config.adversarial.defense = "none"
     config.adversarial.epochs = 0
+    config.adversarial.leak = config.adversarial.swap_modalities = False
 
 
 def use_synthetic(config: ConfigDict) -> None:

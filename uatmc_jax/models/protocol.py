@@ -18,9 +18,8 @@ import numpy as np
 from uatmc_jax.data.dataset import DeviceData
 from uatmc_jax.data.graph import Graph
 from uatmc_jax.models.field import FieldPass
-from uatmc_jax.numerics import take
+from uatmc_jax.numerics import Modal, take
 
-Modal = tuple[jax.Array, ...]
 PyTree = Any
 
 

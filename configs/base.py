@@ -119,6 +119,45 @@ def use_mmgcn(config: ConfigDict, preset: str = "default") -> None:
     config.adversarial.detach_align = preset == "as_published"
 
 
+def use_lightgcn(config: ConfigDict, content: bool = False) -> None:
+    """LightGCN in place of VBPR, with content or without."""
+    _use_plain(config, "lightgcn")
+    config.model.n_layers = 2
+    config.model.content = content
+    config.pretrain.mu = 1e-3
+
+
+def use_freedom(config: ConfigDict) -> None:
+    """FREEDOM in place of VBPR."""
+    _use_plain(config, "freedom")
+    config.model.n_layers = 2
+    config.model.n_neighbours = 10
+    config.model.shares = ConfigDict({"visual": 0.1, "textual": 0.9})
+    config.model.drop = 0.8
+    config.model.content_weight = 1e-3
+    config.pretrain.mu = 0.0
+
+
+def use_bm3(config: ConfigDict) -> None:
+    """BM3 in place of VBPR."""
+    _use_plain(config, "bm3")
+    config.model.n_layers = 1
+    config.model.dropout = 0.5
+    config.pretrain.mu = 0.1
+
+
+def _use_plain(config: ConfigDict, name: str) -> None:
+    """What those share that have no contrast of modalities and are not hardened."""
+    config.model.name = name
+    config.pretrain.alpha = 0.0
+    config.pretrain.mu_warmup_epochs = 0
+    config.pretrain.epochs = 1000
+    config.pretrain.patience = 20
+    config.adversarial.defense = "none"
+    config.adversarial.epochs = 0
+    config.adversarial.leak = config.adversarial.swap_modalities = False
+
+
 def use_synthetic(config: ConfigDict) -> None:
     """The embedded data, in minutes: smaller batches, fewer epochs."""
     config.data.source = "synthetic"

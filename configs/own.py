@@ -5,9 +5,9 @@
     python -m uatmc_jax.train --data data/shop --model my_models:make_lightgcn
 
 After the colon stands the model (`--config own:mmgcn`, which is what `--model mmgcn` chooses):
-vbpr, linear_vbpr, mmgcn, or a factory of your own. Any value can be overridden; batch sizes and
-the K of the metrics are fitted to the data if they are not: about `STEPS` steps an epoch, K no
-larger than the catalogue.
+vbpr, linear_vbpr, mmgcn, lightgcn, freedom, bm3, or a factory of your own. Any value can be
+overridden; batch sizes and the K of the metrics are fitted to the data if they are not: about
+`STEPS` steps an epoch, K no larger than the catalogue.
 
 mu weighs as much as it does in batches of 2,048 (`training.fitting.mu_share`): on 300 clothes
 (photos as 8 x 8 pixels, hashed words) mu = 1 in batches of 256 collapsed at epoch 11; mu = 0.35,
@@ -23,7 +23,8 @@ from ml_collections import ConfigDict
 
 from uatmc_jax.configs import base
 
-PRESETS = ("vbpr", "linear_vbpr", "mmgcn")
+PRESETS = ("vbpr", "linear_vbpr", "mmgcn", "lightgcn", "freedom", "bm3")
+VICTIMS = {"lightgcn": base.use_lightgcn, "freedom": base.use_freedom, "bm3": base.use_bm3}
 STEPS = 40
 
 
@@ -39,7 +40,9 @@ def get_config(model: str = "vbpr") -> ConfigDict:
     config.adversarial.norm = "linf"
     config.adversarial.eps = 0.05
     config.adversarial.lam = 1.0
-    if model == "mmgcn":
+    if model in VICTIMS:
+        VICTIMS[model](config)
+    elif model == "mmgcn":
         base.use_mmgcn(config)
         config.pretrain.alpha = 1.0
     elif model != "vbpr":

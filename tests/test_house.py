@@ -6,6 +6,7 @@ import graphlib
 import pytest
 
 from tests.conftest import ROOT
+from uatmc_jax.models import MODELS
 
 SOURCES = {
     ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
@@ -88,6 +89,6 @@ def test_nothing_outside_asks_a_model_for_its_name():
         if not module.startswith("uatmc_jax.") or package(module) == "uatmc_jax.models":
             continue
         for node in ast.walk(tree):
-            if isinstance(node, ast.Constant) and node.value in ("vbpr", "mmgcn", "linear_vbpr"):
+            if isinstance(node, ast.Constant) and node.value in MODELS:
                 asked.append(f"{module}:{node.lineno}")
     assert not asked

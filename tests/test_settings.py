@@ -19,7 +19,7 @@ from uatmc_jax.settings import (
 )
 
 BAD = {
-    "model.name": "lightgcn",
+    "model.name": "popularity",
     "model.dim": 0,
     "model.hidden.visual": (0,),
     "eval.every": 101,

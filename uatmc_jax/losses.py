@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from uatmc_jax.errors import InputError
-from uatmc_jax.models.protocol import Modal
-from uatmc_jax.numerics import safe_norm, weighted_mean
+from uatmc_jax.numerics import Modal, safe_norm, weighted_mean
 
 _VANISHING = 1e-25
 

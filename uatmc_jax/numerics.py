@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+# One array a modality, in the data set's order.
+Modal = tuple[jax.Array, ...]
 _NORM_FLOOR = 1e-12
 # Of matrix products whose result decides a rank: a GPU's shortened ones would decide near ties
 # differently from one program to the next.

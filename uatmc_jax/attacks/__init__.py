@@ -2,40 +2,53 @@
 
 Reading order: `record` and `utility` -> `victim` -> `scoring` and its three answers
 (`direct`, `receptive`, `dense`) -> `perturb` -> `batching` -> `outcome` -> `attacked` and
-`reach` -> `transfer` -> `certificates`. No files here: an evaluation on disk is
-`uatmc_jax.benchmark`.
+`reach` -> `transfer` -> `certificates`. Of models whose content acts through lists of
+neighbours: `policies` -> `listings` -> `list_bounds` -> `relisting`. No files here: an
+evaluation on disk is `uatmc_jax.benchmark`.
 """
 
 from uatmc_jax.attacks.attacked import Attacked, attack
 from uatmc_jax.attacks.batching import Options, join
 from uatmc_jax.attacks.certificates import Certificate, certificate_of, certify
+from uatmc_jax.attacks.list_bounds import certify_lists
+from uatmc_jax.attacks.listings import Listings, listings
 from uatmc_jax.attacks.outcome import Outcome, attack_batches
+from uatmc_jax.attacks.policies import POLICIES, blind, served
 from uatmc_jax.attacks.reach import content_under, user_hits
 from uatmc_jax.attacks.record import Attack, apgd, fgsm, pgd, random_search
+from uatmc_jax.attacks.relisting import Relisted, relist
 from uatmc_jax.attacks.transfer import check_shared_z, measure_batches, transfer_batches
 from uatmc_jax.attacks.victim import Lists, Victim, make_victim
 
 __all__ = [
+    "POLICIES",
     "Attack",
     "Attacked",
     "Certificate",
+    "Listings",
     "Lists",
     "Options",
     "Outcome",
+    "Relisted",
     "Victim",
     "apgd",
     "attack",
     "attack_batches",
+    "blind",
     "certificate_of",
     "certify",
+    "certify_lists",
     "check_shared_z",
     "content_under",
     "fgsm",
     "join",
+    "listings",
     "make_victim",
     "measure_batches",
     "pgd",
     "random_search",
+    "relist",
+    "served",
     "transfer_batches",
     "user_hits",
 ]

@@ -10,6 +10,7 @@ import numpy as np
 
 from uatmc_jax.attacks.batching import Options, in_batches
 from uatmc_jax.attacks.perturb import Aim, Perturbed, aim_at, perturb
+from uatmc_jax.attacks.policies import require_projected
 from uatmc_jax.attacks.record import Attack, as_compiled, budgets, one_budget
 from uatmc_jax.attacks.scoring.direct import DIRECT
 from uatmc_jax.attacks.scoring.protocol import Scorer, Target
@@ -84,6 +85,7 @@ def attack_batches(
             f"attack.surrogate = '{attack.surrogate}': crafted on another model, which is not "
             "here. Give both models to attacks.transfer_batches, or leave it empty."
         )
+    require_projected(victim.model)
     options = options or Options()
     attack, ks = as_compiled(attack), options.ks or (attack.k,)
     check_lists(victim, (*ks, attack.k))

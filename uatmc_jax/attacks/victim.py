@@ -25,7 +25,7 @@ from uatmc_jax.data import (
 )
 from uatmc_jax.errors import InputError
 from uatmc_jax.evaluation.ranking import RankingPlan, make_plan, top_k
-from uatmc_jax.models import Modal, Model, Params, project_catalogue
+from uatmc_jax.models import Modal, Model, Params, device_data, project_catalogue
 from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.numerics import EXACT
 
@@ -94,7 +94,7 @@ class Lists(NamedTuple):
 
     Attributes:
       k: the largest K that will be asked for.
-      spare: best items to keep beyond, for models that propagate.
+      spare: best items to keep beyond, for models that propagate or list neighbours.
       block_users: users ranked at a time.
       block_items: items ranked at a time.
     """
@@ -131,7 +131,7 @@ def make_victim(
       InputError: users that are none of the data's or named twice, or an embedding that is
         not finite.
     """
-    lists, data = lists or Lists(), dataset.on_device
+    lists, data = lists or Lists(), device_data(model, dataset)
     users = np.unique(dataset.train.users) if users is None else np.asarray(users)
     known = len(users) and users.min() >= 0 and users.max() < dataset.n_users
     if not known or len(np.unique(users)) < len(users):
@@ -143,10 +143,11 @@ def make_victim(
     blocks = lists.block_users, lists.block_items
     plan = make_plan(nothing if seen is None else seen, len(users), dataset.n_items, *blocks)
     users = jnp.asarray(users, jnp.int32)
-    depth = lists.k + 1 + (0 if model.field is None else lists.spare)
+    spare = 0 if model.field is None and model.lists is None else lists.spare
+    depth = lists.k + 1 + spare
     z = project_catalogue(model, params, data.features) if z is None else z
     kept = min(depth, dataset.n_items)
-    user, item, best, trace = _encode(model, params, z, data.graph, users, plan, kept)
+    user, item, best, trace = encoded(model, params.encoder, z, data.graph, users, plan, kept)
     if not (jnp.isfinite(user).all() and jnp.isfinite(item).all()):
         raise InputError(
             f"the checkpoint's {model.name} gives embeddings that are not finite, so nothing can "
@@ -174,18 +175,29 @@ def make_victim(
 
 
 @functools.partial(jax.jit, static_argnames=("model", "depth"))
-def _encode(
+def encoded(
     model: Model,
-    params: Params,
+    encoder: PyTree,
     z: Modal,
     graph: Graph,
     users: jax.Array,
     plan: RankingPlan,
     depth: int,
-):
+) -> tuple[jax.Array, jax.Array, tuple[jax.Array, jax.Array], PyTree]:
+    """The users' and all items' embeddings, each user's best items, and the model's trace.
+
+    Args:
+      model: the recommender.
+      encoder: its parameters.
+      z: modal, (|I|, d).
+      graph: the training graph.
+      users: (n,) int32.
+      plan: ranks these users.
+      depth: how many items.
+    """
     with jax.default_matmul_precision(EXACT):
-        user, item = model.encode(params.encoder, z, graph)
-        trace = None if model.field is None else model.field.trace(params.encoder, z, graph)
+        user, item = model.encode(encoder, z, graph)
+        trace = None if model.field is None else model.field.trace(encoder, z, graph)
         best = top_k(user[users], item, plan, depth)
     return user[users], item, best, trace
 

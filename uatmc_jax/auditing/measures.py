@@ -12,7 +12,7 @@ from uatmc_jax.attacks import Attack, Options, Victim, certificate_of, user_hits
 from uatmc_jax.data import CSR, Dataset, Graph, degrees
 from uatmc_jax.evaluation.metrics import user_metrics
 from uatmc_jax.evaluation.ranking import RankingPlan, make_plan, top_k
-from uatmc_jax.models import Modal, Model, Params
+from uatmc_jax.models import Modal, Model, Params, device_data
 
 
 def user_recall(
@@ -33,7 +33,7 @@ def user_recall(
     """
     plan = make_plan(dataset.train, dataset.n_users, dataset.n_items)
     held_out = tuple(dataset.held_out(split) for split in splits)
-    given = (params, z, dataset.on_device.graph, plan, held_out)
+    given = (params, z, device_data(model, dataset).graph, plan, held_out)
     return [
         np.asarray(recall)[np.asarray(degrees(relevant)) > 0]
         for recall, relevant in zip(_user_recall(model, k, *given), held_out, strict=True)

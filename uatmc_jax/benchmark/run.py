@@ -34,6 +34,7 @@ from uatmc_jax.attacks import (
     make_victim,
     transfer_batches,
 )
+from uatmc_jax.attacks.policies import require_projected
 from uatmc_jax.benchmark.checks import (
     check_alignment,
     check_attacks,
@@ -112,6 +113,7 @@ def run_attacks(
     surrogates = surrogates or {}
     check_attacks(settings, attacks, data)
     for run in runs:
+        require_projected(run.model)
         check_alignment(attacks, run.model, data)
     check_redraw(settings, [run.model for run in runs])
     check_surrogates(attacks, surrogates, runs)

@@ -10,7 +10,7 @@ Users hear from items and items from users, and the one sum is the other's trans
 layer that needs one side alone, or another width on each, does no more than that.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -47,10 +47,13 @@ class Graph:
     Attributes:
       users: edges into the users, from items 0..|I|-1.
       items: edges into the items, from users 0..|U|-1.
+      relations: what a model's `relate` built beside it of raw features; None for models that
+        read the interactions alone.
     """
 
     users: Side
     items: Side
+    relations: Any = None
 
     @property
     def n_users(self) -> int:
@@ -80,6 +83,27 @@ def make_graph(pairs: Interactions, n_users: int, n_items: int, width: int | Non
     return Graph(
         users=_side(pairs.items, pairs.users, n_items, n_users, width),
         items=_side(pairs.users, pairs.items, n_users, n_items, width),
+    )
+
+
+def edge_graph(users: jax.Array, items: jax.Array, graph: Graph) -> Graph:
+    """The bipartite graph of some edges, of static shape whichever they are.
+
+    Groups are of one edge: how many edges a node has is not known when it is compiled.
+
+    Args:
+      users: (n,) int32.
+      items: (n,) int32, the pairs being distinct.
+      graph: whose nodes and relations it has.
+    """
+
+    def side(sources: jax.Array, destinations: jax.Array, n: int) -> Side:
+        order = jnp.lexsort((sources, destinations))
+        degrees = jnp.zeros(n, jnp.float32).at[destinations].add(1.0)
+        return Side(sources[order][None], destinations[order], degrees)
+
+    return graph.replace(
+        users=side(items, users, graph.n_users), items=side(users, items, graph.n_items)
     )
 
 

@@ -134,6 +134,16 @@ def check_model(
     Raises:
       InputError: names the field, and what the model does not declare.
     """
+    if settings.epochs and model.objective is not None:
+        raise InputError(
+            f"config.adversarial.epochs = {settings.epochs}: the adversarial stage descends on "
+            f"L_BPR, but model {model.name} is trained by an objective of its own. Set it to 0."
+        )
+    if settings.defense != "none" and "z" not in model.reads:
+        raise InputError(
+            f"config.adversarial.defense = {settings.defense!r} trains against edits of projected "
+            f"features, which reach no score of model {model.name}. Set it to 'none'."
+        )
     lacks = unmet(model, settings.defense)
     if lacks:
         raise InputError(f"config.adversarial.defense = {settings.defense!r} {lacks}")

@@ -22,7 +22,7 @@ import numpy as np
 from uatmc_jax.bootstrap import interval, resample, resample_table
 from uatmc_jax.data import CSR, Dataset, DeviceData, contains, make_csr, of_users, warm
 from uatmc_jax.evaluation.ranking import RankingPlan, item_blocks, make_plan, rank_block, starts
-from uatmc_jax.models import Modal, Model, Params
+from uatmc_jax.models import Modal, Model, Params, device_data
 from uatmc_jax.numerics import take
 
 SPLITS = ("valid", "test")
@@ -99,7 +99,13 @@ def measure_hits(
     theirs = {split: of_users(pairs, users) for split, pairs in held_out.items()}
     relevant = tuple(make_csr(pairs, len(users)) for pairs in theirs.values())
     ranking = make_plan(of_users(dataset.train, users), len(users), dataset.n_items)
-    within = (dataset.on_device, ranking, jnp.asarray(users), relevant, jnp.asarray(parts))
+    within = (
+        device_data(model, dataset),
+        ranking,
+        jnp.asarray(users),
+        relevant,
+        jnp.asarray(parts),
+    )
     mean = tuple(jnp.broadcast_to(x.mean(axis=0), x.shape) for x in z)
     orders = (rng.permutation(dataset.n_items) for _ in range(plan.permutations))
     contents = (z, mean, *(tuple(x[order] for x in z) for order in orders))

@@ -1,7 +1,7 @@
 """Recommenders as pure functions behind one protocol.
 
-`vbpr`, `mmgcn` and `linear_vbpr` make one for a catalogue: `vbpr(dataset.sizes, dim=64)`;
-`build_model` makes what settings name.
+`vbpr`, `mmgcn`, `linear_vbpr`, `lightgcn`, `freedom` and `bm3` make one for a catalogue:
+`vbpr(dataset.sizes, dim=64)`; `build_model` makes what settings name.
 """
 
 from uatmc_jax.data.dataset import Sizes
@@ -17,8 +17,11 @@ from uatmc_jax.data.graph import (
     sum_neighbours,
     sum_users,
 )
+from uatmc_jax.models.bm3 import BM3Settings, bm3
 from uatmc_jax.models.declarations import certifiable, inconsistent, unlike_widths, unmet
 from uatmc_jax.models.field import Field, FieldPass, pad_field, shells_of
+from uatmc_jax.models.freedom import FREEDOMSettings, freedom
+from uatmc_jax.models.lightgcn import LightGCNSettings, lightgcn
 from uatmc_jax.models.linear_vbpr import LinearVBPRSettings, linear_vbpr
 from uatmc_jax.models.mmgcn import MMGCNSettings, mmgcn
 from uatmc_jax.models.own import OwnModelSettings
@@ -26,26 +29,33 @@ from uatmc_jax.models.projection import by_blocks, project_all, project_catalogu
 from uatmc_jax.models.protocol import (
     Batch,
     Embeddings,
+    ItemLists,
     Modal,
     Model,
     Params,
     ProjectorHead,
+    Served,
     encode_changed,
     select,
 )
 from uatmc_jax.models.registry import MODELS, Entry, build_model, find_model
+from uatmc_jax.models.relations import device_data
 from uatmc_jax.models.settings import ModelSettings
 from uatmc_jax.models.vbpr import VBPRSettings, vbpr
 
 __all__ = [
     "MODELS",
     "Adjacency",
+    "BM3Settings",
     "Batch",
     "Embeddings",
     "Entry",
+    "FREEDOMSettings",
     "Field",
     "FieldPass",
     "Graph",
+    "ItemLists",
+    "LightGCNSettings",
     "LinearVBPRSettings",
     "MMGCNSettings",
     "Modal",
@@ -54,14 +64,19 @@ __all__ = [
     "OwnModelSettings",
     "Params",
     "ProjectorHead",
+    "Served",
     "Sizes",
     "VBPRSettings",
+    "bm3",
     "build_model",
     "by_blocks",
     "certifiable",
+    "device_data",
     "encode_changed",
     "find_model",
+    "freedom",
     "inconsistent",
+    "lightgcn",
     "linear_vbpr",
     "make_adjacency",
     "make_graph",

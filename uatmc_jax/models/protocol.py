@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from uatmc_jax.data.dataset import DeviceData
 from uatmc_jax.data.graph import Graph
 from uatmc_jax.models.field import FieldPass
-from uatmc_jax.numerics import take
+from uatmc_jax.numerics import Modal, take
 
-Modal = tuple[jax.Array, ...]
 PyTree = Any
 
 
@@ -84,6 +85,37 @@ class ProjectorHead(NamedTuple):
     apply: Callable[[PyTree, Modal], Modal]
 
 
+class Served(NamedTuple):
+    """What a model reads of content when it serves.
+
+    Attributes:
+      z: modal, (|I|, d).
+      graph: with the relations built of raw features.
+    """
+
+    z: Modal
+    graph: Graph
+
+
+class ItemLists(NamedTuple):
+    """Items that add up others', those whose raw features are nearest to their own:
+
+        h_i = base_i + sum_m share_m / k * sum_{j in N_i^m} table_j
+
+    N_i^m are k items, i itself among them (models/neighbours.py); users, base and table read
+    no content.
+
+    Attributes:
+      k: length of the lists.
+      shares: share_m, in the data set's order.
+      parts: (Params.encoder, Graph) -> base and table, (|I|, D) each.
+    """
+
+    k: int
+    shares: tuple[float, ...]
+    parts: Callable[[PyTree, Graph], tuple[jax.Array, jax.Array]]
+
+
 class Model(NamedTuple):
     """A recommender as pure functions.
 
@@ -121,6 +153,20 @@ class Model(NamedTuple):
       head: the projectors' last layer, for defences that learn it anew; or None.
       width: d, if all modalities' z share it whatever their features; None if not, or
         not said. What compares the modalities' z looks at the arrays then.
+      relate: raw features, one (|I|, dim_m) NumPy array a modality -> arrays that every Graph
+        given to the model has as `relations`. Computed once, on the host; None for models
+        that read the interactions alone.
+      epoch_graph: (key, DeviceData) -> the graph of one epoch of pre-training, of static
+        shape. None where all epochs have the data's.
+      objective: (Params, DeviceData, mu, Batch, key) -> the loss of pre-training and its terms
+        by name, in place of L_BPR + mu L_reg + alpha L_NCE. DeviceData's graph is the epoch's.
+      reads: which of an item's content reaches a score when the model serves: "z", the
+        projected features, "raw", the raw ones through `relate`, both, or nothing.
+      own_row: (Params.encoder, clean: Served, edited: Served, () int32 item) -> (D,) the item's
+        embedding if its own rows alone are computed anew, all others' read as stored
+        (attacks/policies.py). None for models with `encode_rows`, whose one it is, and where
+        it is not defined.
+      lists: the item lists, if that is all that content does; None otherwise.
     """
 
     name: str
@@ -138,6 +184,12 @@ class Model(NamedTuple):
     redraw: Callable[[PyTree, jax.Array], PyTree] | None = None
     head: ProjectorHead | None = None
     width: int | None = None
+    relate: Callable[[tuple[np.ndarray, ...]], PyTree] | None = None
+    epoch_graph: Callable[[jax.Array, DeviceData], Graph] | None = None
+    objective: Callable[..., tuple[jax.Array, dict[str, jax.Array]]] | None = None
+    reads: tuple[str, ...] = ("z",)
+    own_row: Callable[[PyTree, Served, Served, jax.Array], jax.Array] | None = None
+    lists: ItemLists | None = None
 
 
 def select(

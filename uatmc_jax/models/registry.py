@@ -9,6 +9,12 @@ from typing import NamedTuple
 from uatmc_jax.checks import require
 from uatmc_jax.data.dataset import Sizes
 from uatmc_jax.models import own
+from uatmc_jax.models.bm3 import BM3Settings
+from uatmc_jax.models.bm3 import make as make_bm3
+from uatmc_jax.models.freedom import FREEDOMSettings
+from uatmc_jax.models.freedom import make as make_freedom
+from uatmc_jax.models.lightgcn import LightGCNSettings
+from uatmc_jax.models.lightgcn import make as make_lightgcn
 from uatmc_jax.models.linear_vbpr import LinearVBPRSettings
 from uatmc_jax.models.linear_vbpr import make as make_linear_vbpr
 from uatmc_jax.models.mmgcn import MMGCNSettings
@@ -35,6 +41,9 @@ MODELS = {
     "vbpr": Entry(VBPRSettings, make_vbpr),
     "linear_vbpr": Entry(LinearVBPRSettings, make_linear_vbpr),
     "mmgcn": Entry(MMGCNSettings, make_mmgcn),
+    "lightgcn": Entry(LightGCNSettings, make_lightgcn),
+    "freedom": Entry(FREEDOMSettings, make_freedom),
+    "bm3": Entry(BM3Settings, make_bm3),
 }
 _OWN = Entry(own.OwnModelSettings, own.make)
 

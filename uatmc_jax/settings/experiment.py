@@ -141,6 +141,12 @@ class Settings:
         if model is not None:
             check_model(self.adversarial, model)
             require(
+                self.pretrain.alpha == 0 or model.objective is None,
+                "pretrain.alpha",
+                self.pretrain.alpha,
+                f"0 with model.name = {model.name!r}, whose own objective has no L_NCE",
+            )
+            require(
                 self.pretrain.alpha == 0 or model.width is not None,
                 "pretrain.alpha",
                 self.pretrain.alpha,

@@ -11,7 +11,7 @@ from uatmc_jax.defenses import check_model
 from uatmc_jax.errors import InputError
 from uatmc_jax.evaluation.metrics import make_measure
 from uatmc_jax.evaluation.ranking import make_plan
-from uatmc_jax.models import Modal, Model, Params
+from uatmc_jax.models import Modal, Model, Params, device_data
 from uatmc_jax.settings import AdversarialSettings, DataSettings, PretrainSettings, Settings
 from uatmc_jax.training.epoch import TrainState
 from uatmc_jax.training.stage import SELECTED_BY, Hooks, Progress, run_stage
@@ -64,7 +64,8 @@ def fit(
     settings = _settings(data, stage, seed)
     params = init_params(settings, model) if init is None else init
     make = adversarial_stage if hardens else pretrain_stage
-    built, state = make(settings, model, params, data.on_device, _validation(model, data))
+    on_device = device_data(model, data)
+    built, state = make(settings, model, params, on_device, _validation(model, data))
     kept: dict[str, TrainState] = {}
 
     def save(name: str, state: TrainState, progress: Progress) -> None:
@@ -75,7 +76,7 @@ def fit(
         kept[name] = jax.tree.map(jnp.copy, state)
 
     hooks = Hooks(save, on_epoch, lambda: False, lambda: "none, as nothing is written")
-    run_stage(built, state, Progress(), data.on_device, hooks, save_seconds=math.inf)
+    run_stage(built, state, Progress(), on_device, hooks, save_seconds=math.inf)
     return built.assemble(kept["best" if which == "best" else "latest"].trained)
 
 
@@ -95,5 +96,6 @@ def _validation(
     if k > data.n_items:
         raise InputError(f"data set '{data.name}' has {data.n_items} items; wanted {k} or more.")
     plan = make_plan(data.train, data.n_users, data.n_items)
-    measure, held_out = make_measure(model, data.on_device, plan, (k,)), data.held_out("valid")
+    held_out = data.held_out("valid")
+    measure = make_measure(model, device_data(model, data), plan, (k,))
     return lambda params, z: measure(params, z, [held_out])[0]

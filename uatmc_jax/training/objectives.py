@@ -31,7 +31,7 @@ def pretrain_objective(
     """L_pre = L_BPR + mu L_reg + alpha L_NCE on one batch.
 
     A model with a cheap path has only the rows in play projected, if they are
-    fewer than the catalogue.
+    fewer than the catalogue. A model with an objective of its own has that in place of L_pre.
 
     Args:
       model: the recommender.
@@ -43,8 +43,10 @@ def pretrain_objective(
       key: of the drawn items.
 
     Returns:
-      The loss, and its terms by name: "bpr", "reg", "nce".
+      The loss, and its terms by name: "bpr", "reg", "nce", or the model's own.
     """
+    if model.objective is not None:
+        return model.objective(params, data, weights.mu, batch, key)
     n_items, n_triples = data.graph.n_items, batch.users.size
     n_nce = nce_items if 0 < nce_items < n_items else n_items
     # The leading part of a random permutation: n_nce distinct items.

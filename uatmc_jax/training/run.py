@@ -17,7 +17,7 @@ from uatmc_jax.errors import InputError
 from uatmc_jax.evaluation.metrics import Measure, make_measure, popularity_metrics
 from uatmc_jax.evaluation.ranking import make_plan
 from uatmc_jax.interrupts import stop_on_interrupt
-from uatmc_jax.models import Modal, Model, Params, build_model
+from uatmc_jax.models import Modal, Model, Params, build_model, device_data
 from uatmc_jax.owner import owned
 from uatmc_jax.settings import EvalSettings, Settings, to_dict
 from uatmc_jax.training.epoch import TrainState
@@ -109,6 +109,7 @@ def _train_and_evaluate(
     model = build_model(settings.model, dataset.sizes)
     if settings.adversarial.epochs:
         check_model(settings.adversarial, model, dataset.raw_dims)
+    data = device_data(model, dataset)
     params, source = first_params(settings, workdir, model, dataset, resume)
     done = {stage: Progress() for stage in checkpoint.STAGES}
     if resume:
@@ -126,7 +127,6 @@ def _train_and_evaluate(
         checkpoint.save(workdir, "pretrain", "best", params, training, source)
     logs.keep_records(workdir, {stage: progress.epoch for stage, progress in done.items()})
 
-    data = dataset.on_device
     blocks = settings.eval.block_users, settings.eval.block_items
     plan = make_plan(dataset.train, dataset.n_users, dataset.n_items, *blocks)
     measure = make_measure(model, data, plan, settings.eval.ks)

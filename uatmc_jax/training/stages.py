@@ -37,6 +37,8 @@ from uatmc_jax.training.epoch import (
 from uatmc_jax.training.objectives import PretrainCoefficients, pretrain_objective
 from uatmc_jax.training.stage import Stage
 
+# Of an epoch's key, what its graph is drawn with: far from the numbers of its other keys.
+_GRAPH = 0x67726170
 # (parameters, z or None to project the features) -> validation metrics
 Validate = Callable[[Params, Modal | None], dict[str, jax.Array]]
 
@@ -65,9 +67,15 @@ def pretrain_stage(
       validate: (Params, z or None) -> validation metrics.
 
     Raises:
-      InputError: L_NCE is wanted of modalities whose z are of unlike width.
+      InputError: L_NCE is wanted of modalities whose z are of unlike width, or of a model
+        with an objective of its own.
     """
     chosen = settings.pretrain
+    if chosen.alpha and model.objective is not None:
+        raise InputError(
+            f"config.pretrain.alpha = {chosen.alpha}: model {model.name} is trained by its own "
+            "objective, which has no L_NCE. Set it to 0."
+        )
     raw_dims = {str(m): x.shape[1] for m, x in enumerate(data.features)}
     widths = unlike_widths(model, raw_dims) if chosen.alpha else None
     if widths:
@@ -124,6 +132,10 @@ def _pretrain_epoch(
         read, weights = fixed
         if warmup_epochs:
             weights = weights._replace(mu=_risen(state, warmup_epochs) * weights.mu)
+        if model.epoch_graph is not None:
+            key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.epoch)
+            drawn = model.epoch_graph(jax.random.fold_in(key, _GRAPH), read)
+            read = dataclasses.replace(read, graph=drawn)
         return full(state, (read, weights), data)
 
     return optimizer, epoch

@@ -26,7 +26,7 @@ from uatmc_jax.errors import CollapsedError, DivergedError, InputError, Interrup
 from uatmc_jax.evaluation.metrics import make_measure
 from uatmc_jax.evaluation.ranking import make_plan
 from uatmc_jax.interrupts import stop_on_interrupt
-from uatmc_jax.models import build_model, project_catalogue
+from uatmc_jax.models import build_model, device_data, project_catalogue
 from uatmc_jax.opened import OpenedRun
 from uatmc_jax.owner import owned
 from uatmc_jax.settings import Settings, as_recorded, to_dict
@@ -187,7 +187,7 @@ def _share(settings: Settings, workdir: pathlib.Path, source: OpenedRun | None) 
         require_same_model(settings, source.settings)
         model, params, z = source.model, source.params, source.z
     check_model(settings.adversarial, model, dataset.raw_dims)
-    data = dataset.on_device
+    data = device_data(model, dataset)
     blocks = settings.eval.block_users, settings.eval.block_items
     plan = make_plan(dataset.train, dataset.n_users, dataset.n_items, *blocks)
     held_out = {split: dataset.held_out(split) for split in ("valid", "test")}

@@ -1,0 +1,132 @@
+"""How far no edit can promote an item whose content acts through its list of neighbours alone.
+
+Under the policy own_row rivals and users stand still, and an item's embedding is
+
+    h_t = base_t + sum_m share_m / k * (table_t + sum of k - 1 rows of table in C_m)
+
+with C_m the items that any edit within the budget can bring into its list (`candidates`). So
+
+    y_ut <= <u, base_t> + sum_m share_m / k * (<u, table_t> + the k - 1 largest <u, table_j>,
+                                               j in C_m)
+
+which lets modalities, neighbours and users choose freely: an upper bound. Of an edit within
+eps = 1 and more, and of any content whatever, C_m are all items.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+from uatmc_jax.attacks.listings import Listings, distances, listings, others_bar, unmoved
+from uatmc_jax.attacks.victim import Victim, check_items, check_lists, recommendable
+from uatmc_jax.errors import InputError
+
+# Of float32, half the distance from 1 to the next number.
+_UNIT = 2.0**-24
+_BLOCK = 2048  # users at a time
+
+
+def certify_lists(
+    victim: Victim,
+    items: np.ndarray,
+    *,
+    eps: float | None = None,
+    k: int = 50,
+    of: Listings | None = None,
+) -> np.ndarray:
+    """An upper bound of HR@K under own_row, whatever raw features each target is given.
+
+    Of scores as they are computed, in float32: a user counts as reached where rounding might
+    make her so.
+
+    Args:
+      victim: the clean model, of one with item lists.
+      items: (T,) targets.
+      eps: radius in raw features, l2, a share of the row's 2-norm; None for any content.
+      k: the K.
+      of: `listings(victim)`, if known already.
+
+    Returns:
+      (T,) shares of the users.
+
+    Raises:
+      InputError: a model without item lists, an item that is none, a negative eps, or a K
+        beyond the lists that the victim keeps.
+    """
+    if eps is not None and not eps >= 0:
+        raise InputError(f"eps = {eps}: wanted a number >= 0, or None for any content.")
+    items = check_items(victim, items)
+    check_lists(victim, (k,))
+    of = listings(victim) if of is None else of
+    found = []
+    for item in map(int, items):
+        bars = others_bar(victim, item, unmoved(victim, item), k)
+        seen_by = np.asarray(recommendable(victim, jnp.int32(item)))
+        found.append(np.mean((list_bounds(victim, of, item, eps) >= bars) & seen_by))
+    return np.array(found)
+
+
+def list_bounds(victim: Victim, of: Listings, item: int, eps: float | None) -> np.ndarray:
+    """(n,) what no edit within the budget can bring a user's score above, rounding included.
+
+    Args:
+      victim: the clean model.
+      of: its lists.
+      item: the edited one.
+      eps: as of `certify_lists`.
+    """
+    reachable = [
+        candidates(distances(s, x[item]), item, of.k, eps)
+        for s, x in zip(of.standings, victim.dataset.features, strict=True)
+    ]
+    table, blocks = of.table.astype(np.float64), []
+    for start in range(0, len(victim.users), _BLOCK):
+        user = np.asarray(victim.user[start : start + _BLOCK], np.float64)
+        own, bound = user @ table[item], user @ of.base[item].astype(np.float64)
+        for standing, among in zip(of.standings, reachable, strict=True):
+            each = user @ table[among].T
+            largest = -np.partition(-each, of.k - 2, axis=1)[:, : of.k - 1]
+            bound += standing.share / of.k * (own + largest.sum(axis=1))
+        blocks.append(bound + _rounding(of, user))
+    return np.concatenate(blocks)
+
+
+def _rounding(of: Listings, user: np.ndarray) -> np.ndarray:
+    """(n,) what float32 makes at most of a user's score, and of her bar's."""
+    width, n = of.table.shape[1], of.k * len(of.standings)
+    terms = np.abs(of.base).max(axis=0) + sum(s.share for s in of.standings) * np.abs(of.table).max(
+        axis=0
+    )
+    return 2 * (width + n + 16) * _UNIT * (np.abs(user) @ terms)
+
+
+def turn(eps: float | None) -> float:
+    """The angle, in radians, by which an edit can turn a row: arcsin(eps), pi from 1 on.
+
+    At eps = 1 itself rows are turned by less than pi / 2, and no bound is taken from that.
+    """
+    return np.pi if eps is None or eps >= 1 else float(np.arcsin(eps))
+
+
+def candidates(found: np.ndarray, item: int, k: int, eps: float | None) -> np.ndarray:
+    """Whom an item can list besides itself, whatever edit within the budget is made.
+
+    An edit turns the row by phi = arcsin(eps) at most, and angles obey the triangle
+    inequality: with theta_j the angle to item j and theta_(k-1) that to the last listed one,
+
+        C = {j : theta_j <= theta_(k-1) + 2 phi}.
+
+    Args:
+      found: (|I|,) cosines of the item's clean row.
+      item: the edited one.
+      k: length of the lists.
+      eps: the budget; None or 1 and more for all items.
+
+    Returns:
+      Ids, at least k - 1, ascending.
+    """
+    angle = np.arccos(np.clip(found, -1, 1))
+    angle[item] = np.inf
+    last = np.partition(angle, k - 2)[k - 2]
+    # arccos of a cosine to 12 digits is off by 1.5e-6 near 0.
+    wide = np.pi if turn(eps) == np.pi else last + 2 * turn(eps)
+    return np.flatnonzero(angle <= wide + 1e-5)

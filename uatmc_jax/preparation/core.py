@@ -5,10 +5,16 @@ from typing import NamedTuple
 import numpy as np
 
 TRAIN, VALID, TEST = 0, 1, 2
-SPLIT_RULE = (
-    "each user's n rows shuffled; n < 3: all train; n < 10: 1 validation, 1 test; else n // 5 held "
-    "out, half of them (rounded down) test, the others validation"
+_SHARES = (
+    "n < 3: all train; n < 10: 1 validation, 1 test; else n // 5 held out, half of them (rounded "
+    "down) test, the others validation"
 )
+SPLIT_RULES = {
+    "random": f"each user's n rows shuffled; {_SHARES}",
+    "user-time": f"each user's n rows by time, the latest test, those before validation; {_SHARES}",
+    "global-time": "the latest tenth of all rows test, the tenth before validation; rows of one "
+    "time stay together",
+}
 _SHORTEST_TO_SPLIT, _SHORTEST_IN_SHARES = 3, 10
 
 
@@ -100,7 +106,7 @@ def renumber(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def split(users: np.ndarray, seed: int) -> np.ndarray:
-    """Draws each row's split by `SPLIT_RULE`.
+    """Draws each row's split by the rule "random".
 
     Args:
       users: (n,) ids from 0 on.
@@ -110,7 +116,48 @@ def split(users: np.ndarray, seed: int) -> np.ndarray:
       (n,) int8: 0 train, 1 validation, 2 test.
     """
     keys = np.random.default_rng(seed).random(len(users))
-    order = np.lexsort((keys, users))
+    return _hold_out(users, np.lexsort((keys, users)))
+
+
+def split_by_user_time(users: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Each row's split by the rule "user-time"; of rows of one time, later ones count as later.
+
+    Args:
+      users: (n,) ids from 0 on.
+      times: (n,) float64.
+
+    Returns:
+      (n,) int8: 0 train, 1 validation, 2 test.
+    """
+    return _hold_out(users, np.lexsort((-np.arange(len(users)), -times, users)))
+
+
+def split_by_global_time(times: np.ndarray) -> np.ndarray:
+    """Each row's split by the rule "global-time".
+
+    Args:
+      times: (n,) float64.
+
+    Returns:
+      (n,) int8: 0 train, 1 validation, 2 test.
+    """
+    tenth = len(times) // 10
+    in_order = np.sort(times)
+    labels = np.full(len(times), TRAIN, np.int8)
+    for label, held in ((VALID, 2 * tenth), (TEST, tenth)):
+        labels[times >= in_order[len(times) - max(held, 1)]] = label
+    return labels
+
+
+SPLITTERS = {
+    "random": lambda rows, seed: split(rows.users, seed),
+    "user-time": lambda rows, _: split_by_user_time(rows.users, rows.times),
+    "global-time": lambda rows, _: split_by_global_time(rows.times),
+}
+
+
+def _hold_out(users: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Labels of rows of which each user's first ones in `order` are test, then validation."""
     sizes = np.bincount(users)
     rank = np.arange(len(users)) - (np.cumsum(sizes) - sizes)[users[order]]
     held = np.where(sizes < _SHORTEST_IN_SHARES, 2, sizes // 5)

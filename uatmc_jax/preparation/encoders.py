@@ -171,25 +171,37 @@ def _probed(
     return Encoder(name, vector.shape[1], encode, versions, _BATCHES * batch_size)
 
 
+class Content(NamedTuple):
+    """What is encoded.
+
+    Attributes:
+      n_rows: one per item.
+      digest: of what there is and its order; other content is encoded anew.
+      fetch: given rows and a tally, what to encode for each; None where there is nothing,
+        which counts what cannot be read in the tally.
+    """
+
+    n_rows: int
+    digest: str
+    fetch: Callable[[range, Tally], list]
+
+
 def encode_resumably(
     encoder: Encoder,
-    n_rows: int,
-    fetch: Callable[[range, Tally], list],
+    content: Content,
     out: pathlib.Path,
     progress: pathlib.Path,
     tally: Tally,
     share: float,
 ) -> dict:
-    """Encodes what `fetch` gives into a `.npy`, and goes on where an earlier call was stopped.
+    """Encodes content into a `.npy`, and goes on where an earlier call was stopped.
 
     After each chunk the matrix is on the disk before `progress` says so. Chunks
     always begin at the same rows, so the result does not depend on stops.
 
     Args:
       encoder: of texts or images.
-      n_rows: of the matrix: one per item.
-      fetch: given rows and a tally, what to encode for each; None where there is
-        nothing, which counts what cannot be read in the tally.
+      content: to encode.
       out: the matrix; rows without content get the mean of the others.
       progress: JSON file of what is done.
       tally: of the source; an earlier call's replaces it.
@@ -201,7 +213,9 @@ def encode_resumably(
     Raises:
       InputError: progress of another encoder, too much malformed, nothing to encode.
     """
-    identity = {"rows": n_rows, "source": tally.sha256, **encoder._replace(encode=None)._asdict()}  # type: ignore[arg-type]
+    n_rows = content.n_rows
+    of_content = {"rows": n_rows, "source": tally.sha256, "content": content.digest}
+    identity = {**of_content, **encoder._replace(encode=None)._asdict()}  # type: ignore[arg-type]
     done = _resume(identity, out, progress, tally)
     if done is None:
         progress.with_suffix(".npy").unlink(missing_ok=True)
@@ -214,7 +228,7 @@ def encode_resumably(
     ):
         for start in range(done, n_rows, encoder.chunk):
             rows = range(start, min(start + encoder.chunk, n_rows))
-            write(start, _encode_chunk(encoder, fetch(rows, tally)))
+            write(start, _encode_chunk(encoder, content.fetch(rows, tally)))
             sync(out)
             state = {"encoder": identity, "done": rows.stop, "tally": dataclasses.asdict(tally)}
             write_json(progress, state)
@@ -236,17 +250,26 @@ def _present(out: pathlib.Path, kept: pathlib.Path) -> np.ndarray:
     return np.load(kept)
 
 
+def forget(progress: pathlib.Path, *more: pathlib.Path) -> None:
+    """Deletes what is noted of an encoding, and its matrix if given, if there are any."""
+    for path in (progress, progress.with_suffix(".npy"), *more):
+        path.unlink(missing_ok=True)
+
+
 def _resume(identity: dict, out: pathlib.Path, progress: pathlib.Path, tally: Tally) -> int | None:
     """How many rows are done, and puts the earlier call's counts into the tally."""
     if not (progress.is_file() and out.is_file()):
         return None
     remedy = f"Delete {progress} to encode anew"
     state = read_json(progress, "encoder", "tally", "done", remedy=remedy)
-    if state["encoder"] != identity:
-        changed = [name for name in identity if identity[name] != state["encoder"].get(name)]
+    changed = {name for name in identity if identity[name] != state["encoder"].get(name)}
+    if "content" in changed and changed <= {"content", "rows", "source"}:
+        return None  # other items: it is these that are to be encoded
+    if changed:
         raise InputError(
             f"{progress.parent}: the encoding was begun with another model, other versions of its "
-            f"libraries or other sources (changed: {', '.join(changed)}). Delete it to begin anew."
+            f"libraries or other sources (changed: {', '.join(sorted(changed))}). Delete "
+            f"{progress.name} in it to encode anew."
         )
     for name, value in state["tally"].items():
         setattr(tally, name, value)

@@ -3,11 +3,11 @@
 import datetime
 from collections.abc import Iterator
 
-from uatmc_jax.preparation.interactions import Event, rating, timestamp
+from uatmc_jax.preparation.interactions import Event, Forms, new_forms, rating, timestamp
 from uatmc_jax.preparation.items import Item
-from uatmc_jax.preparation.lines import MalformedError, Tally, flat, identifier
+from uatmc_jax.preparation.lines import MalformedError, Tally, flat, identifier, remembering
 from uatmc_jax.preparation.settings import GenericSettings
-from uatmc_jax.preparation.tables import read_table
+from uatmc_jax.preparation.tables import Form, read_table
 
 _LABELS = {"0": 0, "1": 1, "2": 2, "train": 0, "valid": 1, "test": 2}
 
@@ -20,37 +20,48 @@ def check_columns(settings: GenericSettings) -> None:
     """
     for read, path in ((read_events, settings.interactions), (read_items, settings.items)):
         if path is not None:
-            rows = read(settings, Tally(path.name))
+            rows = read(settings, Tally(path.name))  # type: ignore[operator]
             next(rows, None)
             rows.close()
 
 
-def read_events(settings: GenericSettings, tally: Tally) -> Iterator[Event]:
+def read_events(
+    settings: GenericSettings, tally: Tally, forms: Forms | None = None
+) -> Iterator[Event]:
     """Yields the interactions of a table, in its order.
+
+    Args:
+      settings: table and columns.
+      tally: of the table.
+      forms: what ids are written like, filled while rows are read.
 
     Raises:
       InputError: see `read_table`.
     """
     optional = (settings.time_column, settings.rating_column, settings.split_column)
     columns = (settings.user_column, settings.item_column, *filter(None, optional))
+    user_of, item_of = map(remembering, forms or new_forms())
 
     def parse(cells: tuple[str, ...]) -> Event:
         user, item, *rest = cells
         time, score, label = (rest.pop(0) if name else None for name in optional)
-        return Event(identifier(user), identifier(item), _time(time), rating(score), _label(label))
+        return Event(user_of(user), item_of(item), _time(time), rating(score), _label(label))
 
     path, share = settings.interactions, settings.max_malformed
-    return read_table(path, columns, settings.delimiter, parse, tally, share)
+    form = Form(settings.delimiter, settings.columns)
+    return read_table(path, columns, form, parse, tally, share)
 
 
 def _time(cell: str | None) -> float | None:
     """Seconds or whatever number there is; ISO 8601 becomes seconds since 1970, UTC by default."""
     try:
         return timestamp(cell)
-    except MalformedError:
+    except MalformedError as error:
         try:
             moment = datetime.datetime.fromisoformat(cell)  # type: ignore[arg-type]
         except ValueError:
+            if "decimal comma" in str(error):
+                raise
             raise MalformedError("the time is neither a number below 2^53 nor ISO 8601") from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)
@@ -85,7 +96,8 @@ def read_items(settings: GenericSettings, tally: Tally) -> Iterator[tuple[str, I
         return name, Item(*map(flat, (title, brand, category)), text, image)  # type: ignore[call-arg]
 
     path, share = settings.items, settings.max_malformed
-    return read_table(path, columns, settings.delimiter, parse, tally, share)  # type: ignore[arg-type]
+    form = Form(settings.delimiter, settings.item_columns, "--item-columns")
+    return read_table(path, columns, form, parse, tally, share)  # type: ignore[arg-type]
 
 
 def text_columns(settings: GenericSettings) -> tuple[str, ...]:

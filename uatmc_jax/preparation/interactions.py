@@ -2,6 +2,7 @@
 
 import array
 import math
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -9,11 +10,14 @@ import numpy as np
 
 from uatmc_jax.data.interactions import SPLITS
 from uatmc_jax.errors import InputError
-from uatmc_jax.preparation.core import Rows, first_of_pairs, k_core, renumber, split, take
+from uatmc_jax.preparation.core import SPLITTERS, Rows, first_of_pairs, k_core, renumber, take
 from uatmc_jax.preparation.lines import MalformedError
+from uatmc_jax.preparation.losses import LOW_RATINGS, loss
 from uatmc_jax.preparation.settings import Settings
 
 _LARGEST_TIME = 2**53
+_LOW_RATING = 2
+_DECIMAL_COMMA = re.compile(r"[+-]?\d[\d.' ]*,\d+")
 
 
 class Event(NamedTuple):
@@ -34,6 +38,23 @@ class Event(NamedTuple):
     label: int | None = None
 
 
+class Forms(NamedTuple):
+    """How the ids of a source are written: {as written: in its one form, or None}.
+
+    Attributes:
+      users: of the users.
+      items: of the items.
+    """
+
+    users: dict[str, str | None]
+    items: dict[str, str | None]
+
+
+def new_forms() -> Forms:
+    """None seen so far."""
+    return Forms({}, {})
+
+
 class Chosen(NamedTuple):
     """What stays of a source's interactions.
 
@@ -43,6 +64,7 @@ class Chosen(NamedTuple):
       items: the source's id of each item.
       counts: what was dropped at each step and why.
       n_each: of the interactions in each split.
+      losses: shares of rows without what is needed, of ids merged, of low ratings.
     """
 
     rows: Rows
@@ -50,6 +72,7 @@ class Chosen(NamedTuple):
     items: list[str]
     counts: dict
     n_each: dict[str, int]
+    losses: dict
 
 
 def number(value: Any, what: str, limit: float = math.inf) -> float | None:
@@ -65,6 +88,8 @@ def number(value: Any, what: str, limit: float = math.inf) -> float | None:
     except (TypeError, ValueError, OverflowError):
         parsed = math.nan
     if not (math.isfinite(parsed) and abs(parsed) < limit):
+        if isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value.strip()):
+            raise MalformedError(f"{what} has a decimal comma: write a point")
         raise MalformedError(f"{what} is not a number" + f" below {limit:g}" * (limit < math.inf))
     return parsed
 
@@ -79,31 +104,46 @@ def rating(value: object) -> float | None:
     return number(value, "the rating", float(np.finfo(np.float32).max))
 
 
-def choose(
-    events: Iterable[Event], settings: Settings, timed: bool, rated: bool, labelled: bool
-) -> Chosen:
+class Has(NamedTuple):
+    """What a source's rows have.
+
+    Attributes:
+      times: a row without one is dropped.
+      ratings: written, NaN where a row has none.
+      labels: `Event.label` is the split.
+    """
+
+    times: bool
+    ratings: bool
+    labels: bool
+
+
+def choose(events: Iterable[Event], settings: Settings, has: Has, forms: Forms) -> Chosen:
     """Reads interactions, drops what the recipe drops, numbers and splits the rest.
 
     Only ids and numbers are kept in memory: about 20 bytes a row, and the names.
 
     Args:
       events: in the source's order.
-      settings: core and seed.
-      timed: whether a row without a time is dropped.
-      rated: whether ratings are written.
-      labelled: whether `Event.label` is the split.
+      settings: core, least rating, split and seed.
+      has: what the rows have.
+      forms: of the ids, filled while `events` are read.
 
     Raises:
       InputError: nothing is left, or too little to train and test on.
     """
-    rows, names, incomplete = _read(events, timed, rated, labelled)
+    rows, names, incomplete = _read(events, has)
     complete = len(rows.users)
+    read = complete + sum(incomplete.values())
+    low = {}
+    if has.ratings:
+        low, rows = _leave_out_low(rows, settings.min_rating)
+    liked = len(rows.users)
     first, repeated = first_of_pairs(rows)
     rows = take(rows, first)
     unique = _sizes(rows)
     kept, sweeps = k_core(rows.users, rows.items, settings.core)
     rows = take(rows, kept)
-    read = complete + sum(incomplete.values())
     if not len(rows.users):
         raise InputError(
             f"no interaction is left: of {read} read, {complete} have user, item (and time), "
@@ -116,23 +156,44 @@ def choose(
         "read": read,
         "dropped": {
             **incomplete,
+            **low.pop("dropped", {}),
             "same user, item and time": repeated,
-            "same user and item": complete - unique["interactions"] - repeated,
+            "same user and item": liked - unique["interactions"] - repeated,
             f"below the {settings.core}-core": unique["interactions"] - after["interactions"],
         },
         "before the core": unique,
         "core": {"k": settings.core, "sweeps": sweeps},
         "kept": after,
     }
+    losses = {"users merged": _merged(forms.users), "items merged": _merged(forms.items), **low}
     rows, users, items = _number(rows, *names)
-    if not labelled:
-        rows = rows._replace(labels=split(rows.users, settings.seed))
+    if not has.labels:
+        rows = rows._replace(labels=SPLITTERS[settings.split](rows, settings.seed))
     rows = take(rows, np.argsort(rows.users, kind="stable"))
-    return Chosen(rows, users, items, counts, _check_usable(rows, len(items), labelled))
+    n_each = _check_usable(rows, len(items), has.labels)
+    return Chosen(rows, users, items, counts, n_each, losses)
+
+
+def _leave_out_low(rows: Rows, least: float | None) -> tuple[dict, Rows]:
+    """What is said of the ratings, and the rows of which none is below the least."""
+    if least is None:
+        rated = int((~np.isnan(rows.ratings)).sum())  # type: ignore[arg-type]
+        return {LOW_RATINGS: loss(int((rows.ratings <= _LOW_RATING).sum()), rated)}, rows
+    unrated = int(np.isnan(rows.ratings).sum())  # type: ignore[arg-type]
+    enough = rows.ratings >= np.float32(least)
+    below = len(enough) - int(enough.sum()) - unrated
+    dropped = {"without rating": unrated, f"rated below {least:g}": below}
+    return {"dropped": dropped}, take(rows, enough)
+
+
+def _merged(forms: dict[str, str | None]) -> dict:
+    """The ids that differ as written from another form of the same."""
+    named = [form for form in forms.values() if form is not None]
+    return loss(len(named) - len(set(named)), len(named))
 
 
 def _read(
-    events: Iterable[Event], timed: bool, rated: bool, labelled: bool
+    events: Iterable[Event], has: Has
 ) -> tuple[Rows, tuple[list[str], list[str]], dict[str, int]]:
     """Complete events as columns, the ids by their numbers, and counts of the incomplete ones."""
     users: dict[str, int] = {}
@@ -140,24 +201,24 @@ def _read(
     columns: Any = Rows(*(array.array(code) for code in "iidfb"))  # type: ignore[arg-type]
     incomplete = {"without user": 0, "without item": 0, "without time": 0}
     for event in events:
-        if event.user is None or event.item is None or (timed and event.time is None):
+        if event.user is None or event.item is None or (has.times and event.time is None):
             absent = "user" if event.user is None else "item" if event.item is None else "time"
             incomplete[f"without {absent}"] += 1
             continue
         columns.users.append(users.setdefault(event.user, len(users)))
         columns.items.append(items.setdefault(event.item, len(items)))
-        if timed:
+        if has.times:
             columns.times.append(event.time)
-        if rated:
+        if has.ratings:
             columns.ratings.append(math.nan if event.rating is None else event.rating)
-        if labelled:
+        if has.labels:
             columns.labels.append(event.label)
     rows = Rows(
         np.frombuffer(columns.users, np.int32),
         np.frombuffer(columns.items, np.int32),
-        np.frombuffer(columns.times, np.float64) if timed else None,
-        np.frombuffer(columns.ratings, np.float32) if rated else None,
-        np.frombuffer(columns.labels, np.int8) if labelled else None,
+        np.frombuffer(columns.times, np.float64) if has.times else None,
+        np.frombuffer(columns.ratings, np.float32) if has.ratings else None,
+        np.frombuffer(columns.labels, np.int8) if has.labels else None,
     )
     return rows, (list(users), list(items)), incomplete
 

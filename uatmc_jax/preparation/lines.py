@@ -1,22 +1,20 @@
 """Raw files as streams: hashed, unpacked and cut into lines in one pass; bad lines are counted."""
 
-import contextlib
 import dataclasses
 import hashlib
 import math
 import os
 import pathlib
 import sys
-import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 from tqdm import tqdm
 
 from uatmc_jax.data import canonical
+from uatmc_jax.data.text import text_blocks, unpacked_blocks
 from uatmc_jax.errors import InputError
 
-BLOCK_BYTES = 1 << 20
 LONGEST_LINE = 16 << 20
 SAMPLES = 100
 _SAMPLE_CHARACTERS = 200
@@ -79,64 +77,31 @@ def check_share(tally: Tally, share: float) -> None:
         )
 
 
-@contextlib.contextmanager
-def byte_bar(path: pathlib.Path) -> Iterator[tqdm]:
-    """A bar over a file's bytes, on terminals only."""
-    size = path.stat().st_size
-    shown = sys.stderr.isatty()
-    with tqdm(total=size, desc=path.name, unit="B", unit_scale=True, disable=not shown) as bar:
-        yield bar
-
-
-def read_blocks(path: pathlib.Path, tally: Tally) -> Iterator[bytes]:
-    """Yields a file's content in blocks, unpacked if it is gzip (by its first bytes).
+def read_blocks(
+    path: pathlib.Path, tally: Tally, open_blocks: Callable = unpacked_blocks
+) -> Iterator[bytes]:
+    """Yields a file's content in blocks as `open_blocks` unpacks it, counted and hashed.
 
     Raises:
-      InputError: a gzip file that is cut off or damaged.
+      InputError: see `uatmc_jax.data.text`.
     """
-    with open(path, "rb") as file, byte_bar(path) as bar:
-        packed = file.peek(2)[:2] == b"\x1f\x8b"
-        raw = _hashed(file, tally, bar)
-        yield from _unpacked(raw, path) if packed else raw
+    digest, shown = hashlib.sha256(), sys.stderr.isatty()
+    tally.bytes, size = 0, path.stat().st_size
+    with tqdm(total=size, desc=path.name, unit="B", unit_scale=True, disable=not shown) as bar:
 
+        def watch(block: bytes) -> None:
+            digest.update(block)
+            tally.bytes += len(block)
+            bar.update(len(block))
 
-def _hashed(file: BinaryIO, tally: Tally, bar: tqdm) -> Iterator[bytes]:
-    digest = hashlib.sha256()
-    tally.bytes = 0
-    while block := file.read(BLOCK_BYTES):
-        digest.update(block)
-        tally.bytes += len(block)
-        bar.update(len(block))
-        yield block
+        yield from open_blocks(path, watch)
     tally.sha256 = digest.hexdigest()
-
-
-def _unpacked(blocks: Iterator[bytes], path: pathlib.Path) -> Iterator[bytes]:
-    """A gzip file's content; it may consist of several members and end in zeros."""
-    member = zlib.decompressobj(wbits=31)
-    try:
-        for block in blocks:
-            while block:
-                if member.eof:
-                    block = block.lstrip(b"\0")
-                    if not block:
-                        break
-                    member = zlib.decompressobj(wbits=31)
-                yield member.decompress(block, BLOCK_BYTES)
-                block = member.unused_data if member.eof else member.unconsumed_tail
-        # What was held back by the limit on a block's size comes without further input.
-        while not member.eof and (rest := member.decompress(b"", BLOCK_BYTES)):
-            yield rest
-    except zlib.error as error:
-        raise InputError(f"{path}: damaged gzip file ({error}). Fetch it again.") from None
-    if not member.eof:
-        raise InputError(f"{path}: the gzip file is truncated. Fetch it again.")
 
 
 def read_lines(path: pathlib.Path, tally: Tally) -> Iterator[bytes | None]:
     """Yields a file's lines without their ends; None for one longer than `LONGEST_LINE`."""
-    rest, skipping, first = b"", False, True
-    for block in read_blocks(path, tally):
+    rest, skipping = b"", False
+    for block in read_blocks(path, tally, text_blocks):
         lines = (rest + block).split(b"\n")
         rest = lines.pop()
         for line in lines:
@@ -144,14 +109,13 @@ def read_lines(path: pathlib.Path, tally: Tally) -> Iterator[bytes | None]:
                 skipping = False
                 yield None
             else:
-                yield line.removeprefix(b"\xef\xbb\xbf") if first else line
-            first = False
+                yield line
         if skipping or len(rest) > LONGEST_LINE:
             rest, skipping = b"", True
     if skipping:
         yield None
     elif rest:
-        yield rest.removeprefix(b"\xef\xbb\xbf") if first else rest
+        yield rest
 
 
 def parse_lines(
@@ -237,6 +201,21 @@ def identifier(value: object) -> str | None:
     if len(text) > _LONGEST_ID or not text.isprintable():
         raise MalformedError(f"an id is longer than {_LONGEST_ID} characters or not printable")
     return text or None
+
+
+def remembering(forms: dict[str, str | None]) -> Callable[[object], str | None]:
+    """`identifier`, which asks once for each form of an id and keeps the answers in `forms`."""
+
+    def find(value: object) -> str | None:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            value = repr(value)
+        if not isinstance(value, str):
+            return identifier(value)
+        if value not in forms:
+            forms[value] = identifier(value)
+        return forms[value]
+
+    return find
 
 
 def flat(text: str) -> str:

@@ -6,7 +6,7 @@ import importlib.metadata
 import pathlib
 from typing import Any
 
-from uatmc_jax.preparation.core import SPLIT_RULE, Rows
+from uatmc_jax.preparation.core import SPLIT_RULES, Rows
 from uatmc_jax.preparation.lines import Tally, hash_file
 from uatmc_jax.preparation.settings import AmazonSettings, Settings
 from uatmc_jax.store import write_json, write_text
@@ -77,7 +77,7 @@ def write_manifest(
     _write_malformed(data, tallies)
     outputs = sorted(data.iterdir())
     manifest = {
-        "command": "amazon2014" if isinstance(settings, AmazonSettings) else "generic",
+        "command": settings.layout if isinstance(settings, AmazonSettings) else "generic",
         "settings": {
             name: _shown(name, value) for name, value in vars(settings).items() if name != "out"
         },
@@ -87,10 +87,13 @@ def write_manifest(
         },
         "interactions": tables["interactions"],
         "split": {
-            "rule": "as given" if getattr(settings, "split_column", None) else SPLIT_RULE,
+            "rule": "as given"
+            if getattr(settings, "split_column", None)
+            else SPLIT_RULES[settings.split],
             **tables["split"],
         },
         "items": tables.get("items"),
+        "losses": tables["losses"],
         "features": {modality: counts for modality, (counts, _) in features.items()},
         "versions": {name: importlib.metadata.version(name) for name in ("uatmc_jax", "numpy")},
         "files": {

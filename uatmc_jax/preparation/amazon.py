@@ -10,21 +10,22 @@ from typing import NamedTuple
 import numpy as np
 
 from uatmc_jax.errors import InputError
-from uatmc_jax.preparation.interactions import Event, Forms, rating, timestamp
+from uatmc_jax.preparation.interactions import rating, timestamp
 from uatmc_jax.preparation.items import Item
 from uatmc_jax.preparation.lines import (
     MalformedError,
     Tally,
+    as_written,
     finish,
     flat,
     identifier,
     note,
     parse_lines,
     read_blocks,
-    remembering,
 )
 from uatmc_jax.preparation.matrices import create, stand_in, writer
 from uatmc_jax.preparation.objects import parse_object, texts_of
+from uatmc_jax.preparation.stage import Event
 
 IMAGE_DIM = 4096
 _RECORD = np.dtype([("asin", "S10"), ("features", "<f4", (IMAGE_DIM,))])
@@ -86,35 +87,33 @@ LAYOUTS = {
 
 
 def read_reviews(
-    path: pathlib.Path, layout: str, tally: Tally, share: float, forms: Forms
-) -> Iterator[Event]:
-    """Yields the interactions of a review file, in its order, times in seconds.
+    path: pathlib.Path, layout: str, tally: Tally, share: float
+) -> Iterator[tuple[int, Event]]:
+    """Yields (number of the record, interaction) of a review file, times in seconds.
 
     Args:
       path: of the file, one JSON object a line.
       layout: of `LAYOUTS`.
       tally: of the file.
       share: of lines that may be malformed.
-      forms: what ids are written like, filled while lines are read.
 
     Raises:
       InputError: damaged, of another layout, or too many malformed lines.
     """
     keys = LAYOUTS[layout]
-    user_of, item_of = map(remembering, forms)
     _check_layout(path, layout, (keys.user, *keys.item[-1:], keys.time))
 
     def parse(line: bytes) -> Event:
         fields = parse_object(line)
         time = timestamp(fields.get(keys.time))
         return Event(
-            user_of(fields.get(keys.user)),
-            item_of(_first(fields, keys.item)),
+            as_written(fields.get(keys.user)),
+            as_written(_first(fields, keys.item)),
             time if time is None or keys.per_second == 1 else time / keys.per_second,
             rating(fields.get(keys.rating)),
         )
 
-    return parse_lines(path, parse, tally, share)
+    return ((tally.records, event) for event in parse_lines(path, parse, tally, share))
 
 
 def read_meta(

@@ -1,4 +1,4 @@
-"""Which interactions stay, under which ids, and in which split: pure NumPy on whole columns."""
+"""Which ids interactions have, and which splits they are in: pure NumPy on whole columns."""
 
 from typing import NamedTuple
 
@@ -39,54 +39,6 @@ class Rows(NamedTuple):
 def take(rows: Rows, index: np.ndarray) -> Rows:
     """The rows that `index`, a mask or positions, chooses, in its order."""
     return Rows(*(None if column is None else column[index] for column in rows))  # type: ignore[arg-type]
-
-
-def first_of_pairs(rows: Rows) -> tuple[np.ndarray, int]:
-    """Marks the first row of every (user, item) pair.
-
-    Returns:
-      (n,) boolean mask, and how many of the other rows repeat an earlier one's
-      time as well (0 without times).
-    """
-    keep = np.zeros(len(rows.users), bool)
-    if not len(keep):
-        return keep, 0
-    key = rows.users.astype(np.int64) * (int(rows.items.max()) + 1) + rows.items
-    # Both sorts are stable: equal rows stay in the source's order.
-    order = np.argsort(key, kind="stable") if rows.times is None else np.lexsort((rows.times, key))
-    same_pair = np.diff(key[order]) == 0
-    keep[np.minimum.reduceat(order, np.flatnonzero(np.r_[True, ~same_pair]))] = True
-    if rows.times is None:
-        return keep, 0
-    return keep, int((same_pair & (np.diff(rows.times[order]) == 0)).sum())
-
-
-def k_core(users: np.ndarray, items: np.ndarray, k: int) -> tuple[np.ndarray, int]:
-    """Drops users and items of fewer than k rows until none is left.
-
-    A sweep counts users and items on the same rows and drops both.
-
-    Args:
-      users: (n,) integers.
-      items: (n,) integers.
-      k: 0 and 1 keep everything.
-
-    Returns:
-      (n,) boolean mask of the rows that stay, and the number of sweeps that
-      dropped something.
-    """
-    kept = np.arange(len(users))
-    sweeps = 0
-    while len(kept):
-        stays = np.ones(len(kept), bool)
-        for column in (users[kept], items[kept]):
-            stays &= (np.bincount(column) >= k)[column]
-        if stays.all():
-            break
-        kept, sweeps = kept[stays], sweeps + 1
-    mask = np.zeros(len(users), bool)
-    mask[kept] = True
-    return mask, sweeps
 
 
 def renumber(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

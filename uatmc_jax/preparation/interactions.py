@@ -1,58 +1,31 @@
-"""Interactions gathered from a stream into columns, and cut down to those that stay."""
+"""Interactions cut down to those that stay, numbered and split."""
 
-import array
 import math
 import re
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from uatmc_jax.data.interactions import SPLITS
 from uatmc_jax.errors import InputError
-from uatmc_jax.preparation.core import SPLITTERS, Rows, first_of_pairs, k_core, renumber, take
-from uatmc_jax.preparation.lines import MalformedError
+from uatmc_jax.preparation.core import SPLITTERS, Rows, renumber, take
+from uatmc_jax.preparation.lines import MalformedError, Tally
 from uatmc_jax.preparation.losses import LOW_RATINGS, loss
 from uatmc_jax.preparation.settings import Settings
+from uatmc_jax.preparation.stage import (
+    Stage,
+    fetch,
+    first_of_pairs,
+    k_core,
+    leave_out_low,
+    low_ratings,
+    settle,
+    sizes,
+)
 
 _LARGEST_TIME = 2**53
 _LOW_RATING = 2
 _DECIMAL_COMMA = re.compile(r"[+-]?\d[\d.' ]*,\d+")
-
-
-class Event(NamedTuple):
-    """One interaction as read; what a source lacks is None.
-
-    Attributes:
-      user: id, or None.
-      item: id, or None.
-      time: number, or None.
-      rating: number, or None.
-      label: 0, 1 or 2 where the source has splits.
-    """
-
-    user: str | None
-    item: str | None
-    time: float | None
-    rating: float | None
-    label: int | None = None
-
-
-class Forms(NamedTuple):
-    """How the ids of a source are written: {as written: in its one form, or None}.
-
-    Attributes:
-      users: of the users.
-      items: of the items.
-    """
-
-    users: dict[str, str | None]
-    items: dict[str, str | None]
-
-
-def new_forms() -> Forms:
-    """None seen so far."""
-    return Forms({}, {})
 
 
 class Chosen(NamedTuple):
@@ -104,131 +77,57 @@ def rating(value: object) -> float | None:
     return number(value, "the rating", float(np.finfo(np.float32).max))
 
 
-class Has(NamedTuple):
-    """What a source's rows have.
-
-    Attributes:
-      times: a row without one is dropped.
-      ratings: written, NaN where a row has none.
-      labels: `Event.label` is the split.
-    """
-
-    times: bool
-    ratings: bool
-    labels: bool
-
-
-def choose(events: Iterable[Event], settings: Settings, has: Has, forms: Forms) -> Chosen:
-    """Reads interactions, drops what the recipe drops, numbers and splits the rest.
-
-    Only ids and numbers are kept in memory: about 20 bytes a row, and the names.
+def choose(stage: Stage, settings: Settings, tally: Tally, unit: str) -> Chosen:
+    """Drops of the rows on a stage what the recipe drops, numbers and splits the rest.
 
     Args:
-      events: in the source's order.
+      stage: with all rows.
       settings: core, least rating, split and seed.
-      has: what the rows have.
-      forms: of the ids, filled while `events` are read.
+      tally: of the rows' source.
+      unit: what the rows' numbers count.
 
     Raises:
-      InputError: nothing is left, or too little to train and test on.
+      InputError: nothing is left, or too little to train and test on; too many rows malformed.
     """
-    rows, names, incomplete = _read(events, has)
-    complete = len(rows.users)
-    read = complete + sum(incomplete.values())
+    has, core = stage.has, settings.core
+    settled = settle(stage, tally, settings.max_malformed, unit)
+    losses = {f"{what} merged": loss(*found) for what, found in settled.merged.items()}
     low = {}
-    if has.ratings:
-        low, rows = _leave_out_low(rows, settings.min_rating)
-    liked = len(rows.users)
-    first, repeated = first_of_pairs(rows)
-    rows = take(rows, first)
-    unique = _sizes(rows)
-    kept, sweeps = k_core(rows.users, rows.items, settings.core)
-    rows = take(rows, kept)
-    if not len(rows.users):
+    if has.ratings and settings.min_rating is None:
+        losses[LOW_RATINGS] = loss(*low_ratings(stage, _LOW_RATING))
+    elif has.ratings:
+        low = leave_out_low(stage, settings.min_rating)  # type: ignore[arg-type]
+    known, repeated, _ = first_of_pairs(stage)
+    unique = sizes(stage)
+    sweeps = k_core(stage, core)
+    after = sizes(stage)
+    if not after["interactions"]:
+        complete = settled.read - sum(settled.incomplete.values())
         raise InputError(
-            f"no interaction is left: of {read} read, {complete} have user, item (and time), "
-            f"{unique['interactions']} are left without duplicates ({unique['users']} users, "
-            f"{unique['items']} items), and their {settings.core}-core is empty. Lower --core, or "
+            f"no interaction is left: of {settled.read} read, {complete} have user, item (and "
+            f"time), {unique['interactions']} are left without duplicates ({unique['users']} "
+            f"users, {unique['items']} items), and their {core}-core is empty. Lower --core, or "
             "check the columns."
         )
-    after = _sizes(rows)
     counts = {
-        "read": read,
+        "read": settled.read,
         "dropped": {
-            **incomplete,
-            **low.pop("dropped", {}),
+            **settled.incomplete,
+            **low,
             "same user, item and time": repeated,
-            "same user and item": liked - unique["interactions"] - repeated,
-            f"below the {settings.core}-core": unique["interactions"] - after["interactions"],
+            "same user and item": known - unique["interactions"] - repeated,
+            f"below the {core}-core": unique["interactions"] - after["interactions"],
         },
         "before the core": unique,
-        "core": {"k": settings.core, "sweeps": sweeps},
+        "core": {"k": core, "sweeps": sweeps},
         "kept": after,
     }
-    losses = {"users merged": _merged(forms.users), "items merged": _merged(forms.items), **low}
-    rows, users, items = _number(rows, *names)
+    rows, users, items = _number(*fetch(stage))
     if not has.labels:
         rows = rows._replace(labels=SPLITTERS[settings.split](rows, settings.seed))
     rows = take(rows, np.argsort(rows.users, kind="stable"))
     n_each = _check_usable(rows, len(items), has.labels)
     return Chosen(rows, users, items, counts, n_each, losses)
-
-
-def _leave_out_low(rows: Rows, least: float | None) -> tuple[dict, Rows]:
-    """What is said of the ratings, and the rows of which none is below the least."""
-    if least is None:
-        rated = int((~np.isnan(rows.ratings)).sum())  # type: ignore[arg-type]
-        return {LOW_RATINGS: loss(int((rows.ratings <= _LOW_RATING).sum()), rated)}, rows
-    unrated = int(np.isnan(rows.ratings).sum())  # type: ignore[arg-type]
-    enough = rows.ratings >= np.float32(least)
-    below = len(enough) - int(enough.sum()) - unrated
-    dropped = {"without rating": unrated, f"rated below {least:g}": below}
-    return {"dropped": dropped}, take(rows, enough)
-
-
-def _merged(forms: dict[str, str | None]) -> dict:
-    """The ids that differ as written from another form of the same."""
-    named = [form for form in forms.values() if form is not None]
-    return loss(len(named) - len(set(named)), len(named))
-
-
-def _read(
-    events: Iterable[Event], has: Has
-) -> tuple[Rows, tuple[list[str], list[str]], dict[str, int]]:
-    """Complete events as columns, the ids by their numbers, and counts of the incomplete ones."""
-    users: dict[str, int] = {}
-    items: dict[str, int] = {}
-    columns: Any = Rows(*(array.array(code) for code in "iidfb"))  # type: ignore[arg-type]
-    incomplete = {"without user": 0, "without item": 0, "without time": 0}
-    for event in events:
-        if event.user is None or event.item is None or (has.times and event.time is None):
-            absent = "user" if event.user is None else "item" if event.item is None else "time"
-            incomplete[f"without {absent}"] += 1
-            continue
-        columns.users.append(users.setdefault(event.user, len(users)))
-        columns.items.append(items.setdefault(event.item, len(items)))
-        if has.times:
-            columns.times.append(event.time)
-        if has.ratings:
-            columns.ratings.append(math.nan if event.rating is None else event.rating)
-        if has.labels:
-            columns.labels.append(event.label)
-    rows = Rows(
-        np.frombuffer(columns.users, np.int32),
-        np.frombuffer(columns.items, np.int32),
-        np.frombuffer(columns.times, np.float64) if has.times else None,
-        np.frombuffer(columns.ratings, np.float32) if has.ratings else None,
-        np.frombuffer(columns.labels, np.int8) if has.labels else None,
-    )
-    return rows, (list(users), list(items)), incomplete
-
-
-def _sizes(rows: Rows) -> dict:
-    return {
-        "users": len(np.unique(rows.users)),
-        "items": len(np.unique(rows.items)),
-        "interactions": len(rows.users),
-    }
 
 
 def _number(rows: Rows, users: list, items: list) -> tuple[Rows, list[str], list[str]]:

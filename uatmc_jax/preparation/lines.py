@@ -98,24 +98,43 @@ def read_blocks(
     tally.sha256 = digest.hexdigest()
 
 
-def read_lines(path: pathlib.Path, tally: Tally) -> Iterator[bytes | None]:
-    """Yields a file's lines without their ends; None for one longer than `LONGEST_LINE`."""
+def line_blocks(path: pathlib.Path, tally: Tally) -> Iterator[bytes | None]:
+    """Yields a text in blocks of whole lines; None for a line longer than `LONGEST_LINE`."""
     rest, skipping = b"", False
     for block in read_blocks(path, tally, text_blocks):
-        lines = (rest + block).split(b"\n")
-        rest = lines.pop()
-        for line in lines:
-            if skipping or len(line) > LONGEST_LINE:
-                skipping = False
-                yield None
+        ends = block.rfind(b"\n")
+        if skipping:
+            begins = block.find(b"\n")
+            if begins < 0:
+                continue
+            skipping = False
+            yield None
+            block, ends = block[begins + 1 :], ends - begins - 1
+        if ends >= 0:
+            whole = rest + block[:ends]
+            rest = block[ends + 1 :]
+            if len(whole) <= LONGEST_LINE or max(map(len, whole.split(b"\n"))) <= LONGEST_LINE:
+                yield whole
             else:
-                yield line
-        if skipping or len(rest) > LONGEST_LINE:
+                for line in whole.split(b"\n"):
+                    yield line if len(line) <= LONGEST_LINE else None
+        else:
+            rest += block
+        if len(rest) > LONGEST_LINE:
             rest, skipping = b"", True
     if skipping:
         yield None
     elif rest:
         yield rest
+
+
+def read_lines(path: pathlib.Path, tally: Tally) -> Iterator[bytes | None]:
+    """Yields a file's lines without their ends; None for one longer than `LONGEST_LINE`."""
+    for block in line_blocks(path, tally):
+        if block is None:
+            yield None
+        else:
+            yield from block.split(b"\n")
 
 
 def parse_lines(
@@ -175,6 +194,29 @@ _BLANKS = dict.fromkeys((*range(32), 127), " ")
 _LONGEST_ID = 256
 
 
+def as_written(value: object) -> str | None:
+    """A user's or item's id as a source has it, which is not yet its one form; None without one.
+
+    Raises:
+      MalformedError: neither text nor a number, too long, or not printable.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, float):  # of JSON
+        if not value.is_integer():
+            raise MalformedError("an id is a number with decimals")
+        return repr(value)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**64:
+        return str(value)
+    if not isinstance(value, str):
+        raise MalformedError("an id is neither text nor an integer")
+    if len(value) > 4 * _LONGEST_ID:
+        raise MalformedError(f"an id is longer than {_LONGEST_ID} characters")
+    if "\0" in value or not is_utf8(value):
+        raise MalformedError("an id is not printable")
+    return value
+
+
 def identifier(value: object) -> str | None:
     """A user's or item's id in its one form (`data.canonical`); None if there is none.
 
@@ -182,20 +224,11 @@ def identifier(value: object) -> str | None:
       MalformedError: neither text nor a number, too long, a float that has lost digits, or
         with characters that cannot be printed (they would break the tables written).
     """
-    if value is None:
+    written = as_written(value)
+    if written is None:
         return None
-    if isinstance(value, float):  # of JSON
-        if not (value.is_integer() or math.isnan(value)):
-            raise MalformedError("an id is a number with decimals")
-        value = repr(value)
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**64:
-        return str(value)
-    if not isinstance(value, str):
-        raise MalformedError("an id is neither text nor an integer")
-    if len(value) > 4 * _LONGEST_ID:
-        raise MalformedError(f"an id is longer than {_LONGEST_ID} characters")
     try:
-        text = canonical(value) or ""
+        text = canonical(written) or ""
     except ValueError as error:
         raise MalformedError(str(error)) from None
     if len(text) > _LONGEST_ID or not text.isprintable():
@@ -203,19 +236,12 @@ def identifier(value: object) -> str | None:
     return text or None
 
 
-def remembering(forms: dict[str, str | None]) -> Callable[[object], str | None]:
-    """`identifier`, which asks once for each form of an id and keeps the answers in `forms`."""
-
-    def find(value: object) -> str | None:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            value = repr(value)
-        if not isinstance(value, str):
-            return identifier(value)
-        if value not in forms:
-            forms[value] = identifier(value)
-        return forms[value]
-
-    return find
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can hold it: no half characters, nor what stands for other bytes."""
+    try:
+        return text.isascii() or bool(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        return False
 
 
 def flat(text: str) -> str:

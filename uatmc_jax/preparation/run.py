@@ -10,12 +10,13 @@ from uatmc_jax.preparation.checks import check
 from uatmc_jax.preparation.encoders import Encoder
 from uatmc_jax.preparation.features import image_names, survey_given, write_image, write_text
 from uatmc_jax.preparation.folder import begin, discard_early, publish, tables_done
-from uatmc_jax.preparation.interactions import Has, choose, new_forms
+from uatmc_jax.preparation.interactions import Chosen, choose
 from uatmc_jax.preparation.items import gather, open_catalogue, write_items
 from uatmc_jax.preparation.lines import Tally
 from uatmc_jax.preparation.losses import check_losses, loss
 from uatmc_jax.preparation.matrices import Survey
 from uatmc_jax.preparation.settings import AmazonSettings, GenericSettings, Settings
+from uatmc_jax.preparation.stage import Has, add, open_stage
 from uatmc_jax.preparation.writing import write_inter, write_manifest, write_names
 
 USERS_FILE = "u_id_mapping.csv"
@@ -103,27 +104,20 @@ def _n_items(tables: dict) -> int:
 
 def _write_tables(settings: AmazonSettings | GenericSettings, work: pathlib.Path) -> dict:
     """Interactions, ids and items; returns what the manifest says of them."""
-    share, data, forms = settings.max_malformed, work / "data", new_forms()
-    items = None
+    share, data = settings.max_malformed, work / "data"
     if isinstance(settings, AmazonSettings):
-        of, layout = settings.reviews, settings.layout
-        tallies = {"reviews": Tally(of.name), "meta": Tally(settings.meta.name)}
-        events = amazon.read_reviews(of, layout, tallies["reviews"], share, forms)
-        has = Has(times=True, ratings=True, labels=False)
-        items = amazon.read_meta(settings.meta, layout, tallies["meta"], share), tallies["meta"]
+        tallies = {"reviews": Tally(settings.reviews.name), "meta": Tally(settings.meta.name)}
+        meta = amazon.read_meta(settings.meta, settings.layout, tallies["meta"], share)
+        items = meta, tallies["meta"]
     else:
         tallies = {"interactions": Tally(settings.interactions.name)}
-        events = generic.read_events(settings, tallies["interactions"], forms)
-        columns = (settings.time_column, settings.rating_column, settings.split_column)
-        has = Has(*(column is not None for column in columns))
+        items = None
         if settings.items:
             tallies["items"] = Tally(settings.items.name)
             items = generic.read_items(settings, tallies["items"]), tallies["items"]
-    chosen = choose(events, settings, has, forms)
+    chosen = _choose(settings, next(iter(tallies.values())), work)
     losses = {**_lines_lost(tallies, chosen.counts["dropped"]), **chosen.losses}
     check_losses(losses, settings.max_lost)
-    forms.users.clear()  # makes room, as does what is deleted below
-    forms.items.clear()
     write_inter(data / f"{settings.name}.inter", chosen.rows)
     write_names(data / NAMES_FILE, ("asin", "itemID"), chosen.items)
     write_names(data / USERS_FILE, ("user_id", "userID"), chosen.users)
@@ -140,6 +134,19 @@ def _write_tables(settings: AmazonSettings | GenericSettings, work: pathlib.Path
             write_items(catalogue, data)
     tallied = {name: dataclasses.asdict(tally) for name, tally in tallies.items()}
     return {**counts, "losses": losses, "tallies": tallied}
+
+
+def _choose(settings: AmazonSettings | GenericSettings, tally: Tally, work: pathlib.Path) -> Chosen:
+    if isinstance(settings, AmazonSettings):
+        has = Has(times=True, ratings=True, labels=False)
+        with open_stage(work, has) as stage:
+            path, share = settings.reviews, settings.max_malformed
+            add(stage, amazon.read_reviews(path, settings.layout, tally, share))
+            return choose(stage, settings, tally, "record")
+    columns = (settings.time_column, settings.rating_column, settings.split_column)
+    with open_stage(work, Has(*(column is not None for column in columns))) as stage:
+        unit = generic.stage_events(settings, tally, stage)
+        return choose(stage, settings, tally, unit)
 
 
 def _lines_lost(tallies: dict[str, Tally], dropped: dict[str, int]) -> dict:

@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -245,6 +246,25 @@ def test_a_failure_at_any_step_leaves_no_output_and_can_be_repeated(tmp_path, mo
     preparation.prepare(preserving_times(tmp_path, "undisturbed"))
     assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
     assert not (tmp_path / "out.partial").exists()
+
+
+@pytest.mark.parametrize("model", ["nobody/nothing", "nothing"])
+def test_an_unknown_model_is_asked_for_once(monkeypatch, model):
+    asked = []
+
+    class Api:
+        def model_info(self, name, timeout):
+            asked.append((name, timeout))
+            raise OSError("404: no such repository")
+
+    hub = types.SimpleNamespace(HfApi=Api, try_to_load_from_cache=lambda name, file: None)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+
+    with pytest.raises(InputError, match=rf"--text-encoder {model}: no such folder, .*404"):
+        encoders._check_there("--text-encoder", model)
+    assert [name for name, _ in asked][-1] == model and len(asked) == 1 + ("/" not in model)
+    hub.try_to_load_from_cache = lambda name, file: "/cache/config.json"
+    encoders._check_there("--text-encoder", model)
 
 
 def test_a_missing_model_says_so(tmp_path, capsys):

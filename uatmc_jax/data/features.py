@@ -43,9 +43,10 @@ def check_scale(path: pathlib.Path, largest: float, dim: int) -> None:
       InputError: squares overflow, or vanish without being zero.
     """
     limits = np.finfo(np.float32)
-    if largest**2 * dim > limits.max:
+    most, least = float(limits.max), float(limits.tiny)
+    if largest**2 * dim > most:
         problem = "squares overflow"
-    elif 0 < largest**2 < limits.tiny:
+    elif 0 < largest**2 < least:
         problem = "squares vanish"
     else:
         return

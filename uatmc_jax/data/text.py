@@ -50,7 +50,7 @@ _TAR = slice(257, 262)
 _SNIFFED = 1 << 12
 _CONTROLS = bytes({*range(32)} - {*b"\t\n\v\f\r\x1a\x1b"})
 # More control characters than that among the first ones are no text's.
-_MOST_CONTROLS = 0.1
+_MOST_CONTROLS = 0.05
 # Of UTF-16 without a mark, nearly every other byte of Western text is zero.
 _ZEROS = 0.8
 

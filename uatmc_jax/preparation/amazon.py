@@ -147,16 +147,17 @@ def read_meta(
 
 
 def _check_layout(path: pathlib.Path, layout: str, keys: tuple[str, ...]) -> None:
-    """Refuses a file whose first object has none of a layout's keys, and names its layout."""
+    """Refuses a file whose first object has not a layout's keys, and names its own."""
     objects = parse_lines(path, parse_object, Tally(path.name), 1)
     fields = next(objects, {})
     objects.close()  # type: ignore[attr-defined]
-    if not fields or any(key in fields for key in keys):
+    user = keys[0]
+    other = [name for name, of in LAYOUTS.items() if of.user in fields and of.user != user]
+    if not fields or user in fields or (not other and any(key in fields for key in keys)):
         return
-    other = [name for name, of in LAYOUTS.items() if of.user in fields and name != layout]
     remedy = f"Try {' or '.join(other)}" if other else "Give a review file"
     raise InputError(
-        f"{path}: the first line has none of {', '.join(keys)}, the keys of {layout}; it has "
+        f"{path}: the first line has not {', '.join(keys)}, the keys of {layout}; it has "
         f"{', '.join(map(str, list(fields)[:10]))}. {remedy}."
     )
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from uatmc_jax.preparation.stage import Stage
 
-_NUMBER = r"-?[0-9]{1,15}(\.[0-9]{1,15})?"
+# So short that neither value nor digits leave what floats hold.
+_NUMBER = "length({0}) <= 15 and regexp_full_match({0}, '-?[0-9]+([.][0-9]+)?')"
 _MOMENT = "[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}Z?"
 _LABELS = "['0', '1', '2', 'train', 'valid', 'test']"
 _QUOTES = "length(line) - length(replace(line, '\"', ''))"
@@ -54,13 +55,16 @@ def text_adder(stage: Stage, places: Places) -> Callable[[int, str], list | None
       plain, blank ones among them; None, with nothing added, if a quote is open at the end of
       a line: it may go on in the next.
     """
-    cut, insert = _cut(places), _insert(places)
+    plainer = places._replace(quotes=False)
+    ways = {quotes: (_cut(of), _insert(of)) for quotes, of in ((False, plainer), (True, places))}
 
     def add_block(first: int, text: str) -> list | None:
+        quotes = places.quotes and '"' in text
+        cut, insert = ways[quotes]
         stage.db.execute(cut, [places.delimiter, first, text])
-        if places.quotes and '"' in text:
+        if quotes:
             found = stage.db.execute(f"select count(*) from cut where ({_QUOTES}) % 2 = 1")
-            if found.fetchone()[0]:  # type: ignore[index]
+            if found.fetchall()[0][0]:
                 return None
         stage.db.execute(insert)
         return stage.db.execute("select n, line from cut where not plain order by n").fetchall()
@@ -79,10 +83,10 @@ def _cut(places: Places) -> str:
     if places.time is not None:
         cell = _cell(places, places.time)
         moment = f"(regexp_full_match({cell}, '{_MOMENT}') and {_moment(cell)} is not null)"
-        tests.append(f"({cell} = '' or regexp_full_match({cell}, '{_NUMBER}') or {moment})")
+        tests.append(f"({cell} = '' or {_NUMBER.format(cell)} or {moment})")
     if places.rating is not None:
         cell = _cell(places, places.rating)
-        tests.append(f"({cell} = '' or regexp_full_match({cell}, '{_NUMBER}'))")
+        tests.append(f"({cell} = '' or {_NUMBER.format(cell)})")
     if places.label is not None:
         tests.append(f"{_label(_cell(places, places.label))} is not null")
     return f"""

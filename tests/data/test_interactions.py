@@ -62,8 +62,8 @@ def test_bad_rows_are_named(tmp_path, name):
 
 def test_not_text(tmp_path):
     folder = write(tmp_path / "d")
-    (folder / "tiny.inter").write_bytes(b"\xff\xfe\x00u")
-    with pytest.raises(InputError, match="not UTF-8"):
+    (folder / "tiny.inter").write_bytes(b"userID\titemID\tx_label\n1\t\xff\t0\n")
+    with pytest.raises(InputError, match="line 2: not UTF-8"):
         load_dataset(folder, "tiny")
 
 

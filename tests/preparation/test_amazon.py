@@ -307,9 +307,13 @@ def test_given_text_features_follow_the_metadata_rows(tmp_path):
 @pytest.mark.parametrize(
     ("matrix", "message"),
     [
-        (np.ones((22, 3)), "22 rows, but the items' source has 23"),
-        (np.full((23, 3), np.nan), ": NaN or inf"),
+        (np.eye(22, 3), "22 rows, but the items' source has 23"),
+        (np.full((23, 3), np.nan), ": NaN in every row"),
         (np.full((23, 3), 1e300), ": NaN or inf"),
+        (np.where(np.eye(23, 3), np.nan, 1.0), "row 0: NaN or inf"),
+        (1e25 * np.eye(23, 3), "squares overflow in float32"),
+        (1e-25 * np.eye(23, 3), "squares vanish in float32"),
+        (np.ones((23, 3)), "all 23 rows are equal"),
         (np.ones((23, 3), int), "type int64"),
         (np.ones(23), "shape (23,)"),
     ],

@@ -1,39 +1,78 @@
 """Every step against the plainest way to say it."""
 
 import collections
+import contextlib
+import pathlib
+import tempfile
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uatmc_jax.preparation.core import Rows, first_of_pairs, k_core, renumber, split, take
+from uatmc_jax.preparation.core import (
+    Rows,
+    renumber,
+    split,
+    split_by_global_time,
+    split_by_user_time,
+    take,
+)
+from uatmc_jax.preparation.lines import Tally
+from uatmc_jax.preparation.stage import (
+    Event,
+    Has,
+    add,
+    fetch,
+    first_of_pairs,
+    k_core,
+    open_stage,
+    settle,
+)
 
 PAIRS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 2)), max_size=60)
+# Each example opens the engine.
+FEW = settings(max_examples=8, deadline=None)
 
 
-def columns(rows):
-    users, items, times = np.array(rows, np.int32).reshape(-1, 3).T
-    return Rows(users, items, times.astype(np.float64))
+@contextlib.contextmanager
+def staged(rows, timed=True):
+    """A stage with rows of (user, item, time), their ids settled."""
+    with tempfile.TemporaryDirectory() as folder:
+        has = Has(times=timed, ratings=False, labels=False)
+        with open_stage(pathlib.Path(folder), has) as stage:
+            events = (Event(f"u{user}", f"i{item}", float(t), None) for user, item, t in rows)
+            add(stage, enumerate(events, start=1))
+            tally = Tally("rows", records=len(rows))
+            assert settle(stage, tally, 0).read == len(rows)
+            yield stage
 
 
+def numbers(stage):
+    return [n for (n,) in stage.db.execute("select n from pairs order by n").fetchall()]
+
+
+@FEW
 @given(PAIRS, st.booleans())
 def test_the_first_row_of_each_pair_stays(rows, timed):
     seen, triples, expected, repeated = set(), set(), [], 0
-    for user, item, time in rows:
-        expected.append((user, item) not in seen)
+    for number, (user, item, time) in enumerate(rows, start=1):
+        expected += [number] * ((user, item) not in seen)
         repeated += (user, item, time) in triples
         seen.add((user, item))
         triples.add((user, item, time))
-    data = columns(rows)
-    keep, n_repeated = first_of_pairs(data if timed else data._replace(times=None))
-    assert keep.tolist() == expected
-    assert n_repeated == (repeated if timed else 0)
+    with staged(rows, timed) as stage:
+        counts = first_of_pairs(stage)
+        assert numbers(stage) == expected
+    assert counts == (len(rows), repeated if timed else 0, len(expected))
 
 
+@FEW
 @given(PAIRS, st.integers(0, 5))
 def test_the_core_is_what_repeated_counting_leaves(rows, k):
-    left = list(enumerate(rows))
+    pairs = list(dict.fromkeys((user, item) for user, item, _ in rows))
+    rows = [(user, item, 0) for user, item in pairs]
+    left = list(enumerate(rows, start=1))
     sweeps = 0
     while True:
         users = collections.Counter(user for _, (user, _, _) in left)
@@ -42,10 +81,13 @@ def test_the_core_is_what_repeated_counting_leaves(rows, k):
         if len(stay) == len(left):
             break
         left, sweeps = stay, sweeps + 1
-    data = columns(rows)
-    mask, n_sweeps = k_core(data.users, data.items, k)
-    assert np.flatnonzero(mask).tolist() == [n for n, _ in left]
-    assert n_sweeps == sweeps
+    with staged(rows) as stage:
+        first_of_pairs(stage)
+        assert k_core(stage, k) == sweeps
+        assert numbers(stage) == [n for n, _ in left]
+        found, users, items = fetch(stage)
+    ids = [(users[u], items[i]) for u, i in zip(found.users, found.items, strict=True)]
+    assert ids == [(f"u{user}", f"i{item}") for _, (user, item, _) in left]
 
 
 @given(st.lists(st.integers(0, 1000)))
@@ -90,6 +132,28 @@ def test_the_seed_decides_who_is_held_out_and_each_row_is_as_likely():
         shares = (first.reshape(-1, 5) == label).mean(axis=0)
         # Five standard deviations of a share of 1/5 among 4,000 users.
         np.testing.assert_allclose(shares, 0.2, atol=5 * (0.16 / 4000) ** 0.5)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), min_size=1, max_size=80))
+def test_the_latest_of_each_user_are_held_out(rows):
+    users, times = np.array(rows).T
+    users, times = renumber(users)[0], times.astype(np.float64)
+    labels = split_by_user_time(users, times)
+    for user in range(users.max() + 1):
+        mine = sorted(np.flatnonzero(users == user), key=lambda row: (times[row], row))
+        valid, test = held_out(len(mine))
+        expected = [0] * (len(mine) - valid - test) + [1] * valid + [2] * test
+        assert labels[mine].tolist() == expected
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=80))
+def test_the_latest_of_all_are_held_out(times):
+    times = np.array(times, np.float64)
+    labels = split_by_global_time(times)
+    for earlier, later in ((0, 1), (1, 2), (0, 2)):
+        if (labels == earlier).any() and (labels == later).any():
+            assert times[labels == earlier].max() < times[labels == later].min()
+    assert (labels == 2).sum() >= max(len(times) // 10, 1)
 
 
 def test_take_keeps_columns_together_and_absent_ones_absent():

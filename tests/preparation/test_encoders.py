@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from uatmc_jax import preparation
 from uatmc_jax.data import load_dataset, load_item_names
 from uatmc_jax.errors import InputError
 from uatmc_jax.preparation import encoders, run
-from uatmc_jax.preparation.encoders import Encoder, encode_resumably
+from uatmc_jax.preparation.encoders import Content, Encoder, encode_resumably
 from uatmc_jax.preparation.lines import Tally, note
 
 
@@ -56,7 +57,8 @@ def encode(folder, encoder, texts):
 
     tally = Tally("texts")
     out, progress = folder / "out.npy", folder / "progress.json"
-    counts = encode_resumably(encoder, len(texts), fetch, out, progress, tally, 0.5)
+    content = Content(len(texts), repr(texts), fetch)
+    counts = encode_resumably(encoder, content, out, progress, tally, 0.5)
     return np.load(out), counts, tally
 
 
@@ -127,7 +129,7 @@ def settings(folder, out="out"):
     values = dict(zip(arguments[::2], arguments[1::2], strict=True))
     names = ("reviews", "meta", "image-features", "out", "name")
     values = {name.replace("-", "_"): values[f"--{name}"] for name in names}
-    return preparation.AmazonSettings(**values, text_encoder="fake")
+    return preparation.AmazonSettings(**values, text_encoder="fake", max_lost=0.5)
 
 
 def test_texts_are_title_brand_categories_and_description(tmp_path, monkeypatch):
@@ -190,22 +192,38 @@ def preserving_times(folder, out):
     return result
 
 
-@pytest.mark.parametrize("change", ["seed", "meta", "is in the way"])
-def test_unfinished_work_of_something_else_is_left_alone(tmp_path, monkeypatch, change):
+def test_unfinished_work_that_is_not_ours_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(encoders, "text_encoder", lambda model, batch_size: fake([], 3))
     wanted, work = settings(tmp_path), tmp_path / "out.partial"
     with pytest.raises(Stopped):
         preparation.prepare(wanted)
-    if change == "seed":
-        wanted = dataclasses.replace(wanted, seed=1)
-    elif change == "meta":
-        os.utime(wanted.meta, ns=(1, 1))
-    else:
-        (work / "identity.json").unlink()
+    (work / "identity.json").unlink()
     before = sorted(work.rglob("*"))
-    with pytest.raises(InputError, match=rf"out\.partial.*{change}.*Delete it"):
+    with pytest.raises(InputError, match=r"out\.partial.*is in the way.*Delete it"):
         preparation.prepare(wanted)
     assert sorted(work.rglob("*")) == before
+
+
+@pytest.mark.parametrize("change", ["seed", "meta", "image_features", "max_lost", "core"])
+def test_a_changed_argument_keeps_the_vectors_that_it_does_not_touch(tmp_path, monkeypatch, change):
+    """Three chunks are encoded, then the run is killed, and goes on with something else."""
+    before, after, anew = [], [], []
+    monkeypatch.setattr(encoders, "text_encoder", lambda model, batch_size: fake(before, 3))
+    wanted = settings(tmp_path)
+    with pytest.raises(Stopped):
+        preparation.prepare(wanted)
+    if change == "meta":
+        os.utime(wanted.meta, ns=(1, 1))
+    else:
+        others = {"seed": 1, "image_features": None, "max_lost": 0.9, "core": 6}
+        wanted = dataclasses.replace(wanted, **{change: others[change]})
+    monkeypatch.setattr(encoders, "text_encoder", lambda model, batch_size: fake(after))
+    preparation.prepare(wanted)
+    monkeypatch.setattr(encoders, "text_encoder", lambda model, batch_size: fake(anew))
+    preparation.prepare(dataclasses.replace(wanted, out=tmp_path / "anew"))
+    ours, theirs = tree(tmp_path / "out"), tree(tmp_path / "anew")
+    assert {**ours, "manifest.json": ""} == {**theirs, "manifest.json": ""}
+    assert after == (anew if change == "core" else anew[3:])  # other items are other texts
 
 
 STEPS = ["gather", "write_items", "write_inter", "write_image", "write_manifest"]
@@ -228,6 +246,25 @@ def test_a_failure_at_any_step_leaves_no_output_and_can_be_repeated(tmp_path, mo
     preparation.prepare(preserving_times(tmp_path, "undisturbed"))
     assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
     assert not (tmp_path / "out.partial").exists()
+
+
+@pytest.mark.parametrize("model", ["nobody/nothing", "nothing"])
+def test_an_unknown_model_is_asked_for_once(monkeypatch, model):
+    asked = []
+
+    class Api:
+        def model_info(self, name, timeout):
+            asked.append((name, timeout))
+            raise OSError("404: no such repository")
+
+    hub = types.SimpleNamespace(HfApi=Api, try_to_load_from_cache=lambda name, file: None)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+
+    with pytest.raises(InputError, match=rf"--text-encoder {model}: no such folder, .*404"):
+        encoders._check_there("--text-encoder", model)
+    assert [name for name, _ in asked][-1] == model and len(asked) == 1 + ("/" not in model)
+    hub.try_to_load_from_cache = lambda name, file: "/cache/config.json"
+    encoders._check_there("--text-encoder", model)
 
 
 def test_a_missing_model_says_so(tmp_path, capsys):

@@ -1,6 +1,6 @@
 """Whatever files and flags are given: a right data set, or one clear line and nothing written.
 
-The seeds are fixed, so a run is the same everywhere; 600 cases in all.
+The seeds are fixed, so a run is the same everywhere; 150 cases, and 750 by -m slow.
 """
 
 import collections
@@ -12,6 +12,7 @@ import tempfile
 import warnings
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -31,6 +32,9 @@ def fuzz(cases):
     )
 
 
+CASES = pytest.mark.parametrize("cases", [50, pytest.param(250, marks=pytest.mark.slow)])
+
+
 def check(arguments, out):
     """Runs the command and judges the outcome; True if it wrote a data set."""
     errors, output = io.StringIO(), io.StringIO()
@@ -42,7 +46,7 @@ def check(arguments, out):
         assert lines.startswith("error: ") and lines.count("\n") == 1, lines
         assert not out.exists() or not any(out.iterdir())
         return False
-    assert not lines
+    assert all(line.startswith("warning: ") for line in lines.splitlines()), lines
     check_data_set(out)
     assert not out.with_name(out.name + ".partial").exists()
     return True
@@ -148,10 +152,11 @@ def amazon_files(draw):
     return files
 
 
-def test_amazon_files():
+@CASES
+def test_amazon_files(cases):
     wrote = collections.Counter()
 
-    @fuzz(200)
+    @fuzz(cases)
     @given(amazon_files(), st.sampled_from(["0", "0.1", "1"]), st.sampled_from(["0", "2", "3"]))
     def case(files, share, core):
         with tempfile.TemporaryDirectory() as folder:
@@ -162,11 +167,12 @@ def test_amazon_files():
             # 4096 columns take most of a case's time: only where they are what is broken.
             if files["image"] is not GOOD["image"]:
                 arguments += ["--image-features", paths["image"]]
+            arguments += ["--max-lost", "1", "--core", core]
             out = folder / "out"
-            wrote[check([*arguments, "--core", core, "--out", out], out)] += 1
+            wrote[check([*arguments, "--out", out], out)] += 1
 
     case()
-    assert min(wrote[True], wrote[False]) > 20, wrote
+    assert min(wrote[True], wrote[False]) > cases // 20, wrote
 
 
 HEADER = ["user", "item", "time", "stars", "part"]
@@ -208,10 +214,11 @@ OPTIONS = {
 }
 
 
-def test_tables():
+@CASES
+def test_tables(cases):
     wrote = collections.Counter()
 
-    @fuzz(200)
+    @fuzz(cases)
     @given(
         packed(st.one_of(tables(), tables(), tables().flatmap(mutated), st.binary(max_size=100))),
         st.sets(st.sampled_from(sorted(OPTIONS))),
@@ -231,14 +238,16 @@ def test_tables():
             if as_items:
                 arguments += ["--items", path, "--id-column", "item", "--title-column", "user"]
                 arguments += ["--brand-column", "stars"]
-            arguments += ["--max-malformed", share, "--core", core, "--out", out]
+            arguments += ["--max-malformed", share, "--core", core, "--max-lost", "1"]
+            arguments += ["--out", out]
             wrote[check(arguments, out)] += 1
 
     case()
-    assert min(wrote[True], wrote[False]) > 20, wrote
+    assert min(wrote[True], wrote[False]) > cases // 20, wrote
 
 
 FLAGS = ["name", "core", "seed", "max-malformed", "batch-size", "reviews", "meta", "items"]
+FLAGS += ["max-lost", "columns", "item-columns", "min-rating", "split", "rating-column"]
 FLAGS += ["text-features", "image-features", "delimiter", "user-column", "item-column", "images"]
 FLAGS += [
     "time-column",
@@ -260,13 +269,14 @@ VALUES = st.one_of(
 )
 
 
-def test_flags():
+@CASES
+def test_flags(cases):
     wrote = collections.Counter()
 
-    @fuzz(200)
+    @fuzz(cases)
     @given(
-        st.sampled_from(["amazon2014", "generic"]),
-        st.lists(st.tuples(st.sampled_from(FLAGS), VALUES), max_size=3),
+        st.sampled_from(["amazon2014", "amazon2018", "generic"]),
+        st.lists(st.tuples(st.sampled_from(FLAGS), VALUES), max_size=2),
         st.lists(st.text(max_size=6).filter(lambda word: not word.startswith("-")), max_size=4),
     )
     def case(command, changes, words):
@@ -281,7 +291,7 @@ def test_flags():
                 assert set(folder.rglob("*")) == before
 
     case()
-    assert min(wrote[True], wrote[False]) > 20, wrote
+    assert min(wrote[True], wrote[False]) > cases // 20, wrote
 
 
 def flags(folder, command, changes):
@@ -291,8 +301,8 @@ def flags(folder, command, changes):
     sources.write(folder / "text.npy", GOOD["text"])
     table = "\n".join(",".join(row) for row in [HEADER, *CELLS])
     sources.write(folder / "clicks.csv", table.encode())
-    values = {"core": "3"}
-    if command == "amazon2014":
+    values = {"core": "3", "max-lost": "1"}
+    if command != "generic":
         values |= {"reviews": "@/reviews", "meta": "@/meta"}
     else:
         values |= {"interactions": "@/clicks.csv", "user-column": "user", "item-column": "item"}

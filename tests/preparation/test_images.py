@@ -132,7 +132,7 @@ def test_images_by_path_stay_inside_the_folder(shop):
             paint(shop / "photos" / path, colour)
     (shop / "items.csv").write_text("id,picture\n" + "".join(rows))
     table = ("--items", shop / "items.csv", "--id-column", "id", "--image-column", "picture")
-    assert run(shop, *table, "--max-malformed", "0.6") == 0
+    assert run(shop, *table, "--max-malformed", "0.6", "--max-lost", "1") == 0
     manifest = check(shop, COLOURS.keys() - outside.keys())
     counts = manifest["sources"]["image features"]
     assert (counts["records"], counts["malformed"]) == (11, 6)

@@ -28,8 +28,8 @@ def test_titles_with_commas_quotes_and_gaps(tmp_path):
         (b"itemID,title\n0,a\nx,b\n", "line 3: 'x' is not an item id"),
         (b"itemID,title\n0\n", "line 2: '0' is not an item id"),
         (b"title,itemID\na\n", "line 2: '' is not an item id"),
-        (b"itemID,title\n0,\xff\n", "not a UTF-8 CSV file"),
-        (b"itemID,title\n0," + b"x" * 200_000, "not a UTF-8 CSV file"),
+        (b"itemID,title\n0,\xff\n", "line 2: not UTF-8 text; perhaps Latin-1"),
+        (b"itemID,title\n0," + b"x" * 200_000, "not a CSV file"),
     ],
 )
 def test_bad_tables_are_named(tmp_path, content, message):

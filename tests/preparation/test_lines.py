@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from uatmc_jax.data import text
 from uatmc_jax.errors import InputError
 from uatmc_jax.preparation import lines
 from uatmc_jax.preparation.lines import MalformedError, Tally, flat, identifier, parse_lines
@@ -24,7 +25,7 @@ def refuse_odd(line):
 @pytest.mark.parametrize("block", [1, 7, 1 << 20])
 @pytest.mark.parametrize("packed", [False, True])
 def test_lines_come_whole_however_they_are_cut(tmp_path, monkeypatch, block, packed):
-    monkeypatch.setattr(lines, "BLOCK_BYTES", block)
+    monkeypatch.setattr(text, "BLOCK_BYTES", block)
     content = "\ufeffeins\r\n\nzwei ünï\n   \ndrei".encode()
     stored = gzip.compress(content[:9]) + gzip.compress(content[9:]) if packed else content
     path = tmp_path / "file.txt"
@@ -40,7 +41,7 @@ def test_highly_packed_files_come_in_small_blocks(tmp_path):
     path = tmp_path / "zeros.gz"
     path.write_bytes(gzip.compress(b"x" * (40 << 20)))
     sizes = [len(block) for block in lines.read_blocks(path, Tally("zeros"))]
-    assert sum(sizes) == 40 << 20 and max(sizes) <= lines.BLOCK_BYTES
+    assert sum(sizes) == 40 << 20 and max(sizes) <= text.BLOCK_BYTES
 
 
 @pytest.mark.parametrize("keep", [3, 15, -9, -1])

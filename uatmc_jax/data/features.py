@@ -31,6 +31,31 @@ def parse_modalities(entries: tuple[str, ...]) -> dict[str, str]:
     return modalities
 
 
+def check_scale(path: pathlib.Path, largest: float, dim: int) -> None:
+    """Refuses features whose squares float32 does not hold: norms would be inf, or nothing.
+
+    Args:
+      path: to name in the error.
+      largest: absolute value in the matrix.
+      dim: of a row.
+
+    Raises:
+      InputError: squares overflow, or vanish without being zero.
+    """
+    limits = np.finfo(np.float32)
+    most, least = float(limits.max), float(limits.tiny)
+    if largest**2 * dim > most:
+        problem = "squares overflow"
+    elif 0 < largest**2 < least:
+        problem = "squares vanish"
+    else:
+        return
+    raise InputError(
+        f"{path}: the largest value is {largest:.3g}, whose {problem} in float32. Scale the "
+        "features, for instance to a standard deviation of 1."
+    )
+
+
 def load_features(path: pathlib.Path) -> np.ndarray:
     """Reads one modality's matrix, cast once to float32.
 
@@ -44,7 +69,8 @@ def load_features(path: pathlib.Path) -> np.ndarray:
       (items, dim) float32, read-only.
 
     Raises:
-      InputError: missing, truncated or pickled file, wrong type or shape, NaN or inf.
+      InputError: missing, truncated or pickled file, wrong type or shape, NaN or inf, or
+        a scale that float32's squares do not hold.
 
     Warns:
       DataWarning: rows of zeros, with their count.
@@ -66,7 +92,7 @@ def load_features(path: pathlib.Path) -> np.ndarray:
     if raw.dtype not in (np.float16, np.float32, np.float64):
         raise InputError(f"{path}: type {raw.dtype}, wanted float16, float32 or float64.")
     features = np.empty(raw.shape, np.float32)
-    zero_rows = 0
+    zero_rows, largest = 0, 0.0
     step = max(1, _BLOCK_ELEMENTS // raw.shape[1])
     for start in range(0, len(raw), step):
         # A float64 beyond float32's range turns inf here and is refused as such.
@@ -79,6 +105,8 @@ def load_features(path: pathlib.Path) -> np.ndarray:
                 "range). Replace the row, for instance by the mean of the others."
             )
         zero_rows += int((~block.any(axis=1)).sum())
+        largest = max(largest, float(block.max()), -float(block.min()))
+    check_scale(path, largest, raw.shape[1])
     if zero_rows:
         warnings.warn(
             f"{path}: {zero_rows} of {len(features)} rows are all zeros: these items carry no "

@@ -6,15 +6,19 @@ ignored, in any order (MMRec's layout).
 """
 
 import dataclasses
+import io
 import pathlib
+import re
 import warnings
 
 import numpy as np
 
+from uatmc_jax.data.text import read_text
 from uatmc_jax.errors import InputError
 
 SPLITS = ("train", "valid", "test")
 _COLUMNS = ("userID", "itemID", "x_label")
+_BLANK_LINE = re.compile(r"\n[^\S\n]*\n|\A[^\S\n]*\n")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,31 +55,27 @@ def read_inter(path: pathlib.Path) -> np.ndarray:
       InputError: no such file, a missing column, or a cell that is not a
         non-negative integer (x_label: not 0, 1 or 2); names file and line.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            header = file.readline().rstrip("\r\n").split("\t")
-            columns = _find_columns(path, header)
-            # One C-level pass; the slow reading below runs only to name the bad line.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # no rows: said better below
-                rows = np.loadtxt(
-                    file, dtype=np.int64, delimiter="\t", usecols=columns, ndmin=2, comments=None
-                )
-    except FileNotFoundError:
+    if not path.is_file():
         raise InputError(
             f"{path}: no such file. Put the data set's .inter file there, or point "
             "config.data.root (or UATMC_DATA) at the folder that holds it."
-        ) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error}). Save it as UTF-8.") from None
+        )
+    text = read_text(path)
+    file = io.StringIO(text)
+    columns = _find_columns(path, file.readline().rstrip("\r\n").split("\t"))
+    try:
+        # One C-level pass; the slow reading below runs only to name the bad line.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # no rows: said better below
+            rows = np.loadtxt(
+                file, dtype=np.int64, delimiter="\t", usecols=columns, ndmin=2, comments=None
+            )
     except (ValueError, IndexError, OverflowError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(_explain_bad_row(path, columns) or f"{path}: {error}") from None
+        raise InputError(_explain_bad_row(path, text, columns) or f"{path}: {error}") from None
     bad = np.flatnonzero((rows < 0).any(axis=1) | (rows[:, 2] > 2) | (rows.max(axis=1) >= 2**31))
     if len(bad):
-        raise InputError(_explain_bad_row(path, columns) or f"{path}: bad row {bad[0] + 2}")
-    blank = _first_blank_line(path) if len(rows) else None
+        raise InputError(_explain_bad_row(path, text, columns) or f"{path}: bad row {bad[0] + 2}")
+    blank = _first_blank_line(text) if len(rows) else None
     if blank:
         raise InputError(f"{path}, line {blank}: blank line between rows. Delete it.")
     if not len(rows):
@@ -94,27 +94,23 @@ def _find_columns(path: pathlib.Path, header: list[str]) -> tuple[int, ...]:
     return tuple(header.index(name) for name in _COLUMNS)
 
 
-def _first_blank_line(path: pathlib.Path) -> int | None:
+def _first_blank_line(text: str) -> int | None:
     """Blank lines are skipped by the reader and would shift every line number after them."""
-    lines = path.read_text(encoding="utf-8").rstrip().split("\n")
-    return next((n for n, line in enumerate(lines, start=1) if not line.strip()), None)
+    found = _BLANK_LINE.search(text, 0, len(text.rstrip()))
+    return text.count("\n", 0, found.end()) if found else None
 
 
-def _explain_bad_row(path: pathlib.Path, columns: tuple[int, ...]) -> str | None:
-    with open(path, encoding="utf-8") as file:
-        next(file)
-        for number, line in enumerate(file, start=2):
-            if not line.strip():
-                continue
-            cells = line.rstrip("\r\n").split("\t")
-            for name, column in zip(_COLUMNS, columns, strict=True):
-                cell = cells[column].strip() if column < len(cells) else ""
-                limit = 3 if name == "x_label" else 2**31
-                if not (
-                    cell.isascii() and cell.isdigit() and len(cell) <= 10 and int(cell) < limit
-                ):
-                    wanted = "0, 1 or 2" if name == "x_label" else "an integer in [0, 2^31)"
-                    return f"{path}, line {number}: {name} is '{cell}', not {wanted}. Mend the row."
+def _explain_bad_row(path: pathlib.Path, text: str, columns: tuple[int, ...]) -> str | None:
+    for number, line in enumerate(text.split("\n")[1:], start=2):
+        if not line.strip():
+            continue
+        cells = line.rstrip("\r").split("\t")
+        for name, column in zip(_COLUMNS, columns, strict=True):
+            cell = cells[column].strip() if column < len(cells) else ""
+            limit = 3 if name == "x_label" else 2**31
+            if not (cell.isascii() and cell.isdigit() and len(cell) <= 10 and int(cell) < limit):
+                wanted = "0, 1 or 2" if name == "x_label" else "an integer in [0, 2^31)"
+                return f"{path}, line {number}: {name} is '{cell}', not {wanted}. Mend the row."
     return None
 
 

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import difflib
+import io
 import pathlib
 import re
 import unicodedata
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from uatmc_jax.data.ids import canonical
+from uatmc_jax.data.text import read_text
 from uatmc_jax.errors import InputError
 
 NAMES_FILE = "i_id_mapping.csv"
@@ -82,11 +84,11 @@ def load_item_names(folder: str | pathlib.Path) -> dict[str, int]:
     if not path.is_file():
         raise InputError(f"{path}: no such file, so items have no names. Use item ids.")
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            header = file.readline()
-            rows = list(csv.reader(file, delimiter="\t" if "\t" in header else ","))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a UTF-8 table ({error}). Write it again.") from None
+        file = io.StringIO(read_text(path))
+        header = file.readline()
+        rows = list(csv.reader(file, delimiter="\t" if "\t" in header else ","))
+    except csv.Error as error:
+        raise InputError(f"{path}: not a table ({error}). Write it again.") from None
     columns = [column.strip().lower() for column in header.replace(",", "\t").split("\t")]
     if "asin" not in columns or "itemid" not in columns:
         raise InputError(f"{path}: the header is {header.strip()!r}; wanted asin and itemID.")
@@ -127,23 +129,20 @@ def load_item_titles(folder: str | pathlib.Path) -> dict[int, str]:
         return {}
     titles = {}
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            table = csv.DictReader(file)
-            if not {"itemID", "title"} <= set(table.fieldnames or ()):
+        table = csv.DictReader(io.StringIO(read_text(path)))
+        if not {"itemID", "title"} <= set(table.fieldnames or ()):
+            raise InputError(f"{path}: the header is {table.fieldnames}; wanted itemID and title.")
+        for row in table:
+            number, title = row["itemID"] or "", row["title"]
+            if title is None or not re.fullmatch("[0-9]{1,10}", number):
                 raise InputError(
-                    f"{path}: the header is {table.fieldnames}; wanted itemID and title."
+                    f"{path}, line {table.line_num}: {number!r} is not an item id with a title. "
+                    "Mend the line."
                 )
-            for row in table:
-                number, title = row["itemID"] or "", row["title"]
-                if title is None or not re.fullmatch("[0-9]{1,10}", number):
-                    raise InputError(
-                        f"{path}, line {table.line_num}: {number!r} is not an item id with a "
-                        "title. Mend the line."
-                    )
-                if title:
-                    titles[int(number)] = title
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a UTF-8 CSV file ({error}). Write it again.") from None
+            if title:
+                titles[int(number)] = title
+    except csv.Error as error:
+        raise InputError(f"{path}: not a CSV file ({error}). Write it again.") from None
     return titles
 
 

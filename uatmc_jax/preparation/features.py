@@ -1,21 +1,38 @@
 """The feature matrices of a prepared data set: encoded, or taken from files given."""
 
+import hashlib
 import pathlib
 
 from uatmc_jax.data.names import load_item_names
 from uatmc_jax.errors import InputError
 from uatmc_jax.preparation import amazon, images
-from uatmc_jax.preparation.encoders import Encoder, encode_resumably
+from uatmc_jax.preparation.encoders import Content, Encoder, encode_resumably, forget
 from uatmc_jax.preparation.items import Catalogue, look_up, open_catalogue
 from uatmc_jax.preparation.lines import MalformedError, Tally, note
-from uatmc_jax.preparation.matrices import copy_rows
+from uatmc_jax.preparation.matrices import Survey, check_rows, copy_rows, survey
 from uatmc_jax.preparation.settings import AmazonSettings, GenericSettings, Settings
 
 TEXT_FILE, IMAGE_FILE = "text_feat.npy", "image_feat.npy"
 
 
+def survey_given(settings: AmazonSettings | GenericSettings) -> dict[str, Survey]:
+    """What the given matrices hold, by modality; read before anything else is done.
+
+    Raises:
+      InputError: see `survey`.
+    """
+    given = {"text": settings.text_features}
+    if isinstance(settings, GenericSettings):
+        given["image"] = settings.image_features
+    return {name: survey(path) for name, path in given.items() if path}
+
+
 def write_text(
-    settings: Settings, work: pathlib.Path, item_rows: int, encoder: Encoder | None
+    settings: Settings,
+    work: pathlib.Path,
+    item_rows: int,
+    encoder: Encoder | None,
+    given: Survey | None = None,
 ) -> tuple[dict, Tally] | None:
     """Writes the items' text features, if any are asked for.
 
@@ -24,6 +41,7 @@ def write_text(
       work: the unfinished work, its tables done.
       item_rows: rows of the items' source.
       encoder: of texts, or None.
+      given: of `settings.text_features`.
 
     Returns:
       What the manifest says of them and of their source; None if not asked for.
@@ -31,10 +49,12 @@ def write_text(
     Raises:
       InputError: see `encode_resumably` and `copy_rows`.
     """
-    out = work / "data" / TEXT_FILE
-    if settings.text_features:
-        return _given(settings.text_features, work, item_rows, out)
+    out, progress = work / "data" / TEXT_FILE, work / "text.json"
+    if given:
+        forget(progress)
+        return _given(settings.text_features, given, work, item_rows, out)  # type: ignore[arg-type]
     if not encoder:
+        forget(progress, out)
         return None
     catalogue, tally = open_catalogue(work), Tally("texts of the items")
     share = settings.max_malformed
@@ -44,7 +64,11 @@ def write_text(
 
     with catalogue.file:
         n_items = len(catalogue.places)
-        counts = encode_resumably(encoder, n_items, fetch, out, work / "text.json", tally, share)
+        digest = hashlib.sha256()
+        for row in range(n_items):
+            digest.update(look_up(catalogue, row).text.encode() + b"\0")
+        content = Content(n_items, digest.hexdigest(), fetch)
+        counts = encode_resumably(encoder, content, out, progress, tally, share)
     return {**_named(encoder), **counts}, tally
 
 
@@ -53,46 +77,57 @@ def write_image(
     work: pathlib.Path,
     item_rows: int,
     encoder: Encoder | None,
+    given: Survey | None = None,
 ) -> tuple[dict, Tally] | None:
     """Writes the items' image features, if any are asked for; see `write_text`."""
-    out, share = work / "data" / IMAGE_FILE, settings.max_malformed
-    source = settings.image_features
+    out, progress = work / "data" / IMAGE_FILE, work / "image.json"
+    share, source = settings.max_malformed, settings.image_features
     if isinstance(settings, AmazonSettings):
         if not source:
+            forget(progress, out)
             return None
         tally = Tally(source.name)
         ids = load_item_names(work / "data")
         return amazon.write_images(source, ids, out, tally, share), tally
-    if source:
-        return _given(source, work, item_rows, out)
+    if given:
+        forget(progress)
+        return _given(source, given, work, item_rows, out)  # type: ignore[arg-type]
     if not encoder:
+        forget(progress, out)
         return None
     folder, tally = settings.images, Tally(settings.images.absolute().name)
-    names = _image_names(settings, work)
+    names = image_names(settings, work)
     images.describe(folder, names, tally)  # type: ignore[arg-type]
 
     def fetch(rows: range, tally: Tally) -> list:
         return [_fetch_image(folder, names[row], tally, share) for row in rows]  # type: ignore[arg-type]
 
-    progress = work / "image.json"
-    counts = encode_resumably(encoder, len(names), fetch, out, progress, tally, share)
+    order = hashlib.sha256("\0".join(name or "" for name in names).encode()).hexdigest()
+    content = Content(len(names), order, fetch)
+    counts = encode_resumably(encoder, content, out, progress, tally, share)
     return {**_named(encoder), **counts}, tally
 
 
 def _given(
-    source: pathlib.Path, work: pathlib.Path, item_rows: int, out: pathlib.Path
+    source: pathlib.Path, found: Survey, work: pathlib.Path, item_rows: int, out: pathlib.Path
 ) -> tuple[dict, Tally]:
     tally = Tally(source.name)
     catalogue = open_catalogue(work)
     catalogue.file.close()
-    return copy_rows(source, catalogue.places[:, 2], item_rows, out, tally), tally
+    check_rows(source, len(found.missing), item_rows)
+    return copy_rows(source, found, catalogue.places[:, 2], out, tally), tally
 
 
 def _named(encoder: Encoder) -> dict:
     return {"encoder": encoder.name, "versions": encoder.versions}
 
 
-def _image_names(settings: GenericSettings, work: pathlib.Path) -> list[str | None]:
+def image_names(settings: GenericSettings, work: pathlib.Path) -> list[str | None]:
+    """Where the image of each item is, below `settings.images`; None for one without.
+
+    Raises:
+      InputError: no item has one, or one has two.
+    """
     if settings.image_column:
         catalogue: Catalogue = open_catalogue(work)
         with catalogue.file:

@@ -11,16 +11,32 @@ import pathlib
 import shutil
 
 from uatmc_jax.errors import InputError
+from uatmc_jax.preparation.features import IMAGE_FILE, TEXT_FILE
 from uatmc_jax.preparation.lines import sync
 from uatmc_jax.preparation.settings import Settings
 from uatmc_jax.store import read_json, write_json
 
 _FORMAT = 1
 _IDENTITY, _TABLES = "identity.json", "tables.json"
+_ENCODED = ("text.json", "image.json")
+# What these arguments change is not in the tables.
+_OF_FEATURES = {
+    "text_encoder",
+    "text_features",
+    "image_encoder",
+    "image_features",
+    "images",
+    "batch_size",
+    "max_lost",
+}
 
 
 def begin(settings: Settings) -> tuple[pathlib.Path, dict | None]:
-    """Makes OUT.partial, or finds an interrupted one of the same arguments and sources.
+    """Makes OUT.partial, or finds an interrupted one.
+
+    What a changed argument or source does not touch stays: tables where only features
+    change, and vectors of texts and images in any case, which are encoded anew only if
+    what they are of has changed.
 
     Returns:
       The folder, and the counts of its tables if they are done.
@@ -35,15 +51,23 @@ def begin(settings: Settings) -> tuple[pathlib.Path, dict | None]:
         raise InputError(f"--out {out}: is a file. Name a new folder.")
     work, identity = out.with_name(out.name + ".partial"), _identity(settings)
     if work.exists():
-        _check_same(work, identity)
-        if (work / _TABLES).is_file():
+        changed = _changed(work, identity)
+        if changed <= _OF_FEATURES and (work / _TABLES).is_file():
+            write_json(work / _IDENTITY, identity)
             remedy = f"Delete {work} to begin anew"
             return work, read_json(work / _TABLES, "interactions", "tallies", remedy=remedy)
-        shutil.rmtree(work)
-    work.mkdir(parents=True)
+        _delete_tables(work)
+    (work / "data").mkdir(parents=True, exist_ok=True)
     write_json(work / _IDENTITY, identity)
-    (work / "data").mkdir()
     return work, None
+
+
+def _delete_tables(work: pathlib.Path) -> None:
+    """Leaves vectors, finished or not, and what is noted of them."""
+    (work / _TABLES).unlink(missing_ok=True)
+    for path in (*work.glob("items.*"), *(work / "data").glob("*")):
+        if path.name not in (TEXT_FILE, IMAGE_FILE):
+            path.unlink()
 
 
 def _identity(settings: Settings) -> dict:
@@ -60,19 +84,18 @@ def _identity(settings: Settings) -> dict:
     return identity
 
 
-def _check_same(work: pathlib.Path, identity: dict) -> None:
+def _changed(work: pathlib.Path, identity: dict) -> set[str]:
+    """The arguments and sources that are others than those of the unfinished work."""
     remedy = f"{work} is in the way. Delete it, or name another --out"
     stored = read_json(work / _IDENTITY, "format", "command", remedy=remedy)
-    changed = sorted(
-        name.replace("_", "-")
-        for name in stored.keys() | identity.keys()
-        if stored.get(name) != identity.get(name)
-    )
-    if changed:
+    names = stored.keys() | identity.keys()
+    changed = {name for name in names if stored.get(name) != identity.get(name)}
+    if changed & {"format", "command"}:
         raise InputError(
-            f"{work}: an interrupted preparation with other arguments or sources (changed: "
-            f"{', '.join(changed)}). Delete it to begin anew, or name another --out."
+            f"{work}: an interrupted preparation of another kind ({stored['command']}). Delete it "
+            "to begin anew, or name another --out."
         )
+    return changed
 
 
 def tables_done(work: pathlib.Path, counts: dict) -> None:
@@ -84,7 +107,7 @@ def tables_done(work: pathlib.Path, counts: dict) -> None:
 
 def discard_early(work: pathlib.Path) -> None:
     """Deletes unfinished work that a resumed run could not use."""
-    if not (work / _TABLES).is_file():
+    if not any((work / name).is_file() for name in (_TABLES, *_ENCODED)):
         shutil.rmtree(work, ignore_errors=True)
 
 

@@ -1,13 +1,15 @@
 """Any shop's tables as interactions and items."""
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from uatmc_jax.preparation.interactions import Event, rating, timestamp
+from uatmc_jax.preparation.cutting import Places, text_adder
+from uatmc_jax.preparation.interactions import rating, timestamp
 from uatmc_jax.preparation.items import Item
-from uatmc_jax.preparation.lines import MalformedError, Tally, flat, identifier
+from uatmc_jax.preparation.lines import MalformedError, Tally, as_written, flat, identifier
 from uatmc_jax.preparation.settings import GenericSettings
-from uatmc_jax.preparation.tables import read_table
+from uatmc_jax.preparation.stage import Event, Stage, add
+from uatmc_jax.preparation.tables import Form, Quick, Shape, quoted, read_table, unit_of
 
 _LABELS = {"0": 0, "1": 1, "2": 2, "train": 0, "valid": 1, "test": 2}
 
@@ -18,39 +20,62 @@ def check_columns(settings: GenericSettings) -> None:
     Raises:
       InputError: see `read_table`.
     """
-    for read, path in ((read_events, settings.interactions), (read_items, settings.items)):
+    for read, path in ((_read_events, settings.interactions), (read_items, settings.items)):
         if path is not None:
-            rows = read(settings, Tally(path.name))
-            next(rows, None)
-            rows.close()
+            next(read(settings, Tally(path.name)), None)  # type: ignore[operator]
 
 
-def read_events(settings: GenericSettings, tally: Tally) -> Iterator[Event]:
-    """Yields the interactions of a table, in its order.
+def stage_events(settings: GenericSettings, tally: Tally, stage: Stage) -> str:
+    """Puts the interactions of a table on a stage.
+
+    Returns:
+      What the numbers of its rows count.
 
     Raises:
       InputError: see `read_table`.
     """
-    optional = (settings.time_column, settings.rating_column, settings.split_column)
+
+    def quick(shape: Shape) -> Callable[[int, str], list | None]:
+        user, item, *rest = shape.chosen
+        optional = (rest.pop(0) if name else None for name in _optional(settings))
+        places = Places(user, item, *optional, shape.width, shape.delimiter, quoted(shape))
+        return text_adder(stage, places)
+
+    add(stage, _read_events(settings, tally, quick))
+    return unit_of(settings.interactions)
+
+
+def _optional(settings: GenericSettings) -> tuple[str | None, ...]:
+    return settings.time_column, settings.rating_column, settings.split_column
+
+
+def _read_events(
+    settings: GenericSettings, tally: Tally, quick: Quick | None = None
+) -> Iterator[tuple[int, Event]]:
+    """Yields the interactions of a table, in its order, without those that `quick` takes."""
+    optional = _optional(settings)
     columns = (settings.user_column, settings.item_column, *filter(None, optional))
 
     def parse(cells: tuple[str, ...]) -> Event:
         user, item, *rest = cells
         time, score, label = (rest.pop(0) if name else None for name in optional)
-        return Event(identifier(user), identifier(item), _time(time), rating(score), _label(label))
+        return Event(as_written(user), as_written(item), _time(time), rating(score), _label(label))
 
     path, share = settings.interactions, settings.max_malformed
-    return read_table(path, columns, settings.delimiter, parse, tally, share)
+    form = Form(settings.delimiter, settings.columns)
+    return read_table(path, columns, form, parse, tally, share, quick)
 
 
 def _time(cell: str | None) -> float | None:
     """Seconds or whatever number there is; ISO 8601 becomes seconds since 1970, UTC by default."""
     try:
         return timestamp(cell)
-    except MalformedError:
+    except MalformedError as error:
         try:
             moment = datetime.datetime.fromisoformat(cell)  # type: ignore[arg-type]
         except ValueError:
+            if "decimal comma" in str(error):
+                raise error from None
             raise MalformedError("the time is neither a number below 2^53 nor ISO 8601") from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)
@@ -85,7 +110,9 @@ def read_items(settings: GenericSettings, tally: Tally) -> Iterator[tuple[str, I
         return name, Item(*map(flat, (title, brand, category)), text, image)  # type: ignore[call-arg]
 
     path, share = settings.items, settings.max_malformed
-    return read_table(path, columns, settings.delimiter, parse, tally, share)  # type: ignore[arg-type]
+    form = Form(settings.delimiter, settings.item_columns, "--item-columns")
+    rows = read_table(path, columns, form, parse, tally, share)  # type: ignore[arg-type]
+    return (item for _, item in rows)
 
 
 def text_columns(settings: GenericSettings) -> tuple[str, ...]:

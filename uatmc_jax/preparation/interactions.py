@@ -1,37 +1,31 @@
-"""Interactions gathered from a stream into columns, and cut down to those that stay."""
+"""Interactions cut down to those that stay, numbered and split."""
 
-import array
 import math
-from collections.abc import Iterable
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from uatmc_jax.data.interactions import SPLITS
 from uatmc_jax.errors import InputError
-from uatmc_jax.preparation.core import Rows, first_of_pairs, k_core, renumber, split, take
-from uatmc_jax.preparation.lines import MalformedError
+from uatmc_jax.preparation.core import SPLITTERS, Rows, renumber, take
+from uatmc_jax.preparation.lines import MalformedError, Tally
+from uatmc_jax.preparation.losses import LOW_RATINGS, loss
 from uatmc_jax.preparation.settings import Settings
+from uatmc_jax.preparation.stage import (
+    Stage,
+    fetch,
+    first_of_pairs,
+    k_core,
+    leave_out_low,
+    low_ratings,
+    settle,
+    sizes,
+)
 
 _LARGEST_TIME = 2**53
-
-
-class Event(NamedTuple):
-    """One interaction as read; what a source lacks is None.
-
-    Attributes:
-      user: id, or None.
-      item: id, or None.
-      time: number, or None.
-      rating: number, or None.
-      label: 0, 1 or 2 where the source has splits.
-    """
-
-    user: str | None
-    item: str | None
-    time: float | None
-    rating: float | None
-    label: int | None = None
+_LOW_RATING = 2
+_DECIMAL_COMMA = re.compile(r"[+-]?\d[\d.' ]*,\d+")
 
 
 class Chosen(NamedTuple):
@@ -43,6 +37,7 @@ class Chosen(NamedTuple):
       items: the source's id of each item.
       counts: what was dropped at each step and why.
       n_each: of the interactions in each split.
+      losses: shares of rows without what is needed, of ids merged, of low ratings.
     """
 
     rows: Rows
@@ -50,6 +45,7 @@ class Chosen(NamedTuple):
     items: list[str]
     counts: dict
     n_each: dict[str, int]
+    losses: dict
 
 
 def number(value: Any, what: str, limit: float = math.inf) -> float | None:
@@ -65,6 +61,8 @@ def number(value: Any, what: str, limit: float = math.inf) -> float | None:
     except (TypeError, ValueError, OverflowError):
         parsed = math.nan
     if not (math.isfinite(parsed) and abs(parsed) < limit):
+        if isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value.strip()):
+            raise MalformedError(f"{what} has a decimal comma: write a point")
         raise MalformedError(f"{what} is not a number" + f" below {limit:g}" * (limit < math.inf))
     return parsed
 
@@ -79,95 +77,57 @@ def rating(value: object) -> float | None:
     return number(value, "the rating", float(np.finfo(np.float32).max))
 
 
-def choose(
-    events: Iterable[Event], settings: Settings, timed: bool, rated: bool, labelled: bool
-) -> Chosen:
-    """Reads interactions, drops what the recipe drops, numbers and splits the rest.
-
-    Only ids and numbers are kept in memory: about 20 bytes a row, and the names.
+def choose(stage: Stage, settings: Settings, tally: Tally, unit: str) -> Chosen:
+    """Drops of the rows on a stage what the recipe drops, numbers and splits the rest.
 
     Args:
-      events: in the source's order.
-      settings: core and seed.
-      timed: whether a row without a time is dropped.
-      rated: whether ratings are written.
-      labelled: whether `Event.label` is the split.
+      stage: with all rows.
+      settings: core, least rating, split and seed.
+      tally: of the rows' source.
+      unit: what the rows' numbers count.
 
     Raises:
-      InputError: nothing is left, or too little to train and test on.
+      InputError: nothing is left, or too little to train and test on; too many rows malformed.
     """
-    rows, names, incomplete = _read(events, timed, rated, labelled)
-    complete = len(rows.users)
-    first, repeated = first_of_pairs(rows)
-    rows = take(rows, first)
-    unique = _sizes(rows)
-    kept, sweeps = k_core(rows.users, rows.items, settings.core)
-    rows = take(rows, kept)
-    read = complete + sum(incomplete.values())
-    if not len(rows.users):
+    has, core = stage.has, settings.core
+    settled = settle(stage, tally, settings.max_malformed, unit)
+    losses = {f"{what} merged": loss(*found) for what, found in settled.merged.items()}
+    low = {}
+    if has.ratings and settings.min_rating is None:
+        losses[LOW_RATINGS] = loss(*low_ratings(stage, _LOW_RATING))
+    elif has.ratings:
+        low = leave_out_low(stage, settings.min_rating)  # type: ignore[arg-type]
+    known, repeated, _ = first_of_pairs(stage)
+    unique = sizes(stage)
+    sweeps = k_core(stage, core)
+    after = sizes(stage)
+    if not after["interactions"]:
+        complete = settled.read - sum(settled.incomplete.values())
         raise InputError(
-            f"no interaction is left: of {read} read, {complete} have user, item (and time), "
-            f"{unique['interactions']} are left without duplicates ({unique['users']} users, "
-            f"{unique['items']} items), and their {settings.core}-core is empty. Lower --core, or "
+            f"no interaction is left: of {settled.read} read, {complete} have user, item (and "
+            f"time), {unique['interactions']} are left without duplicates ({unique['users']} "
+            f"users, {unique['items']} items), and their {core}-core is empty. Lower --core, or "
             "check the columns."
         )
-    after = _sizes(rows)
     counts = {
-        "read": read,
+        "read": settled.read,
         "dropped": {
-            **incomplete,
+            **settled.incomplete,
+            **low,
             "same user, item and time": repeated,
-            "same user and item": complete - unique["interactions"] - repeated,
-            f"below the {settings.core}-core": unique["interactions"] - after["interactions"],
+            "same user and item": known - unique["interactions"] - repeated,
+            f"below the {core}-core": unique["interactions"] - after["interactions"],
         },
         "before the core": unique,
-        "core": {"k": settings.core, "sweeps": sweeps},
+        "core": {"k": core, "sweeps": sweeps},
         "kept": after,
     }
-    rows, users, items = _number(rows, *names)
-    if not labelled:
-        rows = rows._replace(labels=split(rows.users, settings.seed))
+    rows, users, items = _number(*fetch(stage))
+    if not has.labels:
+        rows = rows._replace(labels=SPLITTERS[settings.split](rows, settings.seed))
     rows = take(rows, np.argsort(rows.users, kind="stable"))
-    return Chosen(rows, users, items, counts, _check_usable(rows, len(items), labelled))
-
-
-def _read(
-    events: Iterable[Event], timed: bool, rated: bool, labelled: bool
-) -> tuple[Rows, tuple[list[str], list[str]], dict[str, int]]:
-    """Complete events as columns, the ids by their numbers, and counts of the incomplete ones."""
-    users: dict[str, int] = {}
-    items: dict[str, int] = {}
-    columns: Any = Rows(*(array.array(code) for code in "iidfb"))  # type: ignore[arg-type]
-    incomplete = {"without user": 0, "without item": 0, "without time": 0}
-    for event in events:
-        if event.user is None or event.item is None or (timed and event.time is None):
-            absent = "user" if event.user is None else "item" if event.item is None else "time"
-            incomplete[f"without {absent}"] += 1
-            continue
-        columns.users.append(users.setdefault(event.user, len(users)))
-        columns.items.append(items.setdefault(event.item, len(items)))
-        if timed:
-            columns.times.append(event.time)
-        if rated:
-            columns.ratings.append(math.nan if event.rating is None else event.rating)
-        if labelled:
-            columns.labels.append(event.label)
-    rows = Rows(
-        np.frombuffer(columns.users, np.int32),
-        np.frombuffer(columns.items, np.int32),
-        np.frombuffer(columns.times, np.float64) if timed else None,
-        np.frombuffer(columns.ratings, np.float32) if rated else None,
-        np.frombuffer(columns.labels, np.int8) if labelled else None,
-    )
-    return rows, (list(users), list(items)), incomplete
-
-
-def _sizes(rows: Rows) -> dict:
-    return {
-        "users": len(np.unique(rows.users)),
-        "items": len(np.unique(rows.items)),
-        "interactions": len(rows.users),
-    }
+    n_each = _check_usable(rows, len(items), has.labels)
+    return Chosen(rows, users, items, counts, n_each, losses)
 
 
 def _number(rows: Rows, users: list, items: list) -> tuple[Rows, list[str], list[str]]:

@@ -72,7 +72,7 @@ def gather(
       InputError: the source knows none of the items.
     """
     places = np.full((len(ids), 3), -1, np.int64)
-    others = repeated = untitled = 0
+    others = repeated = untitled = textless = 0
     with open(folder / _RECORDS, "wb") as file:
         for name, item in records:
             index = ids.get(name)
@@ -85,6 +85,7 @@ def gather(
                 places[index] = file.tell(), len(record), tally.records - 1
                 file.write(record)
                 untitled += not item.title
+                textless += not item.text
     np.save(folder / _PLACES, places)
     without = int((places[:, 0] < 0).sum())
     if without == len(ids):
@@ -98,6 +99,7 @@ def gather(
         "repeated": repeated,
         "items without a row": without,
         "items without a title": without + untitled,
+        "items without a text": without + textless,
     }
 
 

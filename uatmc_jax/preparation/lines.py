@@ -1,22 +1,20 @@
 """Raw files as streams: hashed, unpacked and cut into lines in one pass; bad lines are counted."""
 
-import contextlib
 import dataclasses
 import hashlib
 import math
 import os
 import pathlib
 import sys
-import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 from tqdm import tqdm
 
 from uatmc_jax.data import canonical
+from uatmc_jax.data.text import text_blocks, unpacked_blocks
 from uatmc_jax.errors import InputError
 
-BLOCK_BYTES = 1 << 20
 LONGEST_LINE = 16 << 20
 SAMPLES = 100
 _SAMPLE_CHARACTERS = 200
@@ -79,79 +77,64 @@ def check_share(tally: Tally, share: float) -> None:
         )
 
 
-@contextlib.contextmanager
-def byte_bar(path: pathlib.Path) -> Iterator[tqdm]:
-    """A bar over a file's bytes, on terminals only."""
-    size = path.stat().st_size
-    shown = sys.stderr.isatty()
-    with tqdm(total=size, desc=path.name, unit="B", unit_scale=True, disable=not shown) as bar:
-        yield bar
-
-
-def read_blocks(path: pathlib.Path, tally: Tally) -> Iterator[bytes]:
-    """Yields a file's content in blocks, unpacked if it is gzip (by its first bytes).
+def read_blocks(
+    path: pathlib.Path, tally: Tally, open_blocks: Callable = unpacked_blocks
+) -> Iterator[bytes]:
+    """Yields a file's content in blocks as `open_blocks` unpacks it, counted and hashed.
 
     Raises:
-      InputError: a gzip file that is cut off or damaged.
+      InputError: see `uatmc_jax.data.text`.
     """
-    with open(path, "rb") as file, byte_bar(path) as bar:
-        packed = file.peek(2)[:2] == b"\x1f\x8b"
-        raw = _hashed(file, tally, bar)
-        yield from _unpacked(raw, path) if packed else raw
+    digest, shown = hashlib.sha256(), sys.stderr.isatty()
+    tally.bytes, size = 0, path.stat().st_size
+    with tqdm(total=size, desc=path.name, unit="B", unit_scale=True, disable=not shown) as bar:
 
+        def watch(block: bytes) -> None:
+            digest.update(block)
+            tally.bytes += len(block)
+            bar.update(len(block))
 
-def _hashed(file: BinaryIO, tally: Tally, bar: tqdm) -> Iterator[bytes]:
-    digest = hashlib.sha256()
-    tally.bytes = 0
-    while block := file.read(BLOCK_BYTES):
-        digest.update(block)
-        tally.bytes += len(block)
-        bar.update(len(block))
-        yield block
+        yield from open_blocks(path, watch)
     tally.sha256 = digest.hexdigest()
 
 
-def _unpacked(blocks: Iterator[bytes], path: pathlib.Path) -> Iterator[bytes]:
-    """A gzip file's content; it may consist of several members and end in zeros."""
-    member = zlib.decompressobj(wbits=31)
-    try:
-        for block in blocks:
-            while block:
-                if member.eof:
-                    block = block.lstrip(b"\0")
-                    if not block:
-                        break
-                    member = zlib.decompressobj(wbits=31)
-                yield member.decompress(block, BLOCK_BYTES)
-                block = member.unused_data if member.eof else member.unconsumed_tail
-        # What was held back by the limit on a block's size comes without further input.
-        while not member.eof and (rest := member.decompress(b"", BLOCK_BYTES)):
-            yield rest
-    except zlib.error as error:
-        raise InputError(f"{path}: damaged gzip file ({error}). Fetch it again.") from None
-    if not member.eof:
-        raise InputError(f"{path}: the gzip file is truncated. Fetch it again.")
-
-
-def read_lines(path: pathlib.Path, tally: Tally) -> Iterator[bytes | None]:
-    """Yields a file's lines without their ends; None for one longer than `LONGEST_LINE`."""
-    rest, skipping, first = b"", False, True
-    for block in read_blocks(path, tally):
-        lines = (rest + block).split(b"\n")
-        rest = lines.pop()
-        for line in lines:
-            if skipping or len(line) > LONGEST_LINE:
-                skipping = False
-                yield None
+def line_blocks(path: pathlib.Path, tally: Tally) -> Iterator[bytes | None]:
+    """Yields a text in blocks of whole lines; None for a line longer than `LONGEST_LINE`."""
+    rest, skipping = b"", False
+    for block in read_blocks(path, tally, text_blocks):
+        ends = block.rfind(b"\n")
+        if skipping:
+            begins = block.find(b"\n")
+            if begins < 0:
+                continue
+            skipping = False
+            yield None
+            block, ends = block[begins + 1 :], ends - begins - 1
+        if ends >= 0:
+            whole = rest + block[:ends]
+            rest = block[ends + 1 :]
+            if len(whole) <= LONGEST_LINE or max(map(len, whole.split(b"\n"))) <= LONGEST_LINE:
+                yield whole
             else:
-                yield line.removeprefix(b"\xef\xbb\xbf") if first else line
-            first = False
-        if skipping or len(rest) > LONGEST_LINE:
+                for line in whole.split(b"\n"):
+                    yield line if len(line) <= LONGEST_LINE else None
+        else:
+            rest += block
+        if len(rest) > LONGEST_LINE:
             rest, skipping = b"", True
     if skipping:
         yield None
     elif rest:
-        yield rest.removeprefix(b"\xef\xbb\xbf") if first else rest
+        yield rest
+
+
+def read_lines(path: pathlib.Path, tally: Tally) -> Iterator[bytes | None]:
+    """Yields a file's lines without their ends; None for one longer than `LONGEST_LINE`."""
+    for block in line_blocks(path, tally):
+        if block is None:
+            yield None
+        else:
+            yield from block.split(b"\n")
 
 
 def parse_lines(
@@ -211,6 +194,29 @@ _BLANKS = dict.fromkeys((*range(32), 127), " ")
 _LONGEST_ID = 256
 
 
+def as_written(value: object) -> str | None:
+    """A user's or item's id as a source has it, which is not yet its one form; None without one.
+
+    Raises:
+      MalformedError: neither text nor a number, too long, or not printable.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, float):  # of JSON
+        if not value.is_integer():
+            raise MalformedError("an id is a number with decimals")
+        return repr(value)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**64:
+        return str(value)
+    if not isinstance(value, str):
+        raise MalformedError("an id is neither text nor an integer")
+    if len(value) > 4 * _LONGEST_ID:
+        raise MalformedError(f"an id is longer than {_LONGEST_ID} characters")
+    if "\0" in value or not is_utf8(value):
+        raise MalformedError("an id is not printable")
+    return value
+
+
 def identifier(value: object) -> str | None:
     """A user's or item's id in its one form (`data.canonical`); None if there is none.
 
@@ -218,25 +224,24 @@ def identifier(value: object) -> str | None:
       MalformedError: neither text nor a number, too long, a float that has lost digits, or
         with characters that cannot be printed (they would break the tables written).
     """
-    if value is None:
+    written = as_written(value)
+    if written is None:
         return None
-    if isinstance(value, float):  # of JSON
-        if not (value.is_integer() or math.isnan(value)):
-            raise MalformedError("an id is a number with decimals")
-        value = repr(value)
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**64:
-        return str(value)
-    if not isinstance(value, str):
-        raise MalformedError("an id is neither text nor an integer")
-    if len(value) > 4 * _LONGEST_ID:
-        raise MalformedError(f"an id is longer than {_LONGEST_ID} characters")
     try:
-        text = canonical(value) or ""
+        text = canonical(written) or ""
     except ValueError as error:
         raise MalformedError(str(error)) from None
     if len(text) > _LONGEST_ID or not text.isprintable():
         raise MalformedError(f"an id is longer than {_LONGEST_ID} characters or not printable")
     return text or None
+
+
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can hold it: no half characters, nor what stands for other bytes."""
+    try:
+        return text.isascii() or bool(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        return False
 
 
 def flat(text: str) -> str:

@@ -8,12 +8,15 @@ from uatmc_jax.owner import owned
 from uatmc_jax.preparation import amazon, encoders, generic
 from uatmc_jax.preparation.checks import check
 from uatmc_jax.preparation.encoders import Encoder
-from uatmc_jax.preparation.features import write_image, write_text
+from uatmc_jax.preparation.features import image_names, survey_given, write_image, write_text
 from uatmc_jax.preparation.folder import begin, discard_early, publish, tables_done
-from uatmc_jax.preparation.interactions import choose
+from uatmc_jax.preparation.interactions import Chosen, choose
 from uatmc_jax.preparation.items import gather, open_catalogue, write_items
 from uatmc_jax.preparation.lines import Tally
+from uatmc_jax.preparation.losses import check_losses, loss
+from uatmc_jax.preparation.matrices import Survey
 from uatmc_jax.preparation.settings import AmazonSettings, GenericSettings, Settings
+from uatmc_jax.preparation.stage import Has, add, open_stage
 from uatmc_jax.preparation.writing import write_inter, write_manifest, write_names
 
 USERS_FILE = "u_id_mapping.csv"
@@ -40,6 +43,7 @@ def prepare(settings: AmazonSettings | GenericSettings) -> dict:
 
 
 def _prepare(settings: AmazonSettings | GenericSettings) -> dict:
+    given = survey_given(settings)
     work, tables = begin(settings)
     try:
         if tables is None and isinstance(settings, GenericSettings):
@@ -49,13 +53,8 @@ def _prepare(settings: AmazonSettings | GenericSettings) -> dict:
         if tables is None:
             tables = _write_tables(settings, work)
             tables_done(work, tables)
-        rows = tables.get("items", {}).get("rows", 0)
-        features = {
-            "text": write_text(settings, work, rows, text),
-            "image": write_image(settings, work, rows, image),
-        }
-        features = {modality: result for modality, result in features.items() if result}
-        manifest = write_manifest(settings, work / "data", tables, features)  # type: ignore[arg-type]
+        features = _write_features(settings, work, tables, {"text": text, "image": image}, given)
+        manifest = write_manifest(settings, work / "data", tables, features)
         publish(work, settings.out)
     except BaseException:
         discard_early(work)
@@ -72,37 +71,101 @@ def _encoders(settings: Settings) -> tuple[Encoder | None, Encoder | None]:
     return text, image
 
 
+def _write_features(
+    settings: AmazonSettings | GenericSettings,
+    work: pathlib.Path,
+    tables: dict,
+    models: dict[str, Encoder | None],
+    given: dict[str, Survey],
+) -> dict:
+    """Both modalities' features, those that are encoded last; adds what they lack to the losses."""
+    rows, n_items = tables.get("items", {}).get("rows", 0), _n_items(tables)
+    losses = tables["losses"]
+    if isinstance(settings, GenericSettings) and settings.images:
+        absent = sum(name is None for name in image_names(settings, work))
+        losses["items without an image"] = loss(absent, n_items)
+    check_losses(losses, settings.max_lost)
+    features = {}
+    writers = {"text": write_text, "image": write_image}
+    for modality in sorted(writers, key=lambda name: models[name] is not None):
+        write, encoder = writers[modality], models[modality]
+        result = write(settings, work, rows, encoder, given.get(modality))  # type: ignore[operator]
+        if result:
+            features[modality] = result
+            what = f"items without {modality} features"
+            losses[what] = loss(result[0]["items without"], n_items)
+            check_losses(losses, settings.max_lost)
+    return {name: features[name] for name in writers if name in features}
+
+
+def _n_items(tables: dict) -> int:
+    return tables["interactions"]["kept"]["items"]
+
+
 def _write_tables(settings: AmazonSettings | GenericSettings, work: pathlib.Path) -> dict:
     """Interactions, ids and items; returns what the manifest says of them."""
     share, data = settings.max_malformed, work / "data"
-    items = None
     if isinstance(settings, AmazonSettings):
         tallies = {"reviews": Tally(settings.reviews.name), "meta": Tally(settings.meta.name)}
-        events = amazon.read_reviews(settings.reviews, tallies["reviews"], share)
-        chosen = choose(events, settings, timed=True, rated=True, labelled=False)
-        items = amazon.read_meta(settings.meta, tallies["meta"], share), tallies["meta"]
+        meta = amazon.read_meta(settings.meta, settings.layout, tallies["meta"], share)
+        items = meta, tallies["meta"]
     else:
         tallies = {"interactions": Tally(settings.interactions.name)}
-        chosen = choose(
-            generic.read_events(settings, tallies["interactions"]),
-            settings,
-            timed=settings.time_column is not None,
-            rated=settings.rating_column is not None,
-            labelled=settings.split_column is not None,
-        )
+        items = None
         if settings.items:
             tallies["items"] = Tally(settings.items.name)
             items = generic.read_items(settings, tallies["items"]), tallies["items"]
+    chosen = _choose(settings, next(iter(tallies.values())), work)
+    losses = {**_lines_lost(tallies, chosen.counts["dropped"]), **chosen.losses}
+    check_losses(losses, settings.max_lost)
     write_inter(data / f"{settings.name}.inter", chosen.rows)
     write_names(data / NAMES_FILE, ("asin", "itemID"), chosen.items)
     write_names(data / USERS_FILE, ("user_id", "userID"), chosen.users)
     counts = {"interactions": chosen.counts, "split": chosen.n_each}
     if items:
         ids = {name: index for index, name in enumerate(chosen.items)}
-        del chosen  # its columns make room for what follows
+        del chosen
         records, tally = items
         counts["items"] = gather(records, ids, tally, work)
+        losses |= _items_lost(settings, counts["items"], tally, len(ids))
+        check_losses(losses, settings.max_lost)
         catalogue = open_catalogue(work)
         with catalogue.file:
             write_items(catalogue, data)
-    return {**counts, "tallies": {name: dataclasses.asdict(t) for name, t in tallies.items()}}
+    tallied = {name: dataclasses.asdict(tally) for name, tally in tallies.items()}
+    return {**counts, "losses": losses, "tallies": tallied}
+
+
+def _choose(settings: AmazonSettings | GenericSettings, tally: Tally, work: pathlib.Path) -> Chosen:
+    if isinstance(settings, AmazonSettings):
+        has = Has(times=True, ratings=True, labels=False)
+        with open_stage(work, has) as stage:
+            path, share = settings.reviews, settings.max_malformed
+            add(stage, amazon.read_reviews(path, settings.layout, tally, share))
+            return choose(stage, settings, tally, "record")
+    columns = (settings.time_column, settings.rating_column, settings.split_column)
+    with open_stage(work, Has(*(column is not None for column in columns))) as stage:
+        unit = generic.stage_events(settings, tally, stage)
+        return choose(stage, settings, tally, unit)
+
+
+def _lines_lost(tallies: dict[str, Tally], dropped: dict[str, int]) -> dict:
+    """The lines of the interactions' source that are no record of a user, an item and a time."""
+    name, tally = next(iter(tallies.items()))
+    incomplete = sum(n for why, n in dropped.items() if why.startswith("without"))
+    return {f"lines of {name} lost": loss(tally.malformed + incomplete, tally.records)}
+
+
+def _items_lost(settings: Settings, counts: dict, tally: Tally, n_items: int) -> dict:
+    """What the items' source lacks of what is asked of it."""
+    titled = getattr(settings, "title_column", "title")
+    asked = {
+        "items without a row": True,
+        "items without a title": titled is not None,
+        "items without a text": settings.text_encoder is not None,
+    }
+    return {
+        "rows of items lost": loss(tally.malformed, tally.records),
+        **{name: loss(counts[name], n_items) for name, wanted in asked.items() if wanted},
+        "items with several rows": loss(counts["repeated"], n_items),
+    }

@@ -4,9 +4,12 @@ import csv
 import dataclasses
 import importlib.metadata
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
-from uatmc_jax.preparation.core import SPLIT_RULE, Rows
+import numpy as np
+
+from uatmc_jax.preparation.core import SPLIT_RULES, Rows
 from uatmc_jax.preparation.lines import Tally, hash_file
 from uatmc_jax.preparation.settings import AmazonSettings, Settings
 from uatmc_jax.store import write_json, write_text
@@ -18,28 +21,34 @@ _BLOCK_ROWS = 1 << 16
 
 def write_inter(path: pathlib.Path, rows: Rows) -> None:
     """Writes interactions in MMRec's layout, with those of rating and time that there are."""
-    columns = {"userID": rows.users, "itemID": rows.items}
-    shown: dict[str, Any] = {
-        "rating": (rows.ratings, _format_rating),
-        "timestamp": (rows.times, _format_time),
-    }
-    shown = {name: pair for name, pair in shown.items() if pair[0] is not None}
+    columns: dict[str, Any] = {"userID": (rows.users, _texts), "itemID": (rows.items, _texts)}
+    columns |= {"rating": (rows.ratings, _ratings), "timestamp": (rows.times, _times)}
+    columns |= {"x_label": (rows.labels, _texts)}
+    columns = {name: pair for name, pair in columns.items() if pair[0] is not None}
     with open(path, "w", encoding="utf-8") as file:
-        file.write("\t".join((*columns, *shown, "x_label")) + "\n")
+        file.write("\t".join(columns) + "\n")
         for start in range(0, len(rows.users), _BLOCK_ROWS):
             block = slice(start, start + _BLOCK_ROWS)
-            cells = [map(str, column[block].tolist()) for column in columns.values()]
-            cells += [map(form, column[block].tolist()) for column, form in shown.values()]
-            cells.append(map(str, rows.labels[block].tolist()))  # type: ignore[index]
-            file.writelines("\t".join(row) + "\n" for row in zip(*cells, strict=True))
+            cells = [form(column[block]) for column, form in columns.values()]
+            file.write("\n".join(map("\t".join, zip(*cells, strict=True))) + "\n")
 
 
-def _format_rating(value: float) -> str:
-    return "" if value != value else repr(float(f"{value:.7g}"))
+def _texts(values: np.ndarray) -> Iterable[str]:
+    return map(str, values.tolist())
 
 
-def _format_time(value: float) -> str:
-    return str(int(value)) if value.is_integer() else repr(value)
+def _ratings(values: np.ndarray) -> list[str]:
+    """Few are distinct: each is written once."""
+    distinct, places = np.unique(values, return_inverse=True)
+    texts = ["" if value != value else repr(float(f"{value:.7g}")) for value in distinct]
+    return [texts[place] for place in places.tolist()]
+
+
+def _times(values: np.ndarray) -> Iterable[str]:
+    whole = values.astype(np.int64)
+    if (whole == values).all():
+        return _texts(whole)
+    return (str(int(t)) if t.is_integer() else repr(t) for t in values.tolist())
 
 
 def write_names(path: pathlib.Path, header: tuple[str, str], names: list[str]) -> None:
@@ -77,7 +86,7 @@ def write_manifest(
     _write_malformed(data, tallies)
     outputs = sorted(data.iterdir())
     manifest = {
-        "command": "amazon2014" if isinstance(settings, AmazonSettings) else "generic",
+        "command": settings.layout if isinstance(settings, AmazonSettings) else "generic",
         "settings": {
             name: _shown(name, value) for name, value in vars(settings).items() if name != "out"
         },
@@ -87,10 +96,13 @@ def write_manifest(
         },
         "interactions": tables["interactions"],
         "split": {
-            "rule": "as given" if getattr(settings, "split_column", None) else SPLIT_RULE,
+            "rule": "as given"
+            if getattr(settings, "split_column", None)
+            else SPLIT_RULES[settings.split],
             **tables["split"],
         },
         "items": tables.get("items"),
+        "losses": tables["losses"],
         "features": {modality: counts for modality, (counts, _) in features.items()},
         "versions": {name: importlib.metadata.version(name) for name in ("uatmc_jax", "numpy")},
         "files": {

@@ -1,0 +1,301 @@
+"""Interactions in an engine that sorts and counts out of core (DuckDB): read, identified, cut down.
+
+Rows lie in a database in memory, which goes to the disk where it would pass `MEMORY`. Of ids
+each form is looked at once.
+"""
+
+import contextlib
+import itertools
+import math
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import duckdb
+import numpy as np
+
+from uatmc_jax.preparation.core import Rows
+from uatmc_jax.preparation.lines import MalformedError, Tally, check_share, identifier, note
+
+MEMORY = "1GB"
+_THREADS = 2
+_BATCH = 1 << 16
+_EVENTS = """
+create table events(n bigint, user_as varchar, item_as varchar, t double, r float, label tinyint)
+"""
+# Ids that are their one form as they are (see `data.ids`): words of these letters, unless null.
+_PLAIN_ID = "regexp_full_match({0}, '[A-Za-z0-9_-]{{1,256}}')"
+_NULLS = "lower({0}) in ('null', 'none', 'nan', 'na', 'nat', 'nil')"
+
+
+class Event(NamedTuple):
+    """One interaction as read; what a source lacks is None.
+
+    Attributes:
+      user: id as written, or None.
+      item: id as written, or None.
+      time: number, or None.
+      rating: number, or None.
+      label: 0, 1 or 2 where the source has splits.
+    """
+
+    user: str | None
+    item: str | None
+    time: float | None
+    rating: float | None
+    label: int | None = None
+
+
+class Has(NamedTuple):
+    """What a source's rows have.
+
+    Attributes:
+      times: a row without one is dropped.
+      ratings: written, NaN where a row has none.
+      labels: `Event.label` is the split.
+    """
+
+    times: bool
+    ratings: bool
+    labels: bool
+
+
+class Stage(NamedTuple):
+    """Where interactions are while it is not known which of them stay.
+
+    Attributes:
+      db: the engine's connection.
+      has: what the rows have.
+    """
+
+    db: duckdb.DuckDBPyConnection
+    has: Has
+
+
+@contextlib.contextmanager
+def open_stage(folder: pathlib.Path, has: Has) -> Iterator[Stage]:
+    """A stage whose rows go to `folder` where they need more than `MEMORY`."""
+    config = {
+        "memory_limit": MEMORY,
+        "threads": str(_THREADS),
+        "temp_directory": str(folder / "spill"),
+        # Every row has its number, by which it is found again.
+        "preserve_insertion_order": "false",
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+    }
+    with duckdb.connect(":memory:", config=config) as db:  # type: ignore[arg-type]
+        db.execute(_EVENTS)
+        yield Stage(db, has)
+
+
+def add(stage: Stage, events: Iterable[tuple[int, Event]]) -> None:
+    """Adds rows, each with its number in the source."""
+    rows = iter(events)
+    while batch := list(itertools.islice(rows, _BATCH)):
+        numbers, listed = zip(*batch, strict=True)
+        users, items, times, ratings, labels = zip(*listed, strict=True)
+        columns = {
+            "n": np.array(numbers, np.int64),
+            "user_as": np.array(users, object),
+            "item_as": np.array(items, object),
+            "t": np.array([math.nan if time is None else time for time in times]),
+            "r": np.array([math.nan if rating is None else rating for rating in ratings]),
+            "label": np.array([-1 if label is None else label for label in labels], np.int8),
+        }
+        stage.db.register("batch", columns)
+        stage.db.execute(
+            "insert into events select n, user_as, item_as, "
+            "if(isnan(t), null, t), if(isnan(r), null, r)::float, label from batch"
+        )
+        stage.db.unregister("batch")
+
+
+class Settled(NamedTuple):
+    """What is known once ids have their one form.
+
+    Attributes:
+      read: rows.
+      incomplete: {why: rows} without user, item or time.
+      merged: {"users", "items": (forms that are another's id, forms)}.
+    """
+
+    read: int
+    incomplete: dict[str, int]
+    merged: dict[str, tuple[int, int]]
+
+
+def settle(stage: Stage, tally: Tally, share: float, unit: str = "line") -> Settled:
+    """Gives every id its one form; rows whose id has none are malformed.
+
+    Args:
+      stage: with all rows.
+      tally: of their source.
+      share: of rows that may be malformed.
+      unit: of the rows' numbers.
+
+    Raises:
+      InputError: too many malformed rows.
+    """
+    merged, wrong = {}, []
+    for column, what in (("user_as", "users"), ("item_as", "items")):
+        wrong += _identify(stage, column, what)
+        ((forms, ids),) = stage.db.execute(
+            f"select count(*), count(distinct id) from {what}_as where id is not null"
+        ).fetchall()
+        merged[what] = forms - ids, forms
+        stage.db.execute(
+            f"create table {what} as select id, row_number() over () - 1 as k "
+            f"from (select distinct id from {what}_as where id is not null)"
+        )
+    for number, reason, beginning in sorted(wrong):
+        note(tally, f"{unit} {number}", reason, beginning, share)
+    if wrong:
+        tally.samples.sort(key=lambda sample: int(str(sample[0]).split()[-1]))
+        check_share(tally, share)
+    absent = {
+        "without user": "u is null",
+        "without item": "u is not null and i is null",
+        "without time": f"{stage.has.times} and u is not null and i is not null and t is null",
+    }
+    stage.db.execute("""
+        create table known as
+        select n, users.k::integer as u, items.k::integer as i, t, r, label
+        from events join users_as on user_as is not distinct from users_as.form
+        join items_as on item_as is not distinct from items_as.form
+        left join users on users.id = users_as.id left join items on items.id = items_as.id
+        where users_as.good and items_as.good
+    """)
+    stage.db.execute("drop table events")
+    read = _count(stage, "known")
+    incomplete = {why: _count(stage, "known", test) for why, test in absent.items()}
+    stage.db.execute(f"delete from known where {' or '.join(f'({t})' for t in absent.values())}")
+    return Settled(read, incomplete, merged)
+
+
+def _identify(stage: Stage, column: str, what: str) -> list[tuple[int, str, str]]:
+    """Makes {what}_as(form, id, good); returns the rows with forms that are no id, and why."""
+    plain = f"{_PLAIN_ID.format('form')} and not {_NULLS.format('form')}"
+    stage.db.execute(
+        f"create table {what}_as as select form, if({plain}, form, null) as id, "
+        f"coalesce({plain}, form is null) as good "
+        f"from (select distinct {column} as form from events)"
+    )
+    forms = stage.db.execute(f"select form from {what}_as where not good").fetchall()
+    if not forms:
+        return []
+    found, reasons = [], {}
+    for (form,) in forms:
+        try:
+            found.append(identifier(form))
+        except MalformedError as error:
+            found.append(None)
+            reasons[form] = str(error)
+    columns = {
+        "form": np.array([form for (form,) in forms], object),
+        "id": np.array(found, object),
+        "good": np.array([form not in reasons for (form,) in forms]),
+    }
+    stage.db.register("answers", columns)
+    stage.db.execute(f"delete from {what}_as where not good")
+    stage.db.execute(f"insert into {what}_as select form, id, good from answers")
+    stage.db.unregister("answers")
+    if not reasons:
+        return []
+    rows = stage.db.execute(
+        f"select n, {column} from events join {what}_as on {column} = form where not good"
+    ).fetchall()
+    return [(number, reasons[form], form) for number, form in rows]
+
+
+def _count(stage: Stage, table: str, test: str = "true") -> int:
+    return stage.db.execute(f"select count(*) from {table} where {test}").fetchall()[0][0]
+
+
+def low_ratings(stage: Stage, limit: float) -> tuple[int, int]:
+    """How many known rows are rated `limit` or less, of how many that are rated."""
+    return _count(stage, "known", f"r <= {limit!r}"), _count(stage, "known", "r is not null")
+
+
+def leave_out_low(stage: Stage, least: float) -> dict[str, int]:
+    """Drops known rows without a rating, or with one below the least; returns how many."""
+    below = f"r < {least!r}::float"
+    dropped = {
+        "without rating": _count(stage, "known", "r is null"),
+        f"rated below {least:g}": _count(stage, "known", below),
+    }
+    stage.db.execute(f"delete from known where r is null or {below}")
+    return dropped
+
+
+def first_of_pairs(stage: Stage) -> tuple[int, int, int]:
+    """Keeps the first row of every (user, item) pair, in `pairs`.
+
+    Returns:
+      How many rows are known; how many of the others repeat an earlier one's time as well (0
+      without times); how many pairs there are.
+    """
+    known = _count(stage, "known")
+    repeated = 0
+    if stage.has.times:
+        repeated = known - _count(stage, "(select distinct u, i, t from known)")
+    stage.db.execute("create table pairs as select u, i, min(n) as n from known group by u, i")
+    return known, repeated, _count(stage, "pairs")
+
+
+def sizes(stage: Stage) -> dict[str, int]:
+    """Users, items and interactions in `pairs`."""
+    counts = "count(distinct u), count(distinct i), count(*)"
+    (row,) = stage.db.execute(f"select {counts} from pairs").fetchall()
+    return dict(zip(("users", "items", "interactions"), row, strict=True))
+
+
+def k_core(stage: Stage, k: int) -> int:
+    """Drops pairs of users and items that have fewer than k, until none is left.
+
+    Returns:
+      The number of sweeps that dropped something; users and items are counted on the same
+      pairs in each.
+    """
+    sweeps = 0
+    while k > 1:
+        before = _count(stage, "pairs")
+        stage.db.execute(
+            "create table left_over as select pairs.* from pairs "
+            f"semi join (select u from pairs group by u having count(*) >= {k}) using (u) "
+            f"semi join (select i from pairs group by i having count(*) >= {k}) using (i)"
+        )
+        stage.db.execute("drop table pairs")
+        stage.db.execute("alter table left_over rename to pairs")
+        if _count(stage, "pairs") == before:
+            break
+        sweeps += 1
+    return sweeps
+
+
+def fetch(stage: Stage) -> tuple[Rows, list[str], list[str]]:
+    """The rows of `pairs` in the source's order, and the ids that their numbers stand for."""
+    has = stage.has
+    columns = ["u", "i", *("t",) * has.times, *("r",) * has.ratings, *("label",) * has.labels]
+    chosen = ", ".join(f"known.{name}" for name in columns)
+    found: dict[str, Any] = stage.db.execute(
+        f"select {chosen} from known semi join pairs using (n) order by n"
+    ).fetchnumpy()
+    users, user_names = _names(stage, "users", "u")
+    items, item_names = _names(stage, "items", "i")
+    rows = Rows(
+        np.searchsorted(users, found["u"]).astype(np.int32),
+        np.searchsorted(items, found["i"]).astype(np.int32),
+        np.asarray(found["t"], np.float64) if has.times else None,
+        np.ma.filled(found["r"].astype(np.float32), np.nan) if has.ratings else None,
+        np.asarray(found["label"], np.int8) if has.labels else None,
+    )
+    return rows, user_names, item_names
+
+
+def _names(stage: Stage, what: str, column: str) -> tuple[np.ndarray, list[str]]:
+    """The numbers that are left, in order, and their ids."""
+    found = stage.db.execute(
+        f"select k, id from {what} semi join pairs on k = {column} order by k"
+    ).fetchnumpy()
+    return np.asarray(found["k"]), list(found["id"])

@@ -35,6 +35,7 @@ BAD = {
     "pretrain.optimizer.learning_rate": 0.0,
     "pretrain.optimizer.schedule": "step",
     "pretrain.optimizer.clip_norm": -1.0,
+    "pretrain.optimizer.rows": "sparse",
     "adversarial.defense": "uatmc",
     "adversarial.norm": "l1",
     "adversarial.level": "pixel",

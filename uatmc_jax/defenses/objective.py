@@ -41,7 +41,7 @@ from uatmc_jax.defenses.step import (
 from uatmc_jax.defenses.worst_case import exact_term, linearized_term
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Batch, Embeddings, Model, unmet
-from uatmc_jax.models.protocol import PyTree
+from uatmc_jax.models.protocol import PyTree, in_encoder
 from uatmc_jax.numerics import weighted_mean
 
 DEFENSES = ("none", *PERTURBED, "exact", "linearized", "spectral", "mirror")
@@ -84,7 +84,7 @@ def adversarial_objective(
         step = make_step(model, defense, trained.output, frozen, weights, batch, key)
         selected = select_rows(step, trained.encoder)
         clean, bpr, first = first_look(step, selected)
-        reg = model.regularize(trained.encoder, batch, *triples(step, clean))
+        reg = model.regularize(trained.encoder, in_encoder(batch), *triples(step, clean))
         terms = {"bpr": bpr, "reg": reg}
         loss = terms["bpr"] + weights.mu * terms["reg"]
         if defense.keep_content:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from uatmc_jax import ascent
 from uatmc_jax.losses import bpr_loss
 from uatmc_jax.models import Batch, Embeddings, Graph, Modal, Model, encode_changed, select
-from uatmc_jax.models.protocol import PyTree
+from uatmc_jax.models.protocol import PyTree, select_users
 from uatmc_jax.numerics import take
 
 LEVELS = ("projected", "feature")
@@ -177,7 +177,12 @@ def make_step(
 
 def select_rows(step: Step, encoder: PyTree) -> PyTree:
     """The part of the parameters that the batch reads."""
-    return select(step.model, encoder, step.frozen.graph, step.batch.users, step.items)
+    places = step.batch.places
+    if places is None:
+        return select(step.model, encoder, step.frozen.graph, step.batch.users, step.items)
+    if isinstance(step.positive, jax.Array):  # distinct items: the encoder's, in its order
+        return select_users(step.model, encoder, places.users)
+    return select(step.model, encoder, step.frozen.graph, places.users, places.items)
 
 
 def embed(step: Step, selected: PyTree, z: Modal) -> Embeddings:
@@ -240,7 +245,10 @@ def distinct_items(batch: Batch, n_items: int) -> tuple[jax.Array, jax.Array, ja
     """
     both = jnp.concatenate([batch.positives, batch.negatives])
     places = jnp.arange(both.size)
-    last = jnp.zeros(n_items, places.dtype).at[both].max(places)[both]
+    if batch.places is None:
+        last = jnp.zeros(n_items, places.dtype).at[both].max(places)[both]
+    else:
+        last = batch.places.items
     positive, negative = jnp.split(last, 2)
     return jnp.where(last == places, both, n_items), positive, negative
 

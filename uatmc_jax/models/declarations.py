@@ -29,6 +29,12 @@ _NEEDS = {
         "the projectors' last layer, which model {} does not name (head)",
         "Leave it False.",
     ),
+    "rows": (
+        lambda model: model.select is not None and model.encode_rows is not None,
+        "a batch whose embeddings read its own rows alone; model {} does not say which these are "
+        "(select, encode_rows), as one that propagates over the whole graph cannot",
+        "Set it to 'dense'.",
+    ),
 }
 
 
@@ -46,7 +52,8 @@ def unmet(model: Model, wish: str, remedy: str | None = None) -> str | None:
 
     Args:
       model: the recommender.
-      wish: a defence of `defenses.DEFENSES`, or "train_projector_head".
+      wish: a defence of `defenses.DEFENSES`, "train_projector_head", or "rows" for an
+        optimiser that writes the batch's rows alone.
       remedy: what to do without, if not the usual.
 
     Returns:

@@ -39,6 +39,19 @@ class Params:
     temperature: jax.Array
 
 
+class Places(NamedTuple):
+    """Where the rows of a batch are in tables that were cut down to them.
+
+    Attributes:
+      users: (B,) int32, of its users.
+      items: (2B,) int32, of its positives and then its negatives. Of an item's occurrences
+        all have the place of the last one, n for the n-th of them.
+    """
+
+    users: jax.Array
+    items: jax.Array
+
+
 @flax.struct.dataclass
 class Batch:
     """Training triples; rows of weight 0 are padding of the last batch.
@@ -48,12 +61,15 @@ class Batch:
       positives: (B,) int32 items the users interacted with.
       negatives: (B,) int32 items they did not.
       weights: (B,) float32, 1 or 0.
+      places: of the rows, where the encoder beside the batch has the batch's rows alone;
+        None where it is whole.
     """
 
     users: jax.Array
     positives: jax.Array
     negatives: jax.Array
     weights: jax.Array
+    places: Places | None = None
 
 
 class Embeddings(NamedTuple):
@@ -192,6 +208,14 @@ class Model(NamedTuple):
     lists: ItemLists | None = None
 
 
+def in_encoder(batch: Batch) -> Batch:
+    """The batch under the numbers that its users and items have in the encoder beside it."""
+    if batch.places is None:
+        return batch
+    positives, negatives = jnp.split(batch.places.items, 2)
+    return Batch(batch.places.users, positives, negatives, batch.weights)
+
+
 def select(
     model: Model, encoder: PyTree, graph: Graph, users: jax.Array, items: jax.Array
 ) -> PyTree:
@@ -203,6 +227,23 @@ def select(
     if model.select is not None:
         return model.select(encoder, users, items)
     return encoder if model.prepare is None else model.prepare(encoder, graph)
+
+
+def select_users(model: Model, encoder: PyTree, users: jax.Array) -> PyTree:
+    """`Model.select` of these users and of all items, whose rows are not copied.
+
+    Args:
+      model: one with `select`.
+      encoder: with few items.
+      users: (b,) int32.
+    """
+    nobody = users[:0]
+    read = model.select(encoder, users, nobody)  # type: ignore[misc]
+    # A table of items is what has changed with them alone; what is no table is as it was.
+    fewer = jax.eval_shape(model.select, encoder, nobody, nobody)  # type: ignore[arg-type]
+    return jax.tree.map(
+        lambda whole, some, none: some if some.shape != none.shape else whole, encoder, read, fewer
+    )
 
 
 def encode_changed(

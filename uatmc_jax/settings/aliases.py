@@ -51,6 +51,7 @@ LATER: dict[str, dict[str, Any]] = {
     },
     "AttackRunSettings": {"redraw": False, "permutations": 20},
     "CheckpointSettings": {"keep_every": 0},
+    "OptimizerSettings": {"rows": "dense"},
     "PretrainSettings": {"mu_warmup_epochs": 0},
     "TargetSettings": {"file": ""},
 }

@@ -12,6 +12,7 @@ import optax
 from uatmc_jax.data.dataset import DeviceData
 from uatmc_jax.models import Batch
 from uatmc_jax.training.batches import make_batch, shuffled_batches
+from uatmc_jax.training.rows import ITEMS, USERS, Rows, Updates, row_updates
 
 PyTree = Any
 # (trained parameters, fixed values, batch, key) -> loss and its terms by name
@@ -57,9 +58,18 @@ Epoch = Callable[
 
 
 def make_epoch(
-    objective: Objective, optimizer: optax.GradientTransformation, batch_size: int
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+    rows: Rows | None = None,
 ) -> Epoch:
     """An epoch: shuffle, and for each batch sample, differentiate, update.
+
+    Args:
+      objective: what is descended on.
+      optimizer: makes updates of its gradients.
+      batch_size: B.
+      rows: what is a table, for steps that write the batch's rows alone; None for all rows.
 
     Returns:
       (state, fixed, data) -> (state after the epoch, {term: (steps,) values},
@@ -70,29 +80,45 @@ def make_epoch(
     def epoch(state: TrainState, fixed: PyTree, data: DeviceData):
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.epoch)
         k_shuffle, k_steps = jax.random.split(key)
-        rows, weights = shuffled_batches(k_shuffle, data.pairs[0].size, batch_size)
-        keys = jax.random.split(k_steps, len(rows))
+        batch_rows, weights = shuffled_batches(k_shuffle, data.pairs[0].size, batch_size)
+        keys = jax.random.split(k_steps, len(batch_rows))
+        begin = _dense_updates(objective, optimizer)
+        if rows is not None:
+            counts = {USERS: data.graph.n_users, ITEMS: data.graph.n_items}
+            begin = row_updates(objective, optimizer, rows, counts, len(batch_rows))
+        updates = begin(state.trained, state.optimizer)
 
         def step(carry, inputs):
-            trained, optimizer_state = carry
-            step_key, batch_rows, batch_weights = inputs
+            step_key, some, some_weights = inputs
             k_negatives, k_objective = jax.random.split(step_key)
             batch = make_batch(
-                k_negatives, data.pairs, data.seen, batch_rows, batch_weights, data.graph.n_items
+                k_negatives, data.pairs, data.seen, some, some_weights, data.graph.n_items
             )
-            (loss, terms), gradients = jax.value_and_grad(objective, has_aux=True)(
-                trained, fixed, batch, k_objective
-            )
-            updates, optimizer_state = optimizer.update(gradients, optimizer_state, trained)
-            trained = optax.apply_updates(trained, updates)
-            return (trained, optimizer_state), {"loss": loss, **terms}
+            return updates.step(carry, fixed, batch, k_objective)
 
-        carry = (state.trained, state.optimizer)
-        (trained, optimizer_state), terms = jax.lax.scan(step, carry, (keys, rows, weights))
+        carry, terms = jax.lax.scan(step, updates.carry, (keys, batch_rows, weights))
+        trained, optimizer_state = updates.end(carry)
         finite = jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(trained)]))
         return TrainState(trained, optimizer_state, state.epoch + 1, state.key), terms, finite
 
     return epoch
+
+
+def _dense_updates(
+    objective: Objective, optimizer: optax.GradientTransformation
+) -> Callable[[PyTree, optax.OptState], Updates]:
+    """What begins an epoch of steps that write all parameters."""
+
+    def step(carry, fixed: PyTree, batch: Batch, key: jax.Array):
+        trained, optimizer_state = carry
+        (loss, terms), gradients = jax.value_and_grad(objective, has_aux=True)(
+            trained, fixed, batch, key
+        )
+        updates, optimizer_state = optimizer.update(gradients, optimizer_state, trained)
+        trained = optax.apply_updates(trained, updates)
+        return (trained, optimizer_state), {"loss": loss, **terms}
+
+    return lambda trained, state: Updates((trained, state), step, lambda carry: carry)
 
 
 @functools.lru_cache(maxsize=16)

@@ -9,6 +9,7 @@ from uatmc_jax.data.dataset import DeviceData
 from uatmc_jax.losses import bpr_loss, modal_info_nce
 from uatmc_jax.models import Batch, Model, Params, select
 from uatmc_jax.models.projection import project_all
+from uatmc_jax.models.protocol import in_encoder
 from uatmc_jax.numerics import take
 
 
@@ -54,17 +55,23 @@ def pretrain_objective(
     if n_nce < n_items:
         drawn = jax.random.permutation(key, n_items)[:n_nce]
     in_play = jnp.concatenate([batch.positives, batch.negatives])
+    placed = in_encoder(batch)
+    places = placed.users, jnp.concatenate([placed.positives, placed.negatives])
     if model.encode_rows is not None and 2 * n_triples + n_nce < n_items:
         rows = jnp.concatenate([in_play, drawn])
         z = model.project(params.projectors, tuple(take(x, rows) for x in data.features))
         z_play, z_nce = zip(*(jnp.split(x, [2 * n_triples]) for x in z), strict=True)
-        selected = select(model, params.encoder, data.graph, batch.users, in_play)
+        selected = select(model, params.encoder, data.graph, *places)
         user, item = model.encode_rows(selected, z_play)
         positive, negative = jnp.split(item, 2)
     else:
         z = project_all(model, params, data.features)
         z_nce = z if n_nce == n_items else tuple(take(x, drawn) for x in z)
-        if model.propagate is None:
+        if model.encode_rows is not None and batch.places is not None:
+            selected = select(model, params.encoder, data.graph, *places)
+            user, item = model.encode_rows(selected, tuple(take(x, in_play) for x in z))
+            positive, negative = jnp.split(item, 2)
+        elif model.propagate is None:
             users, items = model.encode(params.encoder, z, data.graph)
             user = take(users, batch.users)
             positive, negative = take(items, batch.positives), take(items, batch.negatives)
@@ -74,7 +81,7 @@ def pretrain_objective(
             positive, negative = jnp.split(item, 2)
     terms = {
         "bpr": bpr_loss(user, positive, negative, batch.weights),
-        "reg": model.regularize(params.encoder, batch, user, positive, negative),
+        "reg": model.regularize(params.encoder, placed, user, positive, negative),
         "nce": modal_info_nce(z_nce, params.temperature),
     }
     loss = terms["bpr"] + weights.mu * terms["reg"] + weights.alpha * terms["nce"]

@@ -24,7 +24,7 @@ from uatmc_jax.errors import InputError
 from uatmc_jax.models import Modal, Model, Params, ProjectorHead, unlike_widths, unmet
 from uatmc_jax.models.projection import by_blocks, project_catalogue
 from uatmc_jax.models.protocol import PyTree
-from uatmc_jax.optimizer import OptimizerSettings, make_optimizer
+from uatmc_jax.optimizer import OptimizerSettings, make_adam, make_optimizer
 from uatmc_jax.settings import PretrainSettings, Settings
 from uatmc_jax.training.epoch import (
     Epoch,
@@ -35,6 +35,7 @@ from uatmc_jax.training.epoch import (
     steps_per_epoch,
 )
 from uatmc_jax.training.objectives import PretrainCoefficients, pretrain_objective
+from uatmc_jax.training.rows import Rows, check_rows, table_kinds
 from uatmc_jax.training.stage import Stage
 
 # Of an epoch's key, what its graph is drawn with: far from the numbers of its other keys.
@@ -68,7 +69,8 @@ def pretrain_stage(
 
     Raises:
       InputError: L_NCE is wanted of modalities whose z are of unlike width, or of a model
-        with an objective of its own.
+        with an objective of its own; or steps by rows of a model that reads others than the
+        batch's.
     """
     chosen = settings.pretrain
     if chosen.alpha and model.objective is not None:
@@ -83,6 +85,7 @@ def pretrain_stage(
             f"config.pretrain.alpha = {chosen.alpha}: L_NCE compares the modalities' z, which "
             f"model {model.name} has of unlike widths, {[*widths.values()]}. Set it to 0."
         )
+    _check_rows(settings, "pretrain", model, params, data)
     warmup, updates = chosen.mu_warmup_epochs, _updates(chosen, data)
     optimizer, epoch = _pretrain_epoch(model, chosen.nce_items, warmup, updates)
     weights = PretrainCoefficients(jnp.float32(chosen.mu), jnp.float32(chosen.alpha))
@@ -115,6 +118,23 @@ def _updates(chosen: PretrainSettings | AdversarialSettings, data: DeviceData) -
     return _Updates(chosen.optimizer, steps, chosen.epochs, chosen.batch_size)
 
 
+def _rows(model: Model, updates: _Updates) -> Rows | None:
+    """What is a table, if steps write the batch's rows alone."""
+    chosen = updates.optimizer
+    if chosen.rows == "dense":
+        return None
+    adam = make_adam(chosen, updates.steps, updates.epochs)
+    return Rows(table_kinds(model), adam, chosen.rows == "deferred")
+
+
+def _check_rows(
+    settings: Settings, stage: str, model: Model, params: Params, data: DeviceData
+) -> None:
+    rows = getattr(settings, stage).optimizer.rows
+    if rows != "dense":
+        check_rows(model, params, data.features, f"config.{stage}.optimizer.rows = {rows!r}")
+
+
 @functools.lru_cache(maxsize=16)
 def _pretrain_epoch(
     model: Model, nce_items: int, warmup_epochs: int, updates: _Updates
@@ -126,7 +146,7 @@ def _pretrain_epoch(
         return pretrain_objective(model, params, data, weights, nce_items, batch, key)
 
     optimizer = make_optimizer(updates.optimizer, updates.steps, updates.epochs)
-    full = make_epoch(objective, optimizer, updates.batch_size)
+    full = make_epoch(objective, optimizer, updates.batch_size, _rows(model, updates))
 
     def epoch(state: TrainState, fixed: tuple[DeviceData, PretrainCoefficients], data: DeviceData):
         read, weights = fixed
@@ -157,7 +177,7 @@ def _adversarial_epoch(
         return adversarial_objective(model, defense, trained, frozen, weights, batch, key)
 
     optimizer = make_optimizer(updates.optimizer, updates.steps, updates.epochs)
-    full = make_epoch(objective, optimizer, updates.batch_size)
+    full = make_epoch(objective, optimizer, updates.batch_size, _rows(model, updates))
 
     def epoch(state: TrainState, fixed: tuple[Frozen, Coefficients], data: DeviceData):
         frozen, weights = fixed
@@ -231,13 +251,15 @@ def adversarial_parts(
       z: modal, (|I|, d), of the pre-trained projectors, if known already.
 
     Raises:
-      InputError: the projectors' last layer is to be trained and the model names none.
+      InputError: the projectors' last layer is to be trained and the model names none; steps
+        by rows are wanted of a model that reads others than the batch's.
     """
     chosen = settings.adversarial
     layer = model.head if chosen.train_projector_head else None
     lacks = unmet(model, "train_projector_head") if chosen.train_projector_head else None
     if lacks:
         raise InputError(f"config.adversarial.train_projector_head = True {lacks}")
+    _check_rows(settings, "adversarial", model, params, data)
     defense = static_defense(chosen, settings.data.modality_names)
     updates = _updates(chosen, data)
     optimizer, epoch = _adversarial_epoch(model, defense, chosen.ramp_epochs, updates)

@@ -6,6 +6,7 @@ from uatmc_jax.data.names import load_item_names
 from uatmc_jax.errors import InputError
 from uatmc_jax.preparation import amazon, images
 from uatmc_jax.preparation.encoders import Encoder, encode_resumably
+from uatmc_jax.preparation.generic import text_columns
 from uatmc_jax.preparation.items import Catalogue, look_up, open_catalogue
 from uatmc_jax.preparation.lines import MalformedError, Tally, note
 from uatmc_jax.preparation.matrices import copy_rows
@@ -45,7 +46,8 @@ def write_text(
     with catalogue.file:
         n_items = len(catalogue.places)
         counts = encode_resumably(encoder, n_items, fetch, out, work / "text.json", tally, share)
-    return {**_named(encoder), **counts}, tally
+    read = {"columns": _columns(settings), "joined": "a space; runs of white space are one"}
+    return {**_named(encoder), "text": read, **counts}, tally
 
 
 def write_image(
@@ -89,7 +91,14 @@ def _given(
 
 
 def _named(encoder: Encoder) -> dict:
-    return {"encoder": encoder.name, "versions": encoder.versions}
+    return {"encoder": encoder.name, "versions": encoder.versions, "recipe": dict(encoder.recipe)}
+
+
+def _columns(settings: Settings) -> list[str]:
+    """What of an item a text encoder reads, in this order."""
+    if isinstance(settings, GenericSettings):
+        return list(text_columns(settings))
+    return ["title", "brand", "categories", "description"]
 
 
 def _image_names(settings: GenericSettings, work: pathlib.Path) -> list[str | None]:

@@ -208,3 +208,15 @@ def test_shrinking_is_pillows():
     for plane, found in zip(Image.fromarray(picture).split(), small, strict=True):
         expected = plane.convert("F").resize((7, 7), Image.Resampling.BICUBIC)
         np.testing.assert_allclose(found, np.array(expected), atol=2e-3)
+
+
+@pytest.mark.parametrize("without", ["images", "items"])
+def test_one_kind_alone(shop, without):
+    folder, run = shop
+    changes = {without: None, "ids": ("p3",), "steps": 1, "radii": (4.0,), "yardstick": 1}
+    found = run_edits(settings_of(folder, **changes), run, show_progress=False)
+    names = [edit["edit"] for edit in found["rows"][0]["edits"]]
+    words = ["words by substitution", "words by insertion"]
+    assert names == (words if without == "images" else ["pixels 4/255"])
+    assert list(found["harmless"]) == ["text" if without == "images" else "image"]
+    assert all(name in format_edits(found) for name in names)

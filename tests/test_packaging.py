@@ -26,7 +26,7 @@ from uatmc_jax import cli
 from uatmc_jax.errors import InputError
 from uatmc_jax.settings import AttackRunSettings, find_config, from_values, load_config
 
-COMMANDS = ("data", "prepare", "train", "attack", "audit", "convert")
+COMMANDS = ("data", "prepare", "train", "attack", "edit", "audit", "convert")
 
 
 def run(*arguments, cwd, timeout=300):
@@ -132,7 +132,7 @@ def test_uatmc_runs_the_module_as_the_program(tmp_path):
 def test_extras_that_errors_name_exist():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = set(project["optional-dependencies"])
-    assert {"torch", "safetensors", "encoders", "parquet", "dev", "docs"} <= extras
+    assert {"torch", "safetensors", "encoders", "edits", "parquet", "dev", "docs"} <= extras
 
 
 def test_the_version_stands_in_one_place():

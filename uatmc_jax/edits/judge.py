@@ -1,0 +1,137 @@
+"""What the recommender makes of a target with given raw features: who sees it, and which way is up.
+
+The JAX half of the way from pixels and words to the lists; `bridge` joins it to the encoders.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from uatmc_jax.attacks.perturb import Aim, aim_at, make_objective, make_utility
+from uatmc_jax.attacks.record import Attack, as_compiled
+from uatmc_jax.attacks.scoring.dense import DENSE
+from uatmc_jax.attacks.scoring.direct import DIRECT
+from uatmc_jax.attacks.scoring.protocol import Target
+from uatmc_jax.attacks.victim import Victim, check_lists, recommendable, rows_of
+from uatmc_jax.models import Modal
+from uatmc_jax.numerics import EXACT
+
+
+class Judge(NamedTuple):
+    """One target, ready to be judged.
+
+    Attributes:
+      victim: the clean model.
+      attack: whose Phi is ascended; on raw features.
+      aim: the target.
+      raw: modal, (1, dim_m), its stored features.
+    """
+
+    victim: Victim
+    attack: Attack
+    aim: Aim
+    raw: Modal
+
+
+class Judged(NamedTuple):
+    """What n contents of the target are worth.
+
+    Attributes:
+      hr: (n,) share of the users with it in their top K.
+      value: (n,) Phi.
+      z: modal, (n, d).
+    """
+
+    hr: np.ndarray
+    value: np.ndarray
+    z: tuple[np.ndarray, ...]
+
+
+def make_judge(victim: Victim, item: int, k: int, utility: str = "elu") -> Judge:
+    """A target's judge.
+
+    Args:
+      victim: the clean model, whose lists reach K.
+      item: the target.
+      k: K of the hit rate and of Phi's threshold.
+      utility: of Phi.
+
+    Raises:
+      InputError: a K beyond the lists.
+    """
+    check_lists(victim, (k,))
+    attack = as_compiled(Attack(utility=utility, k=k, level="feature"))
+    aim = _aim(victim, jnp.asarray(item, jnp.int32), k)
+    return Judge(victim, attack, aim, _stored(victim, aim.state.item))
+
+
+@functools.partial(jax.jit, static_argnames=("k",))
+def _aim(victim: Victim, item: jax.Array, k: int) -> Aim:
+    scorer = DENSE if victim.model.encode_rows is None else DIRECT
+    with jax.default_matmul_precision(EXACT):
+        return aim_at(victim, scorer, Target(item), k, (k,))
+
+
+@jax.jit
+def _stored(victim: Victim, item: jax.Array) -> Modal:
+    return rows_of(victim.features, item)
+
+
+def judge_rows(judge: Judge, features: Sequence[np.ndarray | jax.Array]) -> Judged:
+    """What contents are worth.
+
+    Args:
+      judge: of the target.
+      features: modal, raw, (n, dim_m).
+    """
+    n = len(features[0])
+    size = 1 << (n - 1).bit_length()  # few shapes, so few programs
+    rows = tuple(jnp.pad(jnp.asarray(x), ((0, size - n), (0, 0)), mode="edge") for x in features)
+    hr, value, z = _values(judge.attack, judge.victim, judge.aim, rows)
+    return Judged(np.asarray(hr)[:n], np.asarray(value)[:n], tuple(np.asarray(x)[:n] for x in z))
+
+
+@jax.jit
+def _values(attack: Attack, victim: Victim, aim: Aim, rows: Modal):
+    utility = make_utility(attack, victim, aim)
+
+    def one(row: Modal):
+        z = victim.model.project(victim.projectors, tuple(x[None] for x in row))
+        return _hit_rate(victim, aim, z), utility(z), tuple(x[0] for x in z)
+
+    with jax.default_matmul_precision(EXACT):
+        return jax.lax.map(one, rows)
+
+
+def _hit_rate(victim: Victim, aim: Aim, z: Modal) -> jax.Array:
+    hits = aim.scorer.hits(victim, aim.state, z)[:, 0].astype(jnp.float32)
+    return jnp.mean(jnp.where(recommendable(victim, aim.state.item), hits, 0.0))
+
+
+def slopes(judge: Judge, features: Sequence[jax.Array]) -> tuple[Judged, Modal]:
+    """What contents are worth, and dPhi / df, modal (n, dim_m).
+
+    Args:
+      judge: of the target.
+      features: modal, raw, (n, dim_m).
+    """
+    hr, value, z, slope = _slopes(judge.attack, judge.victim, judge.aim, judge.raw, features)
+    return Judged(np.asarray(hr), np.asarray(value), tuple(map(np.asarray, z))), slope
+
+
+@jax.jit
+def _slopes(attack: Attack, victim: Victim, aim: Aim, raw: Modal, features: Modal):
+    objective = make_objective(attack, victim, aim)
+
+    def one(row: Modal):
+        delta = tuple(x[None] - base for x, base in zip(row, raw, strict=True))
+        look = objective(delta)
+        z = tuple(x[0] for x in look.z)
+        return _hit_rate(victim, aim, look.z), look.value, z, tuple(x[0] for x in look.direction)
+
+    with jax.default_matmul_precision(EXACT):
+        return jax.lax.map(one, tuple(jnp.asarray(x) for x in features))

@@ -1,0 +1,221 @@
+"""What saved edits do: hit rates of the files as they are read again, and how far they went.
+
+An edited picture is saved without loss and opened again, a title is written and read again;
+what is counted is counted from these files.
+"""
+
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from uatmc_jax.attacks import certify
+from uatmc_jax.attacks.victim import Victim
+from uatmc_jax.edits import harmless
+from uatmc_jax.edits.bridge import encode_pictures, encode_texts
+from uatmc_jax.edits.judge import Judge, judge_rows
+from uatmc_jax.edits.listings import Listing, compose
+from uatmc_jax.edits.pixels import distance, psnr, ssim
+from uatmc_jax.edits.search import Edit, Workshop, judged
+from uatmc_jax.edits.wording import marked, new_words, parse, text_of
+from uatmc_jax.models import certifiable
+from uatmc_jax.preparation.images import open_image
+
+# By how much a radius is widened, so that rounding does not leave the edit outside.
+_WIDENED = 1 + 1e-5
+NORMS = ("l2", "linf")
+
+
+class Files(NamedTuple):
+    """Where an edit's files are.
+
+    Attributes:
+      folder: of the target.
+      stem: of the names.
+    """
+
+    folder: pathlib.Path
+    stem: str
+
+
+def save(edit: Edit, files: Files) -> dict[str, str]:
+    """Writes an edited picture as PNG and an edited title as text; {kind: file name}."""
+    from PIL import Image
+
+    written = {}
+    files.folder.mkdir(parents=True, exist_ok=True)
+    if edit.picture is not None:
+        written["image"] = f"{files.stem}.png"
+        Image.fromarray(edit.picture).save(files.folder / written["image"])
+    if edit.wording is not None:
+        written["text"] = f"{files.stem}.txt"
+        text = text_of(edit.wording) + "\n"
+        (files.folder / written["text"]).write_text(text, encoding="utf-8")
+    return written
+
+
+def stem_of(name: str) -> str:
+    """A file's name for an edit's.
+
+    >>> stem_of("pixels 4/255")
+    'pixels_4_255'
+    """
+    return re.sub(r"\W+", "_", name)
+
+
+def measure(
+    shop: Workshop, judge: Judge, listing: Listing, edit: Edit, folder: pathlib.Path
+) -> dict[str, Any]:
+    """Saves an edit and measures what its files do.
+
+    Args:
+      shop: what all targets share.
+      judge: of the target.
+      listing: as it was.
+      edit: to measure.
+      folder: of the target's files.
+
+    Returns:
+      A row, but for certificates and reach: "hr", "value", "files", "moved" by kind,
+      "afterwards" and what was edited.
+    """
+    files = save(edit, Files(folder, stem_of(edit.name)))
+    row: dict[str, Any] = {"edit": edit.name, "files": files, "seconds": edit.seconds}
+    rows, moved = [np.asarray(x) for x in judge.raw], {}
+    if "image" in files:
+        picture = np.array(open_image(folder, files["image"]))
+        row |= _of_picture(picture, listing.picture)  # type: ignore[arg-type]
+        coder = shop.coders["image"]
+        rows[coder.place] = encode_pictures(coder, [picture])
+        row["afterwards"] = {
+            name: judged(shop, judge, listing, change(picture), edit.wording).hr
+            for name, change in harmless.AFTERWARDS.items()
+        }
+    if "text" in files:
+        title = (folder / files["text"]).read_text(encoding="utf-8").rstrip("\n")
+        coder = shop.coders["text"]
+        rows[coder.place] = encode_texts(coder, [compose(listing, title)[0]])
+        original = parse(listing.title)
+        row |= {
+            "title": title,
+            "marked": marked(original, edit.wording),  # type: ignore[arg-type]
+            "new_words": new_words(original, edit.wording),  # type: ignore[arg-type]
+            "similarity": _cosine(rows[coder.place][0], np.asarray(judge.raw[coder.place])[0]),
+        }
+    found, clean = judge_rows(judge, rows), judge_rows(judge, judge.raw)
+    for kind, coder in shop.coders.items():
+        if kind in files:
+            place = coder.place
+            moved[kind] = displacement(
+                (clean.z[place][0], found.z[place][0]),
+                (np.asarray(judge.raw[place])[0], rows[place][0]),
+            )
+    return row | {"hr": float(found.hr[0]), "value": float(found.value[0]), "moved": moved}
+
+
+def _of_picture(picture: np.ndarray, original: np.ndarray) -> dict[str, float | None]:
+    decibels = psnr(picture, original)
+    return {
+        "linf": distance(picture, original, "linf"),
+        "l2": distance(picture, original, "l2"),
+        "psnr": decibels if np.isfinite(decibels) else None,
+        "ssim": ssim(picture, original),
+    }
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-30))
+
+
+def displacement(z: Sequence[np.ndarray], raw: Sequence[np.ndarray]) -> dict[str, float]:
+    """How far content has moved, as shares of its length: "l2" and "linf" of z, "raw" in l2.
+
+    Args:
+      z: (d,) before and after.
+      raw: (dim_m,) before and after.
+    """
+    length = max(float(np.linalg.norm(z[0])), 1e-12)
+    return {
+        "l2": float(np.linalg.norm(z[1] - z[0])) / length,
+        "linf": float(np.abs(z[1] - z[0]).max()) / length,
+        "raw": float(np.linalg.norm(raw[1] - raw[0]) / max(np.linalg.norm(raw[0]), 1e-12)),
+    }
+
+
+def certificates(
+    victim: Victim, item: int, rows: Sequence[dict], modalities: dict[str, str], eps: float, k: int
+) -> None:
+    """Puts into each row what no edit within the radius that it attained exceeds.
+
+    row["certificate"] is {norm: {"radius", "bound", "outside"}} and "any_content": a bound.
+    `outside` says that the radius is beyond `eps`, so that the bound at `eps` says nothing of
+    this edit. {} for a model without certificates.
+
+    Args:
+      victim: the clean model.
+      item: the target.
+      rows: of `measure`.
+      modalities: {kind: the modality's name}.
+      eps: the budget that edits are held against.
+      k: of the hit rate.
+    """
+    for row in rows:
+        row["certificate"] = {}
+        radii = {norm: max((m[norm] for m in row["moved"].values()), default=0.0) for norm in NORMS}
+        row["radius"] = radii
+        row["outside"] = {norm: radii[norm] > eps for norm in NORMS}
+    if not certifiable(victim.model):
+        return
+    (anything,) = certify(victim, [item], ks=k)
+    groups: dict[tuple[str, ...], list[dict]] = {}
+    for row in rows:
+        groups.setdefault(tuple(modalities[kind] for kind in row["moved"]), []).append(row)
+    for names, members in groups.items():
+        for norm in NORMS:
+            radii = [max(row["radius"][norm], 1e-9) * _WIDENED for row in members]
+            bounds = certify(victim, [item], norm=norm, eps=radii, ks=k, modalities=names)
+            for row, bound in zip(members, bounds[:, 0], strict=True):
+                row["certificate"][norm] = float(bound)
+                row["certificate"]["any_content"] = float(anything)
+
+
+def yardstick(shop: Workshop, judges: Sequence[tuple[Judge, Listing]]) -> dict[str, Any]:
+    """How far harmless edits move content: {kind: {edit: {measure: quantiles}}}.
+
+    Args:
+      shop: what all items share.
+      judges: items with their listings.
+    """
+    found: dict[str, dict] = {}
+    for kind, coder in shop.coders.items():
+        moves: dict[str, list] = {name: [] for name in _harmless(kind)}
+        for judge, listing in judges:
+            changed = [_encode(shop, kind, listing, name) for name in moves]
+            place = coder.place
+            rows = [np.repeat(np.asarray(x), len(changed), axis=0) for x in judge.raw]
+            rows[place] = np.concatenate(changed)
+            z, clean = judge_rows(judge, rows).z[place], judge_rows(judge, judge.raw).z[place][0]
+            raw = np.asarray(judge.raw[place])[0]
+            for name, after, features in zip(moves, z, rows[place], strict=True):
+                moves[name].append(displacement((clean, after), (raw, features)))
+        found[kind] = {
+            name: {
+                measured: harmless.quantiles([move[measured] for move in some])
+                for measured in ("l2", "linf", "raw")
+            }
+            for name, some in moves.items()
+        }
+    return found
+
+
+def _harmless(kind: str) -> Sequence[str]:
+    return list(harmless.PICTURES if kind == "image" else harmless.TEXTS)
+
+
+def _encode(shop: Workshop, kind: str, listing: Listing, name: str) -> np.ndarray:
+    coder = shop.coders[kind]
+    if kind == "image":
+        return encode_pictures(coder, [harmless.PICTURES[name](listing.picture)])  # type: ignore[arg-type]
+    return encode_texts(coder, [compose(listing, harmless.TEXTS[name](listing.title))[0]])

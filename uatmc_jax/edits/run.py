@@ -1,0 +1,241 @@
+"""A whole evaluation by edits, on disk.
+
+    RUN/edits/STAGE-WHICH-DIGEST/results.json     what came out
+    RUN/edits/STAGE-WHICH-DIGEST/table.md         the same, short
+    RUN/edits/STAGE-WHICH-DIGEST/rows.jsonl       targets done, while it runs and after
+    RUN/edits/STAGE-WHICH-DIGEST/ITEM/            a target's edited pictures and titles
+
+The digest is over everything that the numbers depend on: the same command goes on where an
+earlier one was stopped.
+"""
+
+import csv
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from uatmc_jax import store
+from uatmc_jax.attacks import Lists, Victim, attack, make_victim, pgd
+from uatmc_jax.benchmark.targets import targets as choose
+from uatmc_jax.data import resolve_items
+from uatmc_jax.data.names import TITLES_FILE
+from uatmc_jax.data.source import dataset_folder
+from uatmc_jax.edits.attributes import SELLERS_WORDS, protected_words
+from uatmc_jax.edits.bridge import Coder
+from uatmc_jax.edits.constraints import (
+    Constraint,
+    max_words_perturbed,
+    protected_attributes,
+    repeat_modification,
+    stopword_modification,
+    usable,
+    word_embedding_distance,
+)
+from uatmc_jax.edits.judge import judge_rows, make_judge
+from uatmc_jax.edits.listings import (
+    Listing,
+    check_stored,
+    open_coders,
+    read_listings,
+    read_manifest,
+)
+from uatmc_jax.edits.measure import certificates, measure, yardstick
+from uatmc_jax.edits.search import Workshop, edit_target
+from uatmc_jax.edits.settings import EditSettings
+from uatmc_jax.edits.summary import summarize
+from uatmc_jax.edits.wording import parse
+from uatmc_jax.edits.words import Words, neighbours
+from uatmc_jax.environment import environment
+from uatmc_jax.opened import OpenedRun
+from uatmc_jax.owner import owned
+from uatmc_jax.seeds import generator
+from uatmc_jax.settings import to_dict
+
+FOLDER, RESULTS, ROWS = "edits", "results.json", "rows.jsonl"
+_PGD_EPS = 0.1
+
+
+class _Opened(NamedTuple):
+    """What an evaluation works with.
+
+    Attributes:
+      shop: encoders, words and rules.
+      victim: the model under attack.
+      listings: {item: as its seller has put it up}.
+      items: the targets.
+      measured: items of the yardstick.
+    """
+
+    shop: Workshop
+    victim: Victim
+    listings: Mapping[int, Listing]
+    items: np.ndarray
+    measured: np.ndarray
+
+
+def run_edits(settings: EditSettings, run: OpenedRun, *, show_progress: bool = True) -> dict:
+    """Edits targets of a run's data and counts who sees them; what is done is not done again.
+
+    Args:
+      settings: which items, and how far.
+      run: the checkpoint.
+      show_progress: a bar on a terminal.
+
+    Returns:
+      What is in results.json; "folder" is where.
+
+    Raises:
+      InputError: before any search, for anything the user can mend.
+    """
+    manifest = read_manifest(run)
+    coders = open_coders(run, manifest, settings)
+    items = _targets(settings, run)
+    drawn = generator(settings.seed, "survey").choice(
+        run.data.n_items, min(settings.yardstick, run.data.n_items), replace=False
+    )
+    listings = read_listings(run, manifest, settings, np.union1d(items, drawn))
+    missed = check_stored(run, coders, list(listings.values()))
+    shop = _workshop(settings, run, coders, listings)
+    victim = make_victim(run.model, run.params, run.data, z=run.z, lists=Lists(k=settings.k))
+    opened = _Opened(shop, victim, listings, items, drawn)
+    identity = {
+        "settings": _recorded(settings),
+        "dataset": run.data.fingerprint,
+        "checkpoint": run.where,
+        "features": {kind: manifest["features"][kind] for kind in coders},
+        "items": items.tolist(),
+    }
+    folder = run.folder / FOLDER / f"{run.name.replace('/', '-')}-{store.digest(identity)}"
+    with owned(folder):
+        rows = _rows(opened, run, folder, show_progress)
+        chosen = [int(item) for item in drawn]
+        pairs = [(make_judge(victim, item, settings.k), listings[item]) for item in chosen]
+        result = identity | {
+            "encoded_again": missed,
+            "constraints": [rule.name for rule in shop.rules]
+            + ["sentence_encoder"] * ("text" in coders),
+            "users": len(victim.users),
+            "trained_with": to_dict(run.settings),
+            "harmless": yardstick(shop, pairs),
+            **environment(),
+            "rows": rows,
+        }
+        result["summary"] = summarize(rows)
+        store.write_json(folder / RESULTS, result)
+    return result | {"folder": str(folder)}
+
+
+def _targets(settings: EditSettings, run: OpenedRun) -> np.ndarray:
+    if settings.ids:
+        return np.unique(resolve_items(run.data.names, settings.ids, run.data.n_items))
+    return choose(run.data, quantiles=(0, 0.5), sample=settings.sample, seed=settings.seed)
+
+
+def _recorded(settings: EditSettings) -> dict:
+    """The settings that numbers depend on; where the sources are is not among them."""
+    said = to_dict(settings)
+    for name in ("images", "items"):
+        said[name] = said[name] is not None
+    return said
+
+
+def _workshop(
+    settings: EditSettings,
+    run: OpenedRun,
+    coders: Mapping[str, Coder],
+    listings: Mapping[int, Listing],
+) -> Workshop:
+    if "text" not in coders:
+        return Workshop(settings, coders, None, ())
+    protected = protected_words(*_catalogue(run))
+    twin = coders["text"].twin
+    vocabulary = twin.vocabulary
+    allowed = usable(vocabulary.words, protected)
+    nearest = neighbours(vocabulary, allowed, settings.word_similarity)
+    put_in = allowed
+    if not settings.any_word:
+        known = set(SELLERS_WORDS)
+        for listing in listings.values():
+            known |= {word.lower() for cell in listing.cells for word in parse(cell).words}
+        put_in = allowed & np.array([word in known for word in vocabulary.words], bool)
+    length = np.linalg.norm(vocabulary.vectors, axis=1, keepdims=True)
+    unit = dict(zip(vocabulary.words, vocabulary.vectors / np.maximum(length, 1e-30), strict=True))
+    rules: tuple[Constraint, ...] = (
+        max_words_perturbed(settings.words.max_words),
+        stopword_modification(),
+        repeat_modification(),
+        protected_attributes(protected),
+        word_embedding_distance(unit, settings.word_similarity),
+    )
+    return Workshop(settings, coders, Words(vocabulary, put_in, nearest, twin.placeholder), rules)
+
+
+def _catalogue(run: OpenedRun) -> tuple[list[str], list[str]]:
+    """Brands and categories of the whole catalogue, as `prepare` has written them."""
+    path = dataset_folder(run.settings.data) / TITLES_FILE
+    if not path.is_file():
+        return [], []
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row.get("brand") or "" for row in rows], [row.get("category") or "" for row in rows]
+
+
+def _rows(
+    opened: _Opened, run: OpenedRun, folder: pathlib.Path, show_progress: bool
+) -> list[dict[str, Any]]:
+    """A row a target, those of an earlier call among them."""
+    done = {row["item"]: row for row in store.read_rows(folder / ROWS)}
+    disable = None if show_progress else True
+    with tqdm(opened.items, unit="target", disable=disable, dynamic_ncols=True) as bar:
+        for item in map(int, bar):
+            if item not in done:
+                done[item] = _row(opened, run, item, folder)
+                store.append_rows(folder / ROWS, [done[item]])
+    return [done[int(item)] for item in opened.items]
+
+
+def _row(opened: _Opened, run: OpenedRun, item: int, folder: pathlib.Path) -> dict[str, Any]:
+    shop, victim, listing = opened.shop, opened.victim, opened.listings[item]
+    settings = shop.settings
+    judge = make_judge(victim, item, settings.k)
+    target = folder / f"{item}"
+    edits = [
+        measure(shop, judge, listing, edit, target) for edit in edit_target(shop, judge, listing)
+    ]
+    names = {kind: run.data.modalities[coder.place] for kind, coder in shop.coders.items()}
+    certificates(victim, item, edits, names, settings.eps, settings.k)
+    before = float(judge_rows(judge, judge.raw).hr[0])
+    on_z = _on_z(victim, item, settings.k)
+    for edit in edits:
+        edit["reach"] = _reach(edit["hr"], before, on_z["linf"])
+    return {
+        "item": item,
+        "id": listing.name,
+        "title": listing.title,
+        "hr_before": before,
+        "pgd_on_z": on_z,
+        "edits": edits,
+    }
+
+
+def _on_z(victim: Victim, item: int, k: int) -> dict[str, float]:
+    """{norm: HR under PGD on z within 10 % of its length}."""
+    found = {
+        norm: attack(pgd(norm=norm, k=k, keep="best"), victim, [item], eps=_PGD_EPS)
+        for norm in ("l2", "linf")
+    }
+    return {norm: float(each.hr_after[0]) for norm, each in found.items()}
+
+
+def _reach(hr: float, before: float, on_z: float) -> float | None:
+    """What of PGD's gain on z an edit has; None where PGD gains nothing."""
+    return (hr - before) / (on_z - before) if on_z > before else None
+
+
+def results_of(folder: str | pathlib.Path) -> Sequence[dict]:
+    """The results below a run's folder, as `run_edits` gives them."""
+    files = sorted((pathlib.Path(folder) / FOLDER).glob(f"*/{RESULTS}"))
+    return [store.read_json(file, "rows") | {"folder": str(file.parent)} for file in files]

@@ -102,7 +102,7 @@ def pytest_collection_modifyitems(items):
     """Marks what is long, and orders whole files; within one, tests stay as they stand."""
     for item in items:
         if WHOLE.intersection(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.whole)
+            item.add_marker(pytest.mark.long)
 
     def place(item):
         found = [n for n, name in enumerate(LONG) if item.nodeid.startswith(f"tests/{name}.py")]

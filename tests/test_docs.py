@@ -135,6 +135,7 @@ def dense_lightgcn(params, dataset, n_layers):
     return mean[:n] @ mean[n:].T
 
 
+@pytest.mark.long
 def test_a_model_of_ones_own_is_trained_attacked_and_audited(tmp_path, my_models):
     folder = small_folder(tmp_path)
     settings = small_audit(folder, harden={"uat_mc": {"defense": "uat_mc", "lam": 1.0}})

@@ -90,7 +90,7 @@ def test_of_many_that_start_together_one_works(tmp_path):
     assert "worked" in said and set(said) <= {"worked", "refused"}
 
 
-@pytest.mark.whole
+@pytest.mark.long
 def test_two_trainings_started_together_leave_one_run(tmp_path):
     command = [
         sys.executable,

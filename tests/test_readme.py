@@ -42,7 +42,7 @@ def test_the_names_absent_are_those_that_dev_leaves_out():
     assert "torch" not in named and "sentence-transformers" not in named
 
 
-@pytest.mark.whole  # .ci/run has shown it by then
+@pytest.mark.long  # .ci/run has shown it by then
 def test_the_tests_are_collected_without_the_extras(tmp_path):
     """As in a bare environment: whatever is imported while collecting is installed there."""
     (tmp_path / "without_extras.py").write_text(

@@ -12,8 +12,15 @@ from uatmc_jax.attacks import Options, attack_batches, join
 ITEMS = np.array([3, 17, 8], np.int32)
 
 
-@pytest.mark.parametrize("utility", ["elu", "hinge"])
-@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize(
+    "utility,aligned",
+    [
+        ("elu", True),
+        ("hinge", False),
+        pytest.param("elu", False, marks=pytest.mark.long),
+        pytest.param("hinge", True, marks=pytest.mark.long),
+    ],
+)
 def test_the_steps_are_the_attacks_own(utility, aligned):
     c = case("vbpr", masked=True)
     power = strength(0.3, 0.3, beta=2.0 if aligned else 0.0)

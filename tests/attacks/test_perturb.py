@@ -158,7 +158,7 @@ def test_fgsm_and_pgd_equal_the_formula(name, utility, steps):
 
 @pytest.mark.parametrize(
     "name,masked",
-    [("vbpr", False), ("vbpr", True), pytest.param("mmgcn", False, marks=pytest.mark.slow)],
+    [("vbpr", False), ("vbpr", True), pytest.param("mmgcn", False, marks=pytest.mark.long)],
 )
 def test_hit_rates_and_ranks_equal_counting(name, masked):
     c = case(name, masked=masked)
@@ -176,7 +176,12 @@ def test_hit_rates_and_ranks_equal_counting(name, masked):
 
 
 @pytest.mark.parametrize(
-    "name,level", [("vbpr", "projected"), ("vbpr", "feature"), ("mmgcn", "projected")]
+    "name,level",
+    [
+        ("vbpr", "projected"),
+        ("vbpr", "feature"),
+        pytest.param("mmgcn", "projected", marks=pytest.mark.long),
+    ],
 )
 def test_no_budget_changes_nothing(name, level):
     outcome = run(case(name), PLAIN.replace(level=level), strength(eps=0.0), ranks=True)

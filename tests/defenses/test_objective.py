@@ -162,8 +162,8 @@ def test_an_alignment_whose_gradients_are_constants_moves_nothing():
     [
         (CASES[1], 1),
         (CASES[1], 3),
-        (CASES[4], 1),
-        pytest.param(CASES[4], 3, marks=pytest.mark.slow),
+        pytest.param(CASES[4], 1, marks=pytest.mark.long),
+        pytest.param(CASES[4], 3, marks=pytest.mark.long),
     ],
 )
 def test_the_first_step_known_from_the_clean_pass_is_the_ascents_own(arguments, steps):

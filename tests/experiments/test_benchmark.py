@@ -4,7 +4,7 @@ import pytest
 from experiments import benchmark, lift_features
 
 
-@pytest.mark.whole
+@pytest.mark.long
 def test_benchmark_times_every_stage(settings):
     result = benchmark.measure(settings, ["pretrain", "adversarial"], epochs=1)
     assert result["dataset"] == "synthetic" and result["peak_memory_mib"] > 0

@@ -169,7 +169,7 @@ def small_plan(out, **changes):
     return [(study, unit) for study in studies for unit in units_of(study)]
 
 
-@pytest.mark.whole
+@pytest.mark.long
 def test_a_board_from_end_to_end_and_nothing_twice(tmp_path, monkeypatch):
     plan = small_plan(tmp_path / "out")
     assert run_board("test", plan, tmp_path / "results")

@@ -7,10 +7,10 @@ import pytest
 
 from uatmc_jax.models import make_adjacency, make_graph, mmgcn, pad_field, shells_of
 
-SLOW = [pytest.param(n, fuse, marks=pytest.mark.slow) for n, fuse in ((3, "add"), (4, "concat"))]
+LONG = [pytest.param(n, fuse, marks=pytest.mark.long) for n, fuse in ((3, "add"), (4, "concat"))]
 
 
-@pytest.mark.parametrize("n_layers,fuse", [(1, "concat"), (2, "add"), *SLOW])
+@pytest.mark.parametrize("n_layers,fuse", [(1, "concat"), (2, "add"), *LONG])
 def test_field_pass_equals_the_whole_pass(dataset, n_layers, fuse):
     """At odd and even depths; nodes out of reach do not move at all."""
     n_users, n_items = dataset.n_users, dataset.n_items

@@ -33,6 +33,10 @@ CASES = [
     ("mmgcn", 3, "add"),
 ]
 
+# Differentiating the larger ones takes a second each to compile.
+LONG = {3: pytest.mark.long, 5: pytest.mark.long, 6: pytest.mark.long}
+FEWER = [pytest.param(case, marks=LONG.get(n, ())) for n, case in enumerate(CASES)]
+
 SHARED = {"dim": DIM, "hidden": {"visual": (5, 4)}, "default_hidden": (4,)}
 
 
@@ -116,10 +120,10 @@ def test_forward(arguments):
     )
     assert_trees_close(list(c.z), z)
     expected = c.encode(oracles.to_float64(c.params.encoder), z)
-    assert_trees_close(tuple(c.model.encode(c.params.encoder, c.z, c.graph)), expected)
+    assert_trees_close(tuple(jax.jit(c.model.encode)(c.params.encoder, c.z, c.graph)), expected)
 
 
-@pytest.mark.parametrize("arguments", CASES)
+@pytest.mark.parametrize("arguments", FEWER)
 def test_pretraining_loss_and_gradients_of_all_parameters(arguments):
     c = case(*arguments)
     weights = PretrainCoefficients(0.3, 0.7)
@@ -134,7 +138,7 @@ def test_pretraining_loss_and_gradients_of_all_parameters(arguments):
     assert_trees_close(gradients, oracles.numeric_gradient(oracle, c.params))
 
 
-@pytest.mark.parametrize("arguments", CASES)
+@pytest.mark.parametrize("arguments", FEWER)
 def test_gradient_with_respect_to_z(arguments):
     c = case(*arguments)
     items = jnp.arange(N_ITEMS)
@@ -159,13 +163,13 @@ AS_PUBLISHED = {"leak": True, "align_over": "items"}
     [(CASES[1], kind, {}) for kind in ("none", "uat", "uat_mc")]
     + [(CASES[4], "uat_mc", {})]
     # The same terms of larger programs.
-    + [pytest.param(CASES[4], kind, {}, marks=pytest.mark.slow) for kind in ("none", "uat")]
-    + [pytest.param(CASES[6], k, {}, marks=pytest.mark.slow) for k in ("none", "uat", "uat_mc")]
+    + [pytest.param(CASES[4], kind, {}, marks=pytest.mark.long) for kind in ("none", "uat")]
+    + [pytest.param(CASES[6], k, {}, marks=pytest.mark.long) for k in ("none", "uat", "uat_mc")]
     + [
         (CASES[1], "uat", {"leak": True}),
         (CASES[1], "uat_mc", {"leak": True}),
         (CASES[1], "uat_mc", {"align_over": "items"}),
-        (CASES[4], "uat_mc", AS_PUBLISHED),
+        pytest.param(CASES[4], "uat_mc", AS_PUBLISHED, marks=pytest.mark.long),
     ],
 )
 def test_adversarial_objective_and_its_gradients(arguments, kind, more):

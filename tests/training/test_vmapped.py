@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from configs import test as test_config
 from tests.training.test_run import SMALL
 from uatmc_jax import checkpoint, owner
 from uatmc_jax.data import make_synthetic
@@ -26,13 +27,19 @@ def small(monkeypatch):
         monkeypatch.setattr(module, "open_dataset", lambda settings: DATASET)
 
 
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """The folder of a run of stage 1."""
+    config, folder = test_config.get_config(), tmp_path_factory.mktemp("vmapped") / "source"
+    config.pretrain.epochs, config.adversarial.epochs = 1, 0
+    train_and_evaluate(from_config(config), folder, dataset=DATASET)
+    return folder
+
+
 @pytest.fixture
-def pretrained(config, tmp_path):
-    config.adversarial.epochs = 0
-    config.pretrain.epochs = 1
-    train_and_evaluate(from_config(config), tmp_path / "source")
-    config.pretrain.init_from = str(tmp_path / "source")
-    config.adversarial.epochs = 2
+def pretrained(config, source):
+    config.pretrain.init_from = str(source)
+    config.pretrain.epochs, config.adversarial.epochs = 1, 2
     return config
 
 

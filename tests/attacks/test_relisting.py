@@ -218,9 +218,10 @@ def test_towards_is_the_nearest_point_of_the_ball_in_angle():
 
 
 def test_where_no_edit_has_an_effect_nothing_is_run(monkeypatch):
-    victim = random_victim()
+    victim, lists = random_victim(), compared()
+    monkeypatch.setattr("uatmc_jax.attacks.relisting.relisted", None)
     monkeypatch.setattr("uatmc_jax.attacks.relisting.listings", None)
-    frozen = relist(victim, [1, 2], policy="frozen", k=K)
+    frozen = relist(victim, [1, 2], policy="frozen", k=K, of=lists)
     assert frozen.blind.startswith("nothing is computed anew under the policy 'frozen'")
     np.testing.assert_array_equal(frozen.hr_before, frozen.hr_after)
     np.testing.assert_array_equal(frozen.donors, [[1, 1], [2, 2]])

@@ -146,6 +146,15 @@ def use_bm3(config: ConfigDict) -> None:
     config.pretrain.mu = 0.1
 
 
+def use_mgcn(config: ConfigDict) -> None:
+    """MGCN in place of VBPR."""
+    _use_plain(config, "mgcn")
+    config.model.n_layers = 2
+    config.model.n_neighbours = 10
+    config.model.contrast = 0.01
+    config.pretrain.mu = 1e-4
+
+
 def _use_plain(config: ConfigDict, name: str) -> None:
     """What those share that have no contrast of modalities and are not hardened."""
     config.model.name = name

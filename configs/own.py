@@ -5,7 +5,7 @@
     python -m uatmc_jax.train --data data/shop --model my_models:make_lightgcn
 
 After the colon stands the model (`--config own:mmgcn`, which is what `--model mmgcn` chooses):
-vbpr, linear_vbpr, mmgcn, lightgcn, freedom, bm3, or a factory of your own. Any value can be
+vbpr, linear_vbpr, mmgcn, lightgcn, freedom, bm3, mgcn, or a factory of your own. Any value can be
 overridden; batch sizes and the K of the metrics are fitted to the data if they are not: about
 `STEPS` steps an epoch, K no larger than the catalogue.
 
@@ -23,8 +23,13 @@ from ml_collections import ConfigDict
 
 from uatmc_jax.configs import base
 
-PRESETS = ("vbpr", "linear_vbpr", "mmgcn", "lightgcn", "freedom", "bm3")
-VICTIMS = {"lightgcn": base.use_lightgcn, "freedom": base.use_freedom, "bm3": base.use_bm3}
+PRESETS = ("vbpr", "linear_vbpr", "mmgcn", "lightgcn", "freedom", "bm3", "mgcn")
+VICTIMS = {
+    "lightgcn": base.use_lightgcn,
+    "freedom": base.use_freedom,
+    "bm3": base.use_bm3,
+    "mgcn": base.use_mgcn,
+}
 STEPS = 40
 
 

@@ -1,6 +1,7 @@
 """Serving policies, the search by copying and its certificate: against the dense rebuild."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +23,11 @@ from uatmc_jax.attacks import (
 )
 from uatmc_jax.attacks.list_bounds import candidates, list_bounds, turn
 from uatmc_jax.attacks.listings import distances, hits, relisted
+from uatmc_jax.attacks.policies import require_projected
 from uatmc_jax.attacks.relisting import towards
 from uatmc_jax.data import make_synthetic
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import bm3, freedom, lightgcn
+from uatmc_jax.models import bm3, freedom, lightgcn, mgcn
 
 K = 6
 DATA = make_synthetic(5, n_users=50, n_items=40, n_interactions=400)
@@ -35,17 +37,20 @@ DATA.features[0][[3, 17, 18, 30]] = DATA.features[0].mean(axis=0)
 MODEL = freedom(DATA.sizes, dim=4, n_neighbours=4)
 
 
-def random_victim(masked=False, spare=3):
+@functools.cache
+def random_victim(masked=False):
     rng = np.random.default_rng(0)
     params = jax.tree.map(
         lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), MODEL.init(jax.random.key(0))
     )
     users = np.arange(0, 50, 2)
-    return make_victim(MODEL, params, DATA, users, masked=masked, lists=Lists(k=K, spare=spare))
+    return make_victim(MODEL, params, DATA, users, masked=masked, lists=Lists(k=K, spare=3))
 
 
-VICTIM = random_victim()
-LISTS = listings(VICTIM)
+@functools.cache
+def compared():
+    """The items compared, once."""
+    return listings(random_victim())
 
 
 def dense_hits(victim, item, user, items, k):
@@ -85,7 +90,7 @@ def test_the_cheap_path_is_the_dense_rebuild(policy, masked):
     for item, rows in edits():
         user, items = served(victim, item, rows, policy)
         np.testing.assert_array_equal(user, victim.user)
-        found = relisted(LISTS, np.asarray(victim.item), item, rows, policy)
+        found = relisted(compared(), np.asarray(victim.item), item, rows, policy)
         cheap = np.array(victim.item)
         cheap[item], cheap[found.moved] = found.own, found.rows
         np.testing.assert_allclose(cheap, items, atol=2e-6)
@@ -123,13 +128,20 @@ def test_by_the_toys_hand():
     np.testing.assert_allclose(victim.user @ reached.own, bound, atol=1e-4)
 
 
-def test_lightgcn_with_content_by_the_toys_hand():
-    model = model_of("lightgcn_content")
-    params = toy_params(model, "lightgcn_content")
+@pytest.mark.parametrize(
+    "name,column",
+    [
+        ("lightgcn_content", [2.317881, 3.274838, 3.123099]),
+        ("mgcn", [0.851163, 1.360245, 1.378372]),
+    ],
+)
+def test_the_own_row_by_the_toys_hand(name, column):
+    model = model_of(name)
+    params = toy_params(model, name)
     victim = make_victim(model, params, toy.dataset(), lists=Lists(k=2))
     rows = tuple(x[toy.EDITED] for x in toy.edited().features)
     user, item = served(victim, toy.EDITED, rows, "own_row")
-    np.testing.assert_allclose((user @ item.T)[:, 1], [2.317881, 3.274838, 3.123099], atol=1e-5)
+    np.testing.assert_allclose((user @ item.T)[:, 1], column, atol=1e-5)
     np.testing.assert_array_equal(np.delete(item, 1, 0), np.delete(victim.item, 1, 0))
     np.testing.assert_array_equal(user, victim.user)
 
@@ -137,29 +149,31 @@ def test_lightgcn_with_content_by_the_toys_hand():
 @pytest.mark.parametrize("policy", ["own_row", "full"])
 def test_copying_finds_the_best_donor_of_all(policy):
     """Of any content: no single donor for both modalities does better in the dense rebuild."""
+    victim, lists = random_victim(), compared()
     for item in (2, 17):
-        found = relist(VICTIM, [item], policy=policy, k=K, verified=40, of=LISTS)
+        found = relist(victim, [item], policy=policy, k=K, verified=40, of=lists)
         rates = []
         for donor in range(40):
             rows = tuple(x[donor] for x in DATA.features)
-            rates.append(dense_hits(VICTIM, item, *served(VICTIM, item, rows, policy), K).mean())
+            rates.append(dense_hits(victim, item, *served(victim, item, rows, policy), K).mean())
         assert found.hr_after[0] >= max(rates) and found.hr_after[0] > found.hr_before[0]
         rows = tuple(x[0] for x in found.features)
-        again = dense_hits(VICTIM, item, *served(VICTIM, item, rows, policy), K)
+        again = dense_hits(victim, item, *served(victim, item, rows, policy), K)
         assert again.mean() == found.hr_after[0]
 
 
 @pytest.mark.parametrize("eps", [0.0, 0.1, 0.4, 1.0, 2.0])
 def test_no_edit_within_the_budget_exceeds_the_certificate(eps):
+    victim, lists = random_victim(), compared()
     rng = np.random.default_rng(2)
     items = np.array([1, 17, 24, 38])
-    found = relist(VICTIM, items, eps=eps, k=K, of=LISTS)
-    bound = certify_lists(VICTIM, items, eps=eps, k=K, of=LISTS)
-    anything = certify_lists(VICTIM, items, k=K, of=LISTS)
+    found = relist(victim, items, eps=eps, k=K, of=lists)
+    bound = certify_lists(victim, items, eps=eps, k=K, of=lists)
+    anything = certify_lists(victim, items, k=K, of=lists)
     assert (found.hr_before <= found.hr_after).all() and (found.hr_after <= bound).all()
     assert (bound <= anything).all()
     for n, item in enumerate(items):
-        ceiling = list_bounds(VICTIM, LISTS, int(item), eps)
+        ceiling = list_bounds(victim, lists, int(item), eps)
         clean = [x[item].astype(float) for x in DATA.features]
         for x, row in zip(clean, found.features, strict=True):
             assert np.linalg.norm(row[n] - x) <= eps * np.linalg.norm(x)
@@ -173,9 +187,9 @@ def test_no_edit_within_the_budget_exceeds_the_certificate(eps):
                 rows.append((x + 0.999 * step).astype(np.float32))
             if not all(np.linalg.norm(x) > 0 for x in rows):
                 continue
-            reached = relisted(LISTS, np.asarray(VICTIM.item), int(item), tuple(rows), "own_row")
-            assert (np.asarray(VICTIM.user) @ reached.own <= ceiling).all()
-            for standing, x, row in zip(LISTS.standings, DATA.features, rows, strict=True):
+            reached = relisted(lists, np.asarray(victim.item), int(item), tuple(rows), "own_row")
+            assert (np.asarray(victim.user) @ reached.own <= ceiling).all()
+            for standing, x, row in zip(lists.standings, DATA.features, rows, strict=True):
                 found_list = np.argsort(-distances(standing, row))[:8]
                 among = candidates(distances(standing, x[item]), int(item), 4, eps)
                 inside = [j for j in found_list if j != item][:3]
@@ -183,8 +197,9 @@ def test_no_edit_within_the_budget_exceeds_the_certificate(eps):
 
 
 def test_a_budget_of_nothing_leaves_the_list():
-    bound = list_bounds(VICTIM, LISTS, 24, 0.0)
-    np.testing.assert_allclose(bound, VICTIM.user @ VICTIM.item[24], atol=1e-4)
+    victim, lists = random_victim(), compared()
+    bound = list_bounds(victim, lists, 24, 0.0)
+    np.testing.assert_allclose(bound, victim.user @ victim.item[24], atol=1e-4)
     assert turn(0.0) == 0 and turn(1.0) == turn(None) == np.pi
 
 
@@ -203,31 +218,36 @@ def test_towards_is_the_nearest_point_of_the_ball_in_angle():
 
 
 def test_where_no_edit_has_an_effect_nothing_is_run(monkeypatch):
+    victim, lists = random_victim(), compared()
+    monkeypatch.setattr("uatmc_jax.attacks.relisting.relisted", None)
     monkeypatch.setattr("uatmc_jax.attacks.relisting.listings", None)
-    frozen = relist(VICTIM, [1, 2], policy="frozen", k=K)
+    frozen = relist(victim, [1, 2], policy="frozen", k=K, of=lists)
     assert frozen.blind.startswith("nothing is computed anew under the policy 'frozen'")
     np.testing.assert_array_equal(frozen.hr_before, frozen.hr_after)
     np.testing.assert_array_equal(frozen.donors, [[1, 1], [2, 2]])
     for make in (bm3, lightgcn):
         model = make(DATA.sizes, dim=4)
-        victim = make_victim(model, model.init(jax.random.key(0)), DATA, lists=Lists(k=K))
-        found = relist(victim, [5], policy="full", k=K)
+        other = make_victim(model, model.init(jax.random.key(0)), DATA, lists=Lists(k=K))
+        found = relist(other, [5], policy="full", k=K)
         assert "reads no content" in found.blind and found.hr_before == found.hr_after
         rows = tuple(np.ones_like(x[0]) for x in DATA.features)
-        np.testing.assert_array_equal(served(victim, 5, rows, "full").item, victim.item)
+        np.testing.assert_array_equal(served(other, 5, rows, "full").item, other.item)
         with pytest.raises(InputError, match="There is nothing to attack"):
-            attack(Attack(k=K), victim, [5])
+            attack(Attack(k=K), other, [5])
 
 
 def test_what_cannot_be_is_refused():
+    victim = random_victim()
     with pytest.raises(InputError, match=r"lists of neighbours, which jump.*attacks\.relist"):
-        attack(Attack(k=K), VICTIM, [5])
+        attack(Attack(k=K), victim, [5])
+    with pytest.raises(InputError, match=r"level = 'feature': raw features of model mgcn also"):
+        require_projected(mgcn(DATA.sizes), "feature")
     with pytest.raises(InputError, match=r"policy = 'weekly': wanted 'frozen' or"):
         blind(MODEL, "weekly")
     with pytest.raises(InputError, match=r"eps = -1.0: wanted a number >= 0"):
-        relist(VICTIM, [1], eps=-1.0, k=K)
+        relist(victim, [1], eps=-1.0, k=K)
     with pytest.raises(InputError, match="declares no item lists"):
-        relist(dataclasses.replace(VICTIM, model=MODEL._replace(lists=None)), [1], k=K)
+        relist(dataclasses.replace(victim, model=MODEL._replace(lists=None)), [1], k=K)
     short = MODEL._replace(lists=MODEL.lists._replace(k=1))
     with pytest.raises(InputError, match="lists of 1 of 40 items: wanted at least 2"):
-        listings(dataclasses.replace(VICTIM, model=short))
+        listings(dataclasses.replace(victim, model=short))

@@ -11,7 +11,7 @@ import pytest
 from tests import oracles
 from tests.models import toy
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Batch, Sizes, bm3, device_data, freedom, lightgcn
+from uatmc_jax.models import Batch, Sizes, bm3, device_data, freedom, lightgcn, mgcn
 from uatmc_jax.models.freedom import keep_edges
 from uatmc_jax.models.mmgcn_records import Affine
 from uatmc_jax.settings import from_config
@@ -25,6 +25,7 @@ MAKE = {
     "lightgcn_content": functools.partial(lightgcn, content=True),
     "freedom": functools.partial(freedom, n_neighbours=2, drop=0.0),
     "bm3": functools.partial(bm3, dropout=0.0),
+    "mgcn": functools.partial(mgcn, n_neighbours=2),
 }
 
 
@@ -35,10 +36,12 @@ def model_of(name):
 def toy_params(model, name):
     params = model.init(jax.random.key(0))
     tables = dict(user=jnp.array(toy.IDS), item=jnp.array(toy.IDS))
-    if name == "bm3":
-        encoder = params.encoder.replace(
-            tables=params.encoder.tables.replace(**tables), predictor=IDENTITY
-        )
+    own = {"predictor": IDENTITY} if name == "bm3" else {}
+    if name == "mgcn":
+        own = {"gates": (IDENTITY,) * 2, "preferences": (IDENTITY,) * 2, "query": IDENTITY}
+        own["weights"] = jnp.ones(2)
+    if own:
+        encoder = params.encoder.replace(tables=params.encoder.tables.replace(**tables), **own)
     else:
         encoder = params.encoder.replace(**tables)
     projectors = {} if name == "lightgcn" else PROJECTORS
@@ -79,6 +82,11 @@ SCORES = {
         [0.463388, 1.8125, 2.566942],
         [1.582107, 1.707107, 3.377602],
     ],
+    "mgcn": [
+        [0.996471, 0.840451, 1.450596],
+        [0.673475, 1.293398, 1.945678],
+        [0.956522, 1.325465, 2.082705],
+    ],
 }
 # Column 1 with the image of item 1 edited and everything rebuilt.
 EDITED = {
@@ -86,10 +94,12 @@ EDITED = {
     "lightgcn_content": [2.315859, 3.333608, 3.136456],
     "freedom": [1.148301, 1.983813, 2.132198],
     "bm3": [0.650888, 1.8125, 1.707107],
+    "mgcn": [0.870752, 1.382068, 1.374514],
 }
 LOSSES = {
     "lightgcn": {"bpr": 0.541622, "reg": 2.078689},
     "freedom": {"bpr": 0.466309, "content": 0.572109 + 0.543639, "loss": 0.467425},
+    "mgcn": {"bpr": 0.525783, "reg": 7.468758 / 2048, "contrast": 1.744620},
     "bm3": {"user_item": 2 * 0.051360, "content": 2 * (0.166477 + 0.002069)},
 }
 
@@ -104,7 +114,7 @@ def test_the_toy_by_hand(name):
     np.testing.assert_allclose((moved.user @ moved.item.T)[:, 1], EDITED[name], atol=1e-5)
     if not model.reads:
         np.testing.assert_array_equal(item, moved.item)
-    if name != "lightgcn_content":
+    if name not in ("lightgcn_content", "mgcn"):
         np.testing.assert_array_equal(user, moved.user)
     if name in LOSSES:
         loss, terms = losses(model, params, toy.dataset())
@@ -126,7 +136,11 @@ class Dense:
     def __init__(self, name, dataset):
         self.name, self.dataset = name, dataset
         sizes = dataset.sizes
-        kind = {**MAKE, "freedom": functools.partial(freedom, n_neighbours=4, drop=0.0)}[name]
+        longer = {
+            "freedom": functools.partial(freedom, n_neighbours=4, drop=0.0),
+            "mgcn": functools.partial(mgcn, n_neighbours=4),
+        }
+        kind = {**MAKE, **longer}[name]
         self.model = kind(sizes, dim=3)
         rng = np.random.default_rng(1)
         self.params = jax.tree.map(
@@ -144,16 +158,20 @@ class Dense:
         triples = [(0, 3), (5, 7), (2, 3), (0, 11)]
         self.users, self.positives = np.array(triples).T
         self.negatives = np.array([1, 2, 30, 2])
-        self.lists = [self.brute(x, 4) for x in dataset.features]
+        self.lists = [self.brute(x, 4)[0] for x in dataset.features]
+        self.weighted = [self.brute(x, 4)[1] for x in dataset.features]
 
     @staticmethod
     def brute(x, k):
+        """Unweighted and cosine-valued lists."""
         units = x / np.linalg.norm(x.astype(float), axis=1, keepdims=True)
-        found = np.zeros((len(x),) * 2)
+        found, listed = np.zeros((2, len(x), len(x)))
         for i, row in enumerate(units @ units.T):
             order = sorted(range(len(x)), key=lambda j: (j != i, -round(row[j], 12), j))
             found[i, order[:k]] = 1 / k
-        return found
+            listed[i, order[:k]] = row[order[:k]]
+        sums = listed.sum(axis=1)
+        return found, listed / np.sqrt(sums[:, None] * sums)
 
     def smooth(self, user, item, n_layers):
         x = total = np.concatenate([user, item])
@@ -171,11 +189,36 @@ class Dense:
         if self.name == "bm3":
             user, item = self.smooth(encoder.tables.user, encoder.tables.item, 1)
             return user, item + encoder.tables.item
+        if self.name == "mgcn":
+            return tuple(map(np.add, *self.mgcn(params)))
         extra = sum(self.content(params)) if self.name == "lightgcn_content" else 0
         user, item = self.smooth(encoder.user, encoder.item + extra, 2)
         if self.name == "freedom":
             item = item + (0.1 * self.lists[0] + 0.9 * self.lists[1]) @ encoder.item
         return user, item
+
+    def mgcn(self, params):
+        """LG and side, users then items."""
+        encoder, n_users = params.encoder, self.dataset.n_users
+        own = self.smooth(encoder.tables.user, encoder.tables.item, 2)
+        sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+        h = []
+        for z, gate, s in zip(self.content(params), encoder.gates, self.weighted, strict=True):
+            item = s @ (encoder.tables.item * sigmoid(z @ gate.kernel + gate.bias))
+            h.append(np.concatenate([self.walk[:n_users, n_users:] @ item, item]))
+        layer, lg = encoder.query, np.concatenate(own)
+        logits = [np.tanh(x @ layer.kernel + layer.bias) @ encoder.weights for x in h]
+        first = sigmoid(logits[0] - logits[1])[:, None]
+        p = [sigmoid(lg @ x.kernel + x.bias) for x in encoder.preferences]
+        # The identity: a convex combination by coordinate.
+        rho = (1 - first) * p[0] + first * (1 - p[1])
+        side = (rho * h[0] + (1 - rho) * h[1]) / 3
+        return own, np.split(side, [n_users])
+
+    def contrast(self, a, b):
+        a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
+        logits = a @ b.T / 0.2
+        return np.mean(np.log(np.exp(logits).sum(axis=1)) - np.diag(logits))
 
     def loss(self, params, mu):
         user, item = self.forward(params)
@@ -185,6 +228,11 @@ class Dense:
             rows = params.encoder.user[u], params.encoder.item[p], params.encoder.item[n]
             reg = sum(map(np.linalg.norm, rows)) / len(u)
             return oracles.bpr(user, item, triples) + mu * reg
+        if self.name == "mgcn":
+            own, side = self.mgcn(params)
+            squares = sum((x**2).sum() for x in (user[u], item[p], item[n])) / 2 / 2048
+            nce = self.contrast(side[1][p], own[1][p]) + self.contrast(side[0][u], own[0][u])
+            return oracles.bpr(user, item, triples) + mu * squares + 0.01 * nce
         z = self.content(params)
         if self.name == "freedom":
             aux = sum(oracles.bpr(user, rows, triples) for rows in z)
@@ -278,7 +326,7 @@ def test_bm3_drops_from_targets_alone_one_mask_a_row(small):
     assert plain["reg"] == a["reg"] and plain["user_item"] != a["user_item"]
 
 
-@pytest.mark.parametrize("name", ["lightgcn", "lightgcn_content", "freedom", "bm3"])
+@pytest.mark.parametrize("name", ["lightgcn", "lightgcn_content", "freedom", "bm3", "mgcn"])
 def test_trained_from_a_config(name, dataset, config, tmp_path):
     from configs import base
 
@@ -287,6 +335,7 @@ def test_trained_from_a_config(name, dataset, config, tmp_path):
         "lightgcn_content": functools.partial(base.use_lightgcn, content=True),
         "freedom": base.use_freedom,
         "bm3": base.use_bm3,
+        "mgcn": base.use_mgcn,
     }[name]
     use(config)
     config.pretrain.epochs = 2

@@ -85,7 +85,7 @@ def attack_batches(
             f"attack.surrogate = '{attack.surrogate}': crafted on another model, which is not "
             "here. Give both models to attacks.transfer_batches, or leave it empty."
         )
-    require_projected(victim.model)
+    require_projected(victim.model, attack.level)
     options = options or Options()
     attack, ks = as_compiled(attack), options.ks or (attack.k,)
     check_lists(victim, (*ks, attack.k))

@@ -47,12 +47,23 @@ def blind(model: Model, policy: str) -> str | None:
     return None
 
 
-def require_projected(model: Model) -> None:
-    """Raises InputError for a model of whose content no projected features reach a score.
+def require_projected(model: Model, level: str = "projected") -> None:
+    """Raises InputError for a model whose scores an attack of this level does not see move.
 
-    Attacks that move z would find nothing there, and report a robustness that is none.
+    Where no projected features reach a score it would find nothing, and report a robustness
+    that is none; where raw features also make lists of neighbours it would leave these stale.
+
+    Args:
+      model: the recommender.
+      level: what is edited, "projected" or "feature".
     """
     if "z" in model.reads:
+        if level == "feature" and "raw" in model.reads:
+            raise InputError(
+                f"level = 'feature': raw features of model {model.name} also choose neighbours, "
+                "which an ascent leaves as they are. Use level = 'projected', which edits what "
+                "is read beside them; attacks.served measures an edit of raw features."
+            )
         return
     if not model.reads:
         raise InputError(

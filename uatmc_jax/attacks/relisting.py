@@ -93,7 +93,10 @@ def relist(
     items = check_items(victim, items)
     check_lists(victim, (k,))
     why = blind(victim.model, policy)
-    of = of if why else of or listings(victim)
+    if why:
+        of = None  # nothing is run
+    elif of is None:
+        of = listings(victim)
     found = [_one(victim, of, int(item), (eps, policy, k, verified)) for item in items]
     return Relisted(policy, why, items, *(_stack(x) for x in zip(*found, strict=True)))
 

@@ -113,7 +113,8 @@ def run_attacks(
     surrogates = surrogates or {}
     check_attacks(settings, attacks, data)
     for run in runs:
-        require_projected(run.model)
+        for attack in attacks.values():
+            require_projected(run.model, attack.level)
         check_alignment(attacks, run.model, data)
     check_redraw(settings, [run.model for run in runs])
     check_surrogates(attacks, surrogates, runs)

@@ -1,6 +1,6 @@
 """Recommenders as pure functions behind one protocol.
 
-`vbpr`, `mmgcn`, `linear_vbpr`, `lightgcn`, `freedom` and `bm3` make one for a catalogue:
+`vbpr`, `mmgcn`, `linear_vbpr`, `lightgcn`, `freedom`, `bm3` and `mgcn` make one for a catalogue:
 `vbpr(dataset.sizes, dim=64)`; `build_model` makes what settings name.
 """
 
@@ -23,6 +23,7 @@ from uatmc_jax.models.field import Field, FieldPass, pad_field, shells_of
 from uatmc_jax.models.freedom import FREEDOMSettings, freedom
 from uatmc_jax.models.lightgcn import LightGCNSettings, lightgcn
 from uatmc_jax.models.linear_vbpr import LinearVBPRSettings, linear_vbpr
+from uatmc_jax.models.mgcn import MGCNSettings, mgcn
 from uatmc_jax.models.mmgcn import MMGCNSettings, mmgcn
 from uatmc_jax.models.own import OwnModelSettings
 from uatmc_jax.models.projection import by_blocks, project_all, project_catalogue
@@ -57,6 +58,7 @@ __all__ = [
     "ItemLists",
     "LightGCNSettings",
     "LinearVBPRSettings",
+    "MGCNSettings",
     "MMGCNSettings",
     "Modal",
     "Model",
@@ -83,6 +85,7 @@ __all__ = [
     "mean_items",
     "mean_neighbours",
     "mean_users",
+    "mgcn",
     "mmgcn",
     "pad_field",
     "project_all",

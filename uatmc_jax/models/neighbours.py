@@ -27,14 +27,29 @@ class Neighbours:
     Attributes:
       ids: (|I|, k) int32, itself first, then by falling cosine.
       values: (|I|, k) float32 S_ij of these.
+      sums: (|I|,) float32 c_i, which cosine-valued lists are divided by; None of unweighted ones.
     """
 
     ids: jax.Array
     values: jax.Array
+    sums: jax.Array | None = None
 
     def __call__(self, table: jax.Array) -> jax.Array:
         """S h: (|I|, f) to (|I|, f)."""
         return jnp.sum(self.values[..., None] * take(table, self.ids), axis=1)
+
+    def row_beside(self, stored: "Neighbours", item: jax.Array) -> "Neighbours":
+        """The item's own row, (1, k), computed anew beside others as they are stored.
+
+        Args:
+          stored: whose sums the others keep.
+          item: () int32.
+        """
+        ids, values = self.ids[item][None], self.values[item][None]
+        if self.sums is None or stored.sums is None:
+            return Neighbours(ids, values)
+        there = stored.sums.at[item].set(self.sums[item])
+        return Neighbours(ids, values * jnp.sqrt(take(self.sums, ids) / take(there, ids)))
 
 
 class Directions(NamedTuple):
@@ -153,4 +168,5 @@ def cosine_valued(lists: Nearest) -> Neighbours:
             f"{sums[wrong[0]]:.3g}, and have no square root",
         )
     values = lists.cosines / np.sqrt(sums[:, None] * sums[lists.ids])
-    return Neighbours(jnp.asarray(lists.ids), jnp.asarray(values, jnp.float32))
+    arrays = (jnp.asarray(x, jnp.float32) for x in (values, sums))
+    return Neighbours(jnp.asarray(lists.ids), *arrays)

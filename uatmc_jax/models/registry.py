@@ -17,6 +17,8 @@ from uatmc_jax.models.lightgcn import LightGCNSettings
 from uatmc_jax.models.lightgcn import make as make_lightgcn
 from uatmc_jax.models.linear_vbpr import LinearVBPRSettings
 from uatmc_jax.models.linear_vbpr import make as make_linear_vbpr
+from uatmc_jax.models.mgcn import MGCNSettings
+from uatmc_jax.models.mgcn import make as make_mgcn
 from uatmc_jax.models.mmgcn import MMGCNSettings
 from uatmc_jax.models.mmgcn import make as make_mmgcn
 from uatmc_jax.models.protocol import Model
@@ -44,6 +46,7 @@ MODELS = {
     "lightgcn": Entry(LightGCNSettings, make_lightgcn),
     "freedom": Entry(FREEDOMSettings, make_freedom),
     "bm3": Entry(BM3Settings, make_bm3),
+    "mgcn": Entry(MGCNSettings, make_mgcn),
 }
 _OWN = Entry(own.OwnModelSettings, own.make)
 

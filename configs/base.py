@@ -185,5 +185,6 @@ def _adam(learning_rate: float) -> ConfigDict:
             "warmup_epochs": 0,
             "clip_norm": 0.0,
             "rows": "dense",  # or "deferred", the same results to rounding (docs/scale.md)
+            "shuffle": "sort",
         }
     )

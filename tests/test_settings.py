@@ -36,6 +36,7 @@ BAD = {
     "pretrain.optimizer.schedule": "step",
     "pretrain.optimizer.clip_norm": -1.0,
     "pretrain.optimizer.rows": "sparse",
+    "pretrain.optimizer.shuffle": "none",
     "adversarial.defense": "uatmc",
     "adversarial.norm": "l1",
     "adversarial.level": "pixel",

@@ -9,6 +9,7 @@ from uatmc_jax.checks import at_least, one_of, positive
 
 SCHEDULES = ("constant", "cosine")
 ROWS = ("dense", "deferred", "lazy")
+SHUFFLES = ("sort", "keyed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,9 @@ class OptimizerSettings:
         also those without a gradient. "deferred": those of the batch, the others' steps being
         made up for when they are next read; Adam as in "dense", to rounding. "lazy": those of
         the batch, the others' steps being left out; another method, with other results.
+      shuffle: where an epoch's order comes from. "sort": of random numbers, one for every
+        training pair. "keyed": a permutation of which each batch computes its part, so that
+        an epoch needs no memory for its order; equally random, but another order.
     """
 
     learning_rate: float = 1e-3
@@ -31,6 +35,7 @@ class OptimizerSettings:
     warmup_epochs: int = 0
     clip_norm: float = 0.0
     rows: str = "dense"
+    shuffle: str = "sort"
 
     def __post_init__(self):
         positive("SECTION.learning_rate", self.learning_rate)
@@ -38,6 +43,7 @@ class OptimizerSettings:
         at_least("SECTION.warmup_epochs", self.warmup_epochs, 0)
         at_least("SECTION.clip_norm", self.clip_norm, 0)
         one_of("SECTION.rows", self.rows, ROWS)
+        one_of("SECTION.shuffle", self.shuffle, SHUFFLES)
 
 
 class Adam(NamedTuple):

@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 
 from tests.conftest import make_interactions
 from uatmc_jax.data import make_csr
-from uatmc_jax.training.batches import make_batch, sample_negatives, shuffled_batches
+from uatmc_jax.training.batches import (
+    keyed_batch,
+    make_batch,
+    sample_negatives,
+    shuffled_batches,
+)
 
 N_USERS, N_ITEMS = 5, 7
 
@@ -60,3 +65,31 @@ def test_batches_hold_training_pairs(dataset):
     batch = make_batch(jax.random.key(0), pairs, csr, rows, jnp.ones(3), dataset.n_items)
     assert batch.users.tolist() == dataset.train.users[[0, 5, 9]].tolist()
     assert batch.positives.tolist() == dataset.train.items[[0, 5, 9]].tolist()
+
+
+@pytest.mark.parametrize("n", (1, 2, 3, 64, 1000, 2**13 + 1))
+def test_a_keyed_order_has_every_pair_once(n):
+    size = 64
+    batches = jax.jit(
+        lambda key: jax.lax.map(lambda b: keyed_batch(key, n, b, size), jnp.arange(-(-n // size)))
+    )
+    orders = []
+    for seed in (0, 1):
+        rows, weights = (np.asarray(x).reshape(-1) for x in batches(jax.random.key(seed)))
+        assert weights.sum() == n and (weights[:n] == 1).all()
+        np.testing.assert_array_equal(np.sort(rows[:n]), np.arange(n))
+        assert (rows[n:] == 0).all()
+        orders.append(rows[:n])
+    assert n < 64 or np.mean(orders[0] == orders[1]) < 0.1
+
+
+def test_keyed_orders_are_uniform():
+    """Where the first of 40 pairs comes, over 8,000 keys; and which pair comes after it."""
+    n, keys = 40, jax.random.split(jax.random.key(0), 8000)
+    orders = np.asarray(jax.jit(jax.vmap(lambda k: keyed_batch(k, n, jnp.int32(0), n)[0]))(keys))
+    first = np.argmax(orders == 0, axis=1)
+    after = np.take_along_axis(orders, (first[:, None] + 1) % n, axis=1)[:, 0]
+    for found, cells in ((first, np.arange(n)), (after, np.arange(1, n))):
+        counts = np.bincount(found, minlength=n)[cells]
+        expected = len(keys) / len(cells)
+        assert ((counts - expected) ** 2 / expected).sum() < 73.4  # 99.9 % point of 39

@@ -51,7 +51,7 @@ LATER: dict[str, dict[str, Any]] = {
     },
     "AttackRunSettings": {"redraw": False, "permutations": 20},
     "CheckpointSettings": {"keep_every": 0},
-    "OptimizerSettings": {"rows": "dense"},
+    "OptimizerSettings": {"rows": "dense", "shuffle": "sort"},
     "PretrainSettings": {"mu_warmup_epochs": 0},
     "TargetSettings": {"file": ""},
 }

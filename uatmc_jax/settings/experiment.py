@@ -11,7 +11,7 @@ from uatmc_jax.checks import at_least, is_count, require
 from uatmc_jax.data.source import DataSettings
 from uatmc_jax.defenses.settings import AdversarialSettings, check_model
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import ModelSettings, VBPRSettings
+from uatmc_jax.models import ModelSettings, VBPRSettings, unmet
 from uatmc_jax.models.registry import declared
 from uatmc_jax.optimizer import OptimizerSettings
 from uatmc_jax.settings.reading import from_config_flag, from_values
@@ -140,6 +140,11 @@ class Settings:
         model = declared(self.model)
         if model is not None:
             check_model(self.adversarial, model)
+            for name in ("pretrain", "adversarial"):
+                rows = getattr(self, name).optimizer.rows
+                lacks = unmet(model, "rows") if rows != "dense" else None
+                if lacks:
+                    raise InputError(f"config.{name}.optimizer.rows = {rows!r} {lacks}")
             require(
                 self.pretrain.alpha == 0 or model.objective is None,
                 "pretrain.alpha",

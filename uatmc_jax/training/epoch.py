@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -11,7 +11,7 @@ import optax
 
 from uatmc_jax.data.dataset import DeviceData
 from uatmc_jax.models import Batch
-from uatmc_jax.training.batches import make_batch, shuffled_batches
+from uatmc_jax.training.batches import keyed_batch, make_batch, shuffled_batches
 from uatmc_jax.training.rows import ITEMS, USERS, Rows, Updates, row_updates
 
 PyTree = Any
@@ -57,10 +57,22 @@ Epoch = Callable[
 ]
 
 
+class Order(NamedTuple):
+    """How an epoch goes through the training pairs.
+
+    Attributes:
+      batch_size: B.
+      keyed: batches are computed one by one (`keyed_batch`); else all at once by a sort.
+    """
+
+    batch_size: int
+    keyed: bool = False
+
+
 def make_epoch(
     objective: Objective,
     optimizer: optax.GradientTransformation,
-    batch_size: int,
+    order: Order,
     rows: Rows | None = None,
 ) -> Epoch:
     """An epoch: shuffle, and for each batch sample, differentiate, update.
@@ -68,7 +80,7 @@ def make_epoch(
     Args:
       objective: what is descended on.
       optimizer: makes updates of its gradients.
-      batch_size: B.
+      order: of the batches.
       rows: what is a table, for steps that write the batch's rows alone; None for all rows.
 
     Returns:
@@ -80,23 +92,25 @@ def make_epoch(
     def epoch(state: TrainState, fixed: PyTree, data: DeviceData):
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.epoch)
         k_shuffle, k_steps = jax.random.split(key)
-        batch_rows, weights = shuffled_batches(k_shuffle, data.pairs[0].size, batch_size)
-        keys = jax.random.split(k_steps, len(batch_rows))
+        n_pairs, size = data.pairs[0].size, order.batch_size
+        n_steps = steps_per_epoch(n_pairs, size)
+        batches = jnp.arange(n_steps) if order.keyed else shuffled_batches(k_shuffle, n_pairs, size)
+        keys = jax.random.split(k_steps, n_steps)
         begin = _dense_updates(objective, optimizer)
         if rows is not None:
             counts = {USERS: data.graph.n_users, ITEMS: data.graph.n_items}
-            begin = row_updates(objective, optimizer, rows, counts, len(batch_rows))
+            begin = row_updates(objective, optimizer, rows, counts, n_steps)
         updates = begin(state.trained, state.optimizer)
 
         def step(carry, inputs):
-            step_key, some, some_weights = inputs
+            step_key, some = inputs
+            if order.keyed:
+                some = keyed_batch(k_shuffle, n_pairs, some, size)
             k_negatives, k_objective = jax.random.split(step_key)
-            batch = make_batch(
-                k_negatives, data.pairs, data.seen, some, some_weights, data.graph.n_items
-            )
+            batch = make_batch(k_negatives, data.pairs, data.seen, *some, data.graph.n_items)
             return updates.step(carry, fixed, batch, k_objective)
 
-        carry, terms = jax.lax.scan(step, updates.carry, (keys, batch_rows, weights))
+        carry, terms = jax.lax.scan(step, updates.carry, (keys, batches))
         trained, optimizer_state = updates.end(carry)
         finite = jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(trained)]))
         return TrainState(trained, optimizer_state, state.epoch + 1, state.key), terms, finite

@@ -55,8 +55,7 @@ def pretrain_objective(
     if n_nce < n_items:
         drawn = jax.random.permutation(key, n_items)[:n_nce]
     in_play = jnp.concatenate([batch.positives, batch.negatives])
-    placed = in_encoder(batch)
-    places = placed.users, jnp.concatenate([placed.positives, placed.negatives])
+    places = (batch.users, in_play) if batch.places is None else batch.places
     if model.encode_rows is not None and 2 * n_triples + n_nce < n_items:
         rows = jnp.concatenate([in_play, drawn])
         z = model.project(params.projectors, tuple(take(x, rows) for x in data.features))
@@ -81,7 +80,7 @@ def pretrain_objective(
             positive, negative = jnp.split(item, 2)
     terms = {
         "bpr": bpr_loss(user, positive, negative, batch.weights),
-        "reg": model.regularize(params.encoder, placed, user, positive, negative),
+        "reg": model.regularize(params.encoder, in_encoder(batch), user, positive, negative),
         "nce": modal_info_nce(z_nce, params.temperature),
     }
     loss = terms["bpr"] + weights.mu * terms["reg"] + weights.alpha * terms["nce"]

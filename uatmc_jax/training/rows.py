@@ -121,7 +121,7 @@ def check_rows(model: Model, params: Params, features: Modal, field: str) -> Non
     """
     lacks = unmet(model, "rows")
     if lacks:
-        raise InputError(f"{field} needs {lacks.removeprefix('needs ')}")
+        raise InputError(f"{field} {lacks}")
     kinds, encoder = table_kinds(model), params.encoder
     leaves = jax.tree.leaves(encoder)
     counts = {k: len(x) for k, x in zip(kinds, leaves, strict=True) if k != WHOLE}

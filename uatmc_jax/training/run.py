@@ -30,7 +30,12 @@ from uatmc_jax.training.folder import (
     remove_outputs,
 )
 from uatmc_jax.training.stage import Hooks, Progress, Stage, run_stage
-from uatmc_jax.training.stages import adversarial_stage, init_params, pretrain_stage
+from uatmc_jax.training.stages import (
+    adversarial_stage,
+    check_steps,
+    init_params,
+    pretrain_stage,
+)
 
 
 class _Watch(NamedTuple):
@@ -111,6 +116,9 @@ def _train_and_evaluate(
         check_model(settings.adversarial, model, dataset.raw_dims)
     data = device_data(model, dataset)
     params, source = first_params(settings, workdir, model, dataset, resume)
+    stages_ahead = [] if settings.pretrain.init_from else ["pretrain"]
+    stages_ahead += ["adversarial"] if settings.adversarial.epochs else []
+    check_steps(settings, model, params, dataset.on_device, *stages_ahead)
     done = {stage: Progress() for stage in checkpoint.STAGES}
     if resume:
         done = {stage: _progress_on_disk(workdir, stage, dataset) for stage in done}

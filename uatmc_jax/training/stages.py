@@ -28,6 +28,7 @@ from uatmc_jax.optimizer import OptimizerSettings, make_adam, make_optimizer
 from uatmc_jax.settings import PretrainSettings, Settings
 from uatmc_jax.training.epoch import (
     Epoch,
+    Order,
     TrainState,
     compile_epoch,
     init_state,
@@ -85,7 +86,7 @@ def pretrain_stage(
             f"config.pretrain.alpha = {chosen.alpha}: L_NCE compares the modalities' z, which "
             f"model {model.name} has of unlike widths, {[*widths.values()]}. Set it to 0."
         )
-    _check_rows(settings, "pretrain", model, params, data)
+    check_steps(settings, model, params, data, "pretrain")
     warmup, updates = chosen.mu_warmup_epochs, _updates(chosen, data)
     optimizer, epoch = _pretrain_epoch(model, chosen.nce_items, warmup, updates)
     weights = PretrainCoefficients(jnp.float32(chosen.mu), jnp.float32(chosen.alpha))
@@ -127,12 +128,25 @@ def _rows(model: Model, updates: _Updates) -> Rows | None:
     return Rows(table_kinds(model), adam, chosen.rows == "deferred")
 
 
-def _check_rows(
-    settings: Settings, stage: str, model: Model, params: Params, data: DeviceData
+def check_steps(
+    settings: Settings, model: Model, params: Params, data: DeviceData, *stages: str
 ) -> None:
-    rows = getattr(settings, stage).optimizer.rows
-    if rows != "dense":
-        check_rows(model, params, data.features, f"config.{stage}.optimizer.rows = {rows!r}")
+    """Requires of a model what the stages' `optimizer.rows` needs of it.
+
+    Args:
+      settings: the experiment.
+      model: the recommender.
+      params: of the model.
+      data: on the device.
+      *stages: of "pretrain" and "adversarial".
+
+    Raises:
+      InputError: a batch's loss reads rows of the tables beyond the batch's own.
+    """
+    for stage in stages:
+        rows = getattr(settings, stage).optimizer.rows
+        if rows != "dense":
+            check_rows(model, params, data.features, f"config.{stage}.optimizer.rows = {rows!r}")
 
 
 @functools.lru_cache(maxsize=16)
@@ -146,7 +160,8 @@ def _pretrain_epoch(
         return pretrain_objective(model, params, data, weights, nce_items, batch, key)
 
     optimizer = make_optimizer(updates.optimizer, updates.steps, updates.epochs)
-    full = make_epoch(objective, optimizer, updates.batch_size, _rows(model, updates))
+    order = Order(updates.batch_size, updates.optimizer.shuffle == "keyed")
+    full = make_epoch(objective, optimizer, order, _rows(model, updates))
 
     def epoch(state: TrainState, fixed: tuple[DeviceData, PretrainCoefficients], data: DeviceData):
         read, weights = fixed
@@ -177,7 +192,8 @@ def _adversarial_epoch(
         return adversarial_objective(model, defense, trained, frozen, weights, batch, key)
 
     optimizer = make_optimizer(updates.optimizer, updates.steps, updates.epochs)
-    full = make_epoch(objective, optimizer, updates.batch_size, _rows(model, updates))
+    order = Order(updates.batch_size, updates.optimizer.shuffle == "keyed")
+    full = make_epoch(objective, optimizer, order, _rows(model, updates))
 
     def epoch(state: TrainState, fixed: tuple[Frozen, Coefficients], data: DeviceData):
         frozen, weights = fixed
@@ -259,7 +275,7 @@ def adversarial_parts(
     lacks = unmet(model, "train_projector_head") if chosen.train_projector_head else None
     if lacks:
         raise InputError(f"config.adversarial.train_projector_head = True {lacks}")
-    _check_rows(settings, "adversarial", model, params, data)
+    check_steps(settings, model, params, data, "adversarial")
     defense = static_defense(chosen, settings.data.modality_names)
     updates = _updates(chosen, data)
     optimizer, epoch = _adversarial_epoch(model, defense, chosen.ramp_epochs, updates)

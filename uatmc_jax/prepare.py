@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from uatmc_jax.cli import Parser, start_parsed
 from uatmc_jax.preparation import AmazonSettings, GenericSettings, prepare
 from uatmc_jax.preparation.amazon import LAYOUTS
-from uatmc_jax.preparation.losses import tell
+from uatmc_jax.preparation.losses import tell, tell_scales
 
 _AMAZON = """example:
   python -m uatmc_jax.prepare amazon2014 --reviews reviews_Baby_5.json.gz \\
@@ -46,7 +46,7 @@ def _run(arguments: argparse.Namespace) -> None:
     manifest = prepare(settings)
     lines, warnings = tell(manifest["losses"])
     print("\n".join(lines))
-    for warning in warnings:
+    for warning in warnings + tell_scales(manifest["features"]):
         print(f"warning: {warning}", file=sys.stderr)
     kept, read = manifest["interactions"]["kept"], manifest["interactions"]["read"]
     print(

@@ -5,11 +5,13 @@ import contextlib
 import pathlib
 import tempfile
 
+import duckdb
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from uatmc_jax.errors import InputError
 from uatmc_jax.preparation.core import (
     Rows,
     renumber,
@@ -31,6 +33,7 @@ from uatmc_jax.preparation.stage import (
 )
 
 PAIRS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 2)), max_size=60)
+HAS = Has(times=False, ratings=False, labels=False)
 # Each example opens the engine.
 FEW = settings(max_examples=8, deadline=None)
 
@@ -88,6 +91,12 @@ def test_the_core_is_what_repeated_counting_leaves(rows, k):
         found, users, items = fetch(stage)
     ids = [(users[u], items[i]) for u, i in zip(found.users, found.items, strict=True)]
     assert ids == [(f"u{user}", f"i{item}") for _, (user, item, _) in left]
+
+
+@pytest.mark.parametrize("kind", [duckdb.IOException, duckdb.OutOfMemoryException])
+def test_a_full_disk_is_one_error(tmp_path, kind):
+    with pytest.raises(InputError, match=r"no room to sort .*Make room"), open_stage(tmp_path, HAS):
+        raise kind("could not write: No space left on device\nmore of it")
 
 
 @given(st.lists(st.integers(0, 1000)))

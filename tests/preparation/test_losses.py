@@ -69,7 +69,8 @@ def test_a_quoted_cell_may_go_on_over_lines(tmp_path):
 def test_items_without_a_row_a_title_and_features_are_told(tmp_path, capsys):
     items = catalogue().iloc[2:].assign(sku=lambda frame: frame["sku"].astype(str))
     features = np.random.default_rng(0).normal(size=(len(items), 3)).astype(np.float32)
-    features[[3, 4]] = np.nan
+    features[:, 1], features[5], features[[3, 4]] = 0, 0, np.nan
+    features *= 1e-5
     np.save(tmp_path / "text.npy", features)
     assert run(tmp_path, "csv", "--text-features", tmp_path / "text.npy", items=items) == 2
     error = capsys.readouterr().err
@@ -79,6 +80,9 @@ def test_items_without_a_row_a_title_and_features_are_told(tmp_path, capsys):
     said = capsys.readouterr()
     for line in ("items without a row: 1 of 20", "items without text features: 3 of 20"):
         assert line in said.out and f"warning: {line}" in said.err
+    assert "warning: constant columns of text features: 1 of 3" in said.err
+    assert "warning: rows of zeros of text features: 1 of 19" in said.err
+    assert "warning: text features spread by" in said.err
     losses = manifest(tmp_path)["losses"]
     assert losses["items without a row"] == {"count": 1, "of": N_ITEMS, "share": 0.05}
     written = np.load(tmp_path / "out" / "text_feat.npy")

@@ -149,7 +149,7 @@ def read_meta(
 def _check_layout(path: pathlib.Path, layout: str, keys: tuple[str, ...]) -> None:
     """Refuses a file whose first object has not a layout's keys, and names its own."""
     objects = parse_lines(path, parse_object, Tally(path.name), 1)
-    fields = next(objects, {})
+    fields: dict = next(objects, {})
     objects.close()  # type: ignore[attr-defined]
     user = keys[0]
     other = [name for name, of in LAYOUTS.items() if of.user in fields and of.user != user]

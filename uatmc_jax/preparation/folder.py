@@ -14,6 +14,7 @@ from uatmc_jax.errors import InputError
 from uatmc_jax.preparation.features import IMAGE_FILE, TEXT_FILE
 from uatmc_jax.preparation.lines import sync
 from uatmc_jax.preparation.settings import Settings
+from uatmc_jax.preparation.stage import SPILL
 from uatmc_jax.store import read_json, write_json
 
 _FORMAT = 1
@@ -65,6 +66,7 @@ def begin(settings: Settings) -> tuple[pathlib.Path, dict | None]:
 def _delete_tables(work: pathlib.Path) -> None:
     """Leaves vectors, finished or not, and what is noted of them."""
     (work / _TABLES).unlink(missing_ok=True)
+    shutil.rmtree(work / SPILL, ignore_errors=True)
     for path in (*work.glob("items.*"), *(work / "data").glob("*")):
         if path.name not in (TEXT_FILE, IMAGE_FILE):
             path.unlink()

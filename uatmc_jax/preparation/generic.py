@@ -37,8 +37,9 @@ def stage_events(settings: GenericSettings, tally: Tally, stage: Stage) -> str:
 
     def quick(shape: Shape) -> Callable[[int, str], list | None]:
         user, item, *rest = shape.chosen
-        optional = (rest.pop(0) if name else None for name in _optional(settings))
-        places = Places(user, item, *optional, shape.width, shape.delimiter, quoted(shape))
+        time, score, label = (rest.pop(0) if name else None for name in _optional(settings))
+        cut = shape.width, shape.delimiter, quoted(shape)
+        places = Places(user, item, time, score, label, *cut)
         return text_adder(stage, places)
 
     add(stage, _read_events(settings, tally, quick))

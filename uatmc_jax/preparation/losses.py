@@ -7,10 +7,15 @@ from uatmc_jax.errors import InputError
 # A share above it is worth a warning.
 WORTH_A_WARNING = 0.01
 LOW_RATINGS = "ratings of 2 or less"
+CONSTANT, ZEROS = "constant columns", "rows of zeros"
 # What is as the source has it, and no loss.
-_NO_LOSS = (LOW_RATINGS,)
+_NO_LOSS = (LOW_RATINGS, CONSTANT, ZEROS)
+# Outside it, features are too small or too large for learning rates that are usual.
+_USUAL_SPREAD = (1e-4, 1e4)
 _REMEDIES = {
     LOW_RATINGS: "all count as purchases; --min-rating leaves them out",
+    CONSTANT: "they tell no item from another",
+    ZEROS: "if they stand for items without features, make them NaN",
     "merged": "their ids differ in writing alone, such as 12 and 12.0",
     "lines": "manifest.json and malformed.log say why",
     "rows": "malformed.log says why",
@@ -36,7 +41,7 @@ def check_losses(losses: Mapping[str, dict], most: float) -> None:
     Raises:
       InputError: a share above it; names the largest.
     """
-    most_of = {name: entry for name, entry in losses.items() if name not in _NO_LOSS}
+    most_of = {name: e for name, e in losses.items() if not any(n in name for n in _NO_LOSS)}
     name = max(most_of, key=lambda name: most_of[name]["share"], default=None)
     if name is not None and most_of[name]["share"] > most:
         raise InputError(
@@ -50,6 +55,16 @@ def tell(losses: Mapping[str, dict]) -> tuple[list[str], list[str]]:
     lines = [_told(name, entry) for name, entry in losses.items()]
     large = {n: entry for n, entry in losses.items() if entry["share"] > WORTH_A_WARNING}
     return lines, [f"{_told(name, entry)}{_remedy(name)}" for name, entry in large.items()]
+
+
+def tell_scales(features: Mapping[str, dict]) -> list[str]:
+    """Warnings of given features of an unusual scale; the counts are the manifest's."""
+    least, most = _USUAL_SPREAD
+    return [
+        f"{modality} features spread by {counts['spread']:.1e}: scale them to about 1"
+        for modality, counts in features.items()
+        if "spread" in counts and not least <= counts["spread"] <= most
+    ]
 
 
 def _told(name: str, entry: Mapping) -> str:

@@ -13,7 +13,7 @@ from uatmc_jax.preparation.folder import begin, discard_early, publish, tables_d
 from uatmc_jax.preparation.interactions import Chosen, choose
 from uatmc_jax.preparation.items import gather, open_catalogue, write_items
 from uatmc_jax.preparation.lines import Tally
-from uatmc_jax.preparation.losses import check_losses, loss
+from uatmc_jax.preparation.losses import CONSTANT, ZEROS, check_losses, loss
 from uatmc_jax.preparation.matrices import Survey
 from uatmc_jax.preparation.settings import AmazonSettings, GenericSettings, Settings
 from uatmc_jax.preparation.stage import Has, add, open_stage
@@ -94,6 +94,11 @@ def _write_features(
             features[modality] = result
             what = f"items without {modality} features"
             losses[what] = loss(result[0]["items without"], n_items)
+            if modality in given:
+                there = len(given[modality].missing)
+                losses[f"{ZEROS} of {modality} features"] = loss(result[0][ZEROS], there)
+                of_columns = loss(result[0][CONSTANT], result[0]["dim"])
+                losses[f"{CONSTANT} of {modality} features"] = of_columns
             check_losses(losses, settings.max_lost)
     return {name: features[name] for name in writers if name in features}
 

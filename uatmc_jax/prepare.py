@@ -98,7 +98,7 @@ def _make_parser() -> Parser:
     _add_text(add, "items")
     add("images", _path, "folder with ID.jpg, ID.png, ... (or see below)")
     add("image-column", _column, "of --items: paths below --images")
-    add("image-encoder", _model, "efficientnet-lite0, or of transformers: a folder or a name")
+    add("image-encoder", _model, "efficientnet-lite0, or of transformers")
     add("image-features", _path, "instead: .npy, a row per row of --items")
     _add_common(add)
     return parser

@@ -18,7 +18,8 @@ from uatmc_jax import preparation
 from uatmc_jax.data import load_dataset, load_item_names
 from uatmc_jax.errors import InputError
 from uatmc_jax.preparation import encoders, run
-from uatmc_jax.preparation.encoders import Content, Encoder, encode_resumably
+from uatmc_jax.preparation.encoders import Encoder
+from uatmc_jax.preparation.encoding import Content, encode_resumably
 from uatmc_jax.preparation.lines import Tally, note
 
 

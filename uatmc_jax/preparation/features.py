@@ -6,7 +6,8 @@ import pathlib
 from uatmc_jax.data.names import load_item_names
 from uatmc_jax.errors import InputError
 from uatmc_jax.preparation import amazon, images
-from uatmc_jax.preparation.encoders import Content, Encoder, encode_resumably, forget
+from uatmc_jax.preparation.encoders import Encoder
+from uatmc_jax.preparation.encoding import Content, encode_resumably, forget
 from uatmc_jax.preparation.generic import text_columns
 from uatmc_jax.preparation.items import Catalogue, look_up, open_catalogue
 from uatmc_jax.preparation.lines import MalformedError, Tally, note

@@ -287,7 +287,10 @@ def k_core(stage: Stage, k: int) -> int:
 
 
 def fetch(stage: Stage) -> tuple[Rows, list[str], list[str]]:
-    """The rows of `pairs` in the source's order, and the ids that their numbers stand for."""
+    """The rows of `pairs` in the source's order, and the ids that their numbers stand for.
+
+    The stage is closed: what it holds makes room for what is done with the rows.
+    """
     has = stage.has
     columns = ["u", "i", *("t",) * has.times, *("r",) * has.ratings, *("label",) * has.labels]
     chosen = ", ".join(f"known.{name}" for name in columns)
@@ -296,6 +299,7 @@ def fetch(stage: Stage) -> tuple[Rows, list[str], list[str]]:
     ).fetchnumpy()
     users, user_names = _names(stage, "users", "u")
     items, item_names = _names(stage, "items", "i")
+    stage.db.close()
     rows = Rows(
         np.searchsorted(users, found["u"]).astype(np.int32),
         np.searchsorted(items, found["i"]).astype(np.int32),

@@ -47,9 +47,8 @@ def to_torch(array: jax.Array, like: Any) -> Any:
     return torch.from_dlpack(array).to(device=like.device, dtype=like.dtype)
 
 
-def _with(judge: Judge, place: int, rows: jax.Array, others: Sequence) -> tuple[jax.Array, ...]:
+def _with(place: int, rows: jax.Array, others: Sequence) -> tuple[jax.Array, ...]:
     """Modal features: a modality's rows, the others' single rows repeated."""
-    del judge
     n = len(rows)
     return tuple(
         rows if m == place else jnp.broadcast_to(jnp.asarray(x), (n, x.shape[-1]))
@@ -70,7 +69,7 @@ def cotangent_of(
     """
 
     def cotangent(features: Any) -> Any:
-        found, slope = slopes(judge, _with(judge, place, to_jax(features), others))
+        found, slope = slopes(judge, _with(place, to_jax(features), others))
         if judged is not None:
             judged.append(found)
         return to_torch(slope[place], features)
@@ -124,7 +123,7 @@ def text_slopes(bridge: TextBridge, parts: Sequence[str]) -> list[Saliency]:
 def text_worth(bridge: TextBridge, clean: np.ndarray, parts: Sequence[str]) -> list[Verified]:
     """What wordings are worth, encoded; `clean` is the original's feature, (dim,)."""
     features = encode_texts(bridge.coder, [bridge.compose(part)[0] for part in parts])
-    rows = _with(bridge.judge, bridge.coder.place, jnp.asarray(features), bridge.others)
+    rows = _with(bridge.coder.place, jnp.asarray(features), bridge.others)
     judged = judge_rows(bridge.judge, rows)
     cosine = (
         features

@@ -1,5 +1,7 @@
 """What an edited text must keep to: predicates under the field's names (TextAttack's), composable.
 
+>>> from uatmc_jax.edits.attributes import protected_words
+>>> from uatmc_jax.edits.wording import parse, substitute
 >>> slim = parse("slim red dress")
 >>> rules = (max_words_perturbed(1), protected_attributes(protected_words()))
 >>> broken(rules, slim, substitute(slim, 1, "blue"))
@@ -13,17 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from uatmc_jax.edits.attributes import STOP_WORDS, attribute_of, protected_words
-from uatmc_jax.edits.wording import (
-    INSERTED,
-    Wording,
-    changed,
-    new_words,
-    parse,
-    substitute,
-)
-
-__all__ = ["parse", "protected_words", "substitute"]  # what the example above reads
+from uatmc_jax.edits.attributes import STOP_WORDS, attribute_of
+from uatmc_jax.edits.wording import INSERTED, Wording, changed, new_words
 
 
 class Constraint(NamedTuple):

@@ -10,6 +10,7 @@ Users hear from items and items from users, and the one sum is the other's trans
 layer that needs one side alone, or another width on each, does no more than that.
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -102,8 +103,8 @@ def edge_graph(users: jax.Array, items: jax.Array, graph: Graph) -> Graph:
         degrees = jnp.zeros(n, jnp.float32).at[destinations].add(1.0)
         return Side(sources[order][None], destinations[order], degrees)
 
-    return graph.replace(
-        users=side(items, users, graph.n_users), items=side(users, items, graph.n_items)
+    return dataclasses.replace(
+        graph, users=side(items, users, graph.n_users), items=side(users, items, graph.n_items)
     )
 
 

@@ -136,11 +136,11 @@ def displacement(z: Sequence[np.ndarray], raw: Sequence[np.ndarray]) -> dict[str
       z: (d,) before and after.
       raw: (dim_m,) before and after.
     """
-    length = max(float(np.linalg.norm(z[0])), 1e-12)
+    length, raw_length = (max(float(np.linalg.norm(x[0])), 1e-12) for x in (z, raw))
     return {
         "l2": float(np.linalg.norm(z[1] - z[0])) / length,
         "linf": float(np.abs(z[1] - z[0]).max()) / length,
-        "raw": float(np.linalg.norm(raw[1] - raw[0]) / max(np.linalg.norm(raw[0]), 1e-12)),
+        "raw": float(np.linalg.norm(raw[1] - raw[0])) / raw_length,
     }
 
 

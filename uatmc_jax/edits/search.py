@@ -112,7 +112,7 @@ def _pixels(shop: Workshop, judge: Judge, listing: Listing) -> Iterator[Edit]:
 
 def _climb(shop, judge, listing, ball, start, wording) -> tuple[np.ndarray, Seen]:
     """The best picture beside a title, from a picture on."""
-    others = list(judge.raw)
+    others: list = list(judge.raw)
     if wording is not None:
         others[shop.coders["text"].place] = text_feature(shop, listing, wording)
     look = picture_look(judge, shop.coders["image"], others)
@@ -128,7 +128,7 @@ def _words(
 ) -> Edit:
     """The best wording beside a picture."""
     started = time.monotonic()
-    others = list(judge.raw)
+    others: list = list(judge.raw)
     if picture is not None:
         others[shop.coders["image"].place] = encode_pictures(shop.coders["image"], [picture])
     coder = shop.coders["text"]

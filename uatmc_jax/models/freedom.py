@@ -151,7 +151,8 @@ def make(settings: FREEDOMSettings, sizes: Sizes) -> Model:
         z = project_affine(params.projectors, tuple(take(x, rows) for x in data.features), names)
 
         def bpr(table: jax.Array) -> jax.Array:
-            return bpr_loss(user, *jnp.split(table, 2), batch.weights)
+            positive, negative = jnp.split(table, 2)
+            return bpr_loss(user, positive, negative, batch.weights)
 
         terms = {
             "bpr": bpr(take(item, rows)),

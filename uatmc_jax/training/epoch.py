@@ -107,7 +107,10 @@ def make_epoch(
             if order.keyed:
                 some = keyed_batch(k_shuffle, n_pairs, some, size)
             k_negatives, k_objective = jax.random.split(step_key)
-            batch = make_batch(k_negatives, data.pairs, data.seen, *some, data.graph.n_items)
+            places, weights = some
+            batch = make_batch(
+                k_negatives, data.pairs, data.seen, places, weights, data.graph.n_items
+            )
             return updates.step(carry, fixed, batch, k_objective)
 
         carry, terms = jax.lax.scan(step, updates.carry, (keys, batches))

@@ -80,8 +80,8 @@ def make_schedule(adam: Adam, start: jax.Array, n_steps: int) -> Schedule:
     after = np.arange(1, WINDOW + 1)
 
     def window(first: jax.Array) -> jax.Array:
-        parts = (jax.lax.dynamic_slice_in_dim(x, first, WINDOW) for x in (gains, roots))
-        return _sums(adam, *parts, after)
+        part, beside = (jax.lax.dynamic_slice_in_dim(x, first, WINDOW) for x in (gains, roots))
+        return _sums(adam, part, beside, after)
 
     full = jax.lax.map(window, WINDOW + jnp.arange(n_steps), batch_size=min(_BLOCK, n_steps))
     return Schedule(start, gains, roots, full)
@@ -136,12 +136,12 @@ def _missed_sums(adam: Adam, schedule: Schedule, since: jax.Array, now: jax.Arra
     """(n, 4) the sums of each row: a, h, h2 / h^2, h3 / h^3."""
     missed = now - since
     place = now - schedule.start
-    last = (
+    gains, roots = (
         jax.lax.dynamic_slice_in_dim(x, place, WINDOW) for x in (schedule.gains, schedule.roots)
     )
     # For k = 0..WINDOW missed steps, how long after the row's own each of the last ones is.
     after = np.arange(WINDOW + 1)[:, None] - WINDOW + 1 + np.arange(WINDOW)
-    recent = _sums(adam, *last, after)
+    recent = _sums(adam, gains, roots, after)
     found = recent[jnp.minimum(missed, WINDOW)]
     if schedule.full is None:
         return found

@@ -89,7 +89,7 @@ def table_kinds(model: Model) -> tuple[str, ...]:
     def cut(n_users: int, n_items: int) -> list:
         ids = (jax.ShapeDtypeStruct((n,), jnp.int32) for n in (n_users, n_items))
         found = jax.eval_shape(model.select, encoder, *ids)  # type: ignore[arg-type]
-        if jax.tree.structure(found) != jax.tree.structure(encoder):
+        if jax.tree.structure(found) != jax.tree.structure(encoder):  # type: ignore[operator]
             raise InputError(_unlike(model, "a tree unlike the encoder's"))
         return jax.tree.leaves(found)
 
@@ -137,16 +137,17 @@ def check_rows(model: Model, params: Params, features: Modal, field: str) -> Non
             raise InputError(f"{field}: {_unlike(model, 'other than the rows of its tables')}")
     z = model.project(params.projectors, tuple(take(x, ids[ITEMS]) for x in features))
     user, item = model.encode_rows(cut, z)  # type: ignore[misc]
-    whole = Batch(ids[USERS], *jnp.split(ids[ITEMS], 2), jnp.ones(2))
-    placed = whole.replace(places=Places(jnp.arange(2), jnp.arange(4)))
-    regs = [
+    positives, negatives = jnp.split(ids[ITEMS], 2)
+    whole = Batch(ids[USERS], positives, negatives, jnp.ones(2))
+    placed = dataclasses.replace(whole, places=Places(jnp.arange(2), jnp.arange(4)))
+    of_whole, of_batch = (
         model.regularize(of, in_encoder(batch), user, *jnp.split(item, 2))
         for of, batch in ((encoder, whole), (cut, placed))
-    ]
-    if not np.allclose(*regs, rtol=1e-5, equal_nan=True):
+    )
+    if not np.allclose(of_whole, of_batch, rtol=1e-5, equal_nan=True):
         raise InputError(
             f"{field}: L_reg of model {model.name} reads rows of its tables beyond the batch's, "
-            f"{regs[0]:.6g} of the whole and {regs[1]:.6g} of the batch's. Set it to 'dense'."
+            f"{of_whole:.6g} of the whole and {of_batch:.6g} of the batch's. Set it to 'dense'."
         )
 
 
@@ -197,7 +198,7 @@ def row_updates(
             if schedule is not None:
                 cut = _advanced(rows.adam, schedule, kinds, cut, carry, slots)
             (x, state), structure = _assembled(carry, cut), jax.tree.structure(trained)
-            placed = batch.replace(places=Places(found[USERS], found[ITEMS]))
+            placed = dataclasses.replace(batch, places=Places(found[USERS], found[ITEMS]))
             (loss, terms), gradients = jax.value_and_grad(objective, has_aux=True)(
                 x, fixed, placed, key
             )

@@ -121,43 +121,40 @@ def use_mmgcn(config: ConfigDict, preset: str = "default") -> None:
 
 def use_lightgcn(config: ConfigDict, content: bool = False) -> None:
     """LightGCN in place of VBPR, with content or without."""
-    _use_plain(config, "lightgcn")
+    _use_plain(config, "lightgcn", mu=1e-3)
     config.model.n_layers = 2
     config.model.content = content
-    config.pretrain.mu = 1e-3
 
 
 def use_freedom(config: ConfigDict) -> None:
     """FREEDOM in place of VBPR."""
-    _use_plain(config, "freedom")
+    _use_plain(config, "freedom", mu=0.0)
     config.model.n_layers = 2
     config.model.n_neighbours = 10
     config.model.shares = ConfigDict({"visual": 0.1, "textual": 0.9})
     config.model.drop = 0.8
     config.model.content_weight = 1e-3
-    config.pretrain.mu = 0.0
 
 
 def use_bm3(config: ConfigDict) -> None:
     """BM3 in place of VBPR."""
-    _use_plain(config, "bm3")
+    _use_plain(config, "bm3", mu=0.1)
     config.model.n_layers = 1
     config.model.dropout = 0.5
-    config.pretrain.mu = 0.1
 
 
 def use_mgcn(config: ConfigDict) -> None:
     """MGCN in place of VBPR."""
-    _use_plain(config, "mgcn")
+    _use_plain(config, "mgcn", mu=1e-4)
     config.model.n_layers = 2
     config.model.n_neighbours = 10
     config.model.contrast = 0.01
-    config.pretrain.mu = 1e-4
 
 
-def _use_plain(config: ConfigDict, name: str) -> None:
+def _use_plain(config: ConfigDict, name: str, mu: float) -> None:
     """What those share that have no contrast of modalities and are not hardened."""
     config.model.name = name
+    config.pretrain.mu = config.adversarial.mu = mu
     config.pretrain.alpha = 0.0
     config.pretrain.mu_warmup_epochs = 0
     config.pretrain.epochs = 1000

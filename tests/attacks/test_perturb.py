@@ -16,7 +16,6 @@ from tests.attacks.cases import (
     KS,
     MMGCN_SLOW,
     MODALITIES,
-    MODELS,
     PLAIN,
     RESTARTED,
     K,
@@ -202,7 +201,7 @@ def test_a_seed_repeats_bit_for_bit_and_another_differs(name):
     assert not any(np.array_equal(a, b) for a, b in zip(first.delta, other.delta, strict=True))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["vbpr", pytest.param("mmgcn", marks=pytest.mark.long)])
 def test_dense_path_gives_the_same_attack(name):
     c = case(name)
     exact = run(c, PLAIN, strength(0.2), ranks=True)

@@ -162,7 +162,7 @@ REFUSED = {
     "an epoch of text": (change_meta(epoch="7"), "metadata is incomplete"),
     "no settings": (change_meta(settings=None), "config = None: wanted a section"),
     "other settings": (change_meta(settings={"seed": 1}), "config.data is missing"),
-    "unknown model": (change_model(name="lightgcn"), r"config\.model\.name = 'lightgcn'"),
+    "unknown model": (change_model(name="ease"), r"config\.model\.name = 'ease'"),
     "code": (change_model(name="os:getcwd"), "its model is code of its own"),
     "another model": (change_model(name="mmgcn"), "has the unknown tensor 'encoder.bias'"),
     "layers without end": (change_model(name="mmgcn", n_layers=10**9), "larger than its tensors"),

@@ -60,7 +60,10 @@ def loss(c, kind="uat_mc", norm="l2", steps=1, random_start=False, level="projec
     return float(value), {name: float(x) for name, x in terms.items()}
 
 
-@pytest.mark.parametrize(("arguments", "norms"), [(CASES[1], ("l2", "linf")), (CASES[4], ("l2",))])
+@pytest.mark.parametrize(
+    ("arguments", "norms"),
+    [(CASES[1], ("l2", "linf")), pytest.param(CASES[4], ("l2",), marks=pytest.mark.long)],
+)
 def test_perturbation_hurts_more_than_none_and_more_steps_no_less(arguments, norms):
     c = case(*arguments)
     clean = loss(c, "none")[1]["bpr"]
@@ -73,7 +76,7 @@ def test_perturbation_hurts_more_than_none_and_more_steps_no_less(arguments, nor
         assert many["adv"] >= one["adv"] * (1 - 1e-6)
 
 
-@pytest.mark.parametrize("arguments", [CASES[1], CASES[4]])
+@pytest.mark.parametrize("arguments", [CASES[1], pytest.param(CASES[4], marks=pytest.mark.long)])
 def test_linf_ball_of_the_same_radius_hurts_more_than_l2(arguments):
     """It contains the l2 ball: the published defence trains in the smaller one."""
     c = case(*arguments)

@@ -326,7 +326,12 @@ def test_bm3_drops_from_targets_alone_one_mask_a_row(small):
     assert plain["reg"] == a["reg"] and plain["user_item"] != a["user_item"]
 
 
-@pytest.mark.parametrize("name", ["lightgcn", "lightgcn_content", "freedom", "bm3", "mgcn"])
+OTHERS = ["lightgcn", "lightgcn_content", "bm3", "mgcn"]
+
+
+@pytest.mark.parametrize(
+    "name", ["freedom", *(pytest.param(name, marks=pytest.mark.long) for name in OTHERS)]
+)
 def test_trained_from_a_config(name, dataset, config, tmp_path):
     from configs import base
 

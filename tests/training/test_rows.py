@@ -219,7 +219,7 @@ def assert_close(a, b, atol):
 
 
 # Slow: one more program, for the one defence that takes a step within the step.
-@pytest.mark.parametrize("defense", ("uat_mc", pytest.param("mirror", marks=pytest.mark.slow)))
+@pytest.mark.parametrize("defense", ("uat_mc", pytest.param("mirror", marks=pytest.mark.long)))
 def test_deferred_stage_2_is_the_dense_one(config, defense):
     """Three epochs, 177 steps: losses, parameters and Adam's moments, in the same structure."""
     dataset, found = make_synthetic(3, **SMALL), {}
@@ -239,7 +239,7 @@ def test_deferred_stage_2_is_the_dense_one(config, defense):
 
 
 # Slow: two more programs, for the way that projects all items.
-@pytest.mark.parametrize("nce_items", (4, pytest.param(0, marks=pytest.mark.slow)))
+@pytest.mark.parametrize("nce_items", (4, pytest.param(0, marks=pytest.mark.long)))
 def test_deferred_stage_1_is_the_dense_one_and_goes_on_from_a_checkpoint(
     config, nce_items, tmp_path
 ):
@@ -266,6 +266,7 @@ def test_deferred_stage_1_is_the_dense_one_and_goes_on_from_a_checkpoint(
         np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.long
 def test_several_deferred_trainings_go_under_one_vmap(config):
     """Each ends as the dense one of its seed and weights, batches being drawn one by one."""
     dataset = make_synthetic(3, **SMALL)

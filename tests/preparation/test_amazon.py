@@ -151,6 +151,7 @@ def test_the_published_split_of_baby_has_our_sizes(real_data, tmp_path):
     write(tmp_path / "reviews", sources.json_lines(entries))
     write(tmp_path / "meta", b"{'asin': 'B0'}\n")
     arguments = ("--reviews", tmp_path / "reviews", "--meta", tmp_path / "meta")
+    arguments += ("--max-lost", "1")  # no item has a title
     assert prepare("amazon2014", *arguments, "--name", "toys", "--out", tmp_path / "out") == 0
     ours = read_inter(tmp_path / "out")
     assert len(ours) == 160_792 and ours["itemID"].nunique() == 7_050

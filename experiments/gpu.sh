@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What one lent GPU is asked for, in minutes: milliseconds a step, the paper's Table 2 on Baby and as
-# much more of the reproduction as SECONDS allow, attacks a second.
+# What one GPU is asked for, in minutes: milliseconds a step, the paper's Table 2 on Baby and as
+# much more of the reproduction as SECONDS_TO_RUN allow, attacks a second.
 #
 #   DATA=data SECONDS_TO_RUN=480 WORKERS=4 OUT=runs/gpu bash experiments/gpu.sh
 #
@@ -19,7 +19,7 @@ for victim in vbpr mmgcn; do
   python3 -m experiments.benchmark --config "configs/baby_$victim.py" | tee "$out/steps_$victim.json"
 done
 
-# Of several results folders only one process writes each: a study a folder.
+# Three commands at once: a folder of results for each, as each writes a whole report.
 reproduce() {
   local study=$1
   shift

@@ -12,13 +12,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.study import UNDEFENDED
 from uatmc_jax.errors import InputError
 from uatmc_jax.report.text import table
 from uatmc_jax.settings import result_with_new_names
 
 # Measured quantities and which way is better. "certificate" may be None (no bound known), "gain"
-# as well (nobody had a target before).
-AXES = {"recall@20": 1, "sensitivity": 1, "gain": -1, "certificate": -1}
+# as well (nobody had a target before), "contribution" in rows that are older than it.
+AXES = {"recall@20": 1, "contribution": 1, "gain": -1, "certificate": -1}
+_LEFT_OUT_IF_UNKNOWN = ("contribution", "certificate")
+# What a defence must keep of the undefended model's on items like the attacked ones, and the most
+# of its HR after the attacks.
+KEEPS, REACHES = 0.9, 0.25
 # Of every row: name, type, meaning.
 FIELDS = {
     "format": (int, "1"),
@@ -32,6 +37,9 @@ FIELDS = {
     "evaluation": (dict, "targets and users"),
     "members": (list, "names of the suite's attacks"),
     "recall@20": (float, "on the test split"),
+    "contribution": (float, "test recall@20 minus that with the mean content everywhere; or null"),
+    "attacked_hit_rate": (float, "test hit rate@20 on items like the attacked ones; or null"),
+    "attacked_contribution": (float, "contribution on these; or null"),
     "sensitivity": (float, "test recall@20 lost when the items' contents are exchanged"),
     "gain": (float, "HR@K gain under the suite's best attack on each target; or null"),
     "certificate": (float, "mean upper bound of HR@K within the budget; or null"),
@@ -44,7 +52,8 @@ FIELDS = {
     "epochs": (int, "of that stage"),
     "device": (dict, "platform and kind of what it was trained on"),
 }
-_MAY_BE_NULL = ("gain", "certificate", "pgd_gain", "feature_gain")
+_LATER = ("contribution", "attacked_hit_rate", "attacked_contribution")
+_MAY_BE_NULL = ("gain", "certificate", "pgd_gain", "feature_gain", *_LATER)
 
 
 class Measure(NamedTuple):
@@ -92,6 +101,8 @@ def read_rows(file: pathlib.Path) -> list[dict]:
             row = result_with_new_names(json.loads(line))
         except ValueError as error:
             raise InputError(f"{file}, line {number}: not JSON ({error}).") from None
+        if isinstance(row, dict):
+            row = dict.fromkeys(_LATER) | row
         for name, (kind, meaning) in FIELDS.items():
             value = row.get(name) if isinstance(row, dict) else None
             right = isinstance(value, kind)
@@ -136,7 +147,7 @@ def _entry(name: str, rows: list[Mapping[str, Any]]) -> Entry:
     if len({json.dumps(row["defense"], sort_keys=True) for row in rows}) > 1:
         raise InputError(f"entry '{name}': its rows differ in 'defense'. Name them apart.")
     others = ("hr_before", "hr_after", "pgd_gain", "feature_gain", "training_seconds", "epochs")
-    names = (*AXES, *others)
+    names = (*AXES, *others, "sensitivity", *_LATER[1:])
     measures = {quantity: _measure([row[quantity] for row in rows]) for quantity in names}
     masked = tuple(row["seed"] for row in rows if row["masking"])
     return Entry(name, dict(rows[0]["defense"]), seeds, measures, masked)
@@ -170,7 +181,7 @@ def _differences(better: Entry, worse: Entry, ours: str, theirs: str) -> list[fl
     for axis, sign in AXES.items():
         a, b = better.measures[axis], worse.measures[axis]
         if a.mean is None or b.mean is None:
-            if axis == "certificate":
+            if axis in _LEFT_OUT_IF_UNKNOWN:
                 continue
             return None
         found.append(_signed(a, sign, ours) - _signed(b, sign, theirs))
@@ -195,6 +206,21 @@ def pareto_front(entries: Sequence[Entry]) -> list[Entry]:
     ]
 
 
+def holds(entry: Entry, undefended: Entry) -> bool | None:
+    """Whether a defence keeps what the attacked items have and takes the attacks' reach.
+
+    That is, on the means: `KEEPS` of the undefended model's hit rate and contribution on items
+    like the attacked ones, and at most `REACHES` of its HR under the suite. None where one of
+    these was not measured.
+    """
+    ours, theirs = entry.measures, undefended.measures
+    kept = _LATER[1:]
+    if any(of[name].mean is None for of in (ours, theirs) for name in kept):
+        return None
+    within = ours["hr_after"].mean <= REACHES * theirs["hr_after"].mean
+    return within and all(ours[name].mean >= KEEPS * theirs[name].mean for name in kept)
+
+
 def page(studies: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """The scoreboard as Markdown.
 
@@ -206,8 +232,15 @@ def page(studies: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         "",
         "Written by `python -m experiments.scoreboard` from the `.jsonl` files beside it; "
         "`--rebuild` does so again after rows were added. Better is: higher recall and "
-        "sensitivity, lower gain and certificate. In brackets the least and the greatest of the "
+        "contribution, lower gain and certificate. In brackets the least and the greatest of the "
         "training seeds.",
+        "",
+        "*contribution*: test recall@20 minus the same with the catalogue's mean content in every "
+        "item's place, what content gives; *sensitivity*: test recall@20 lost when the items' "
+        "contents are exchanged, what a wrong content takes. *tail*: hit rate@20 and contribution "
+        "on the test interactions with items as popular as the attacked ones. *holds*: keeps "
+        f"{KEEPS:.0%} of the undefended model's on both and at most {REACHES:.0%} of its HR under "
+        "the suite.",
         "",
         "*dominated by*: another entry is at least as good on every axis and better on one, on "
         "the means; in bold where, of two seeds or more, its worst beats this entry's best one "
@@ -246,12 +279,17 @@ def _section(study: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
                 f"**{entry.name}**" if entry.name in best else entry.name,
                 _settings(entry.defense),
                 _with_range(measure["recall@20"], "{:.4f}"),
+                _with_range(measure["contribution"], "{:.4f}", "–"),
                 _with_range(measure["sensitivity"], "{:.4f}"),
+                _with_range(measure["attacked_hit_rate"], "{:.4f}", "–"),
+                _with_range(measure["attacked_contribution"], "{:.4f}", "–"),
                 _with_range(measure["gain"], "{:,.0%}"),
                 _with_range(measure["pgd_gain"], "{:,.0%}"),
                 _with_range(measure["feature_gain"], "{:,.0%}"),
                 _with_range(measure["certificate"], "{:.2%}", "none"),
                 _with_range(measure["hr_before"], "{:.3%}"),
+                _with_range(measure["hr_after"], "{:.2%}"),
+                _held(entry, entries),
                 _seconds_per_epoch(entry),
                 f"{len(entry.masked)} of {len(entry.seeds)}",
                 _dominators(entry, entries),
@@ -262,13 +300,16 @@ def _section(study: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "entry",
         "trained with",
         "recall@20",
+        "contribution",
         "sensitivity",
+        "tail: hits",
+        "tail: contribution",
         "gain, suite",
         "gain, PGD-10",
         "gain, raw features",
         "certificate",
     ]
-    header += ["HR before", "s/epoch", "masking", "dominated by"]
+    header += ["HR before", "after", "holds", "s/epoch", "masking", "dominated by"]
     devices = sorted({row["device"]["kind"] for row in rows})
     seeds = sorted({row["seed"] for row in rows})
     return [
@@ -308,6 +349,8 @@ def _settings(defense: Mapping[str, Any]) -> str:
         parts.append(f"beta {defense['beta']:g}")
     if defense.get("modalities"):
         parts.append(f"{' and '.join(defense['modalities'])} only")
+    if defense.get("eps_tail"):
+        parts.append(f"eps by popularity^{defense['eps_tail']:g}")
     if defense.get("content_weight"):
         parts.append(f"content {defense['content_weight']:g}")
     if defense.get("train_projector_head"):
@@ -315,6 +358,13 @@ def _settings(defense: Mapping[str, Any]) -> str:
     if defense.get("ramp_epochs"):
         parts.append(f"ramp {defense['ramp_epochs']}")
     return ", ".join([kind, *parts])
+
+
+def _held(entry: Entry, entries: Sequence[Entry]) -> str:
+    undefended = [other for other in entries if other.name == UNDEFENDED]
+    if not undefended or entry.name == UNDEFENDED:
+        return ""
+    return {True: "yes", False: "no", None: "–"}[holds(entry, undefended[0])]
 
 
 def _seconds_per_epoch(entry: Entry) -> str:

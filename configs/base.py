@@ -151,6 +151,14 @@ def use_mgcn(config: ConfigDict) -> None:
     config.model.contrast = 0.01
 
 
+def use_lattice(config: ConfigDict) -> None:
+    """LATTICE in place of VBPR."""
+    _use_plain(config, "lattice", mu=1e-4)
+    config.model.n_layers = 2
+    config.model.n_neighbours = 10
+    config.model.raw_share = 0.9
+
+
 def _use_plain(config: ConfigDict, name: str, mu: float) -> None:
     """What those share that have no contrast of modalities and are not hardened."""
     config.model.name = name

@@ -1,7 +1,7 @@
 """Recommenders as pure functions behind one protocol.
 
-`vbpr`, `mmgcn`, `linear_vbpr`, `lightgcn`, `freedom`, `bm3` and `mgcn` make one for a catalogue:
-`vbpr(dataset.sizes, dim=64)`; `build_model` makes what settings name.
+`vbpr`, `mmgcn`, `linear_vbpr`, `lightgcn`, `freedom`, `bm3`, `mgcn` and `lattice` make one for a
+catalogue: `vbpr(dataset.sizes, dim=64)`; `build_model` makes what settings name.
 """
 
 from uatmc_jax.data.dataset import Sizes
@@ -21,6 +21,7 @@ from uatmc_jax.models.bm3 import BM3Settings, bm3
 from uatmc_jax.models.declarations import certifiable, inconsistent, unlike_widths, unmet
 from uatmc_jax.models.field import Field, FieldPass, pad_field, shells_of
 from uatmc_jax.models.freedom import FREEDOMSettings, freedom
+from uatmc_jax.models.lattice import LATTICESettings, lattice
 from uatmc_jax.models.lightgcn import LightGCNSettings, lightgcn
 from uatmc_jax.models.linear_vbpr import LinearVBPRSettings, linear_vbpr
 from uatmc_jax.models.mgcn import MGCNSettings, mgcn
@@ -56,6 +57,7 @@ __all__ = [
     "FieldPass",
     "Graph",
     "ItemLists",
+    "LATTICESettings",
     "LightGCNSettings",
     "LinearVBPRSettings",
     "MGCNSettings",
@@ -78,6 +80,7 @@ __all__ = [
     "find_model",
     "freedom",
     "inconsistent",
+    "lattice",
     "lightgcn",
     "linear_vbpr",
     "make_adjacency",

@@ -136,7 +136,8 @@ def make(settings: FREEDOMSettings, sizes: Sizes) -> Model:
         del clean
         return encode(encoder, edited.z, edited.graph).item[item]
 
-    def epoch_graph(key: jax.Array, data: DeviceData) -> Graph:
+    def epoch_graph(key: jax.Array, params: Params, data: DeviceData) -> Graph:
+        del params  # of degrees alone
         n = math.floor(data.pairs[0].size * (1 - settings.drop))
         return edge_graph(*keep_edges(key, data, n), data.graph)
 

@@ -63,6 +63,7 @@ class Batch:
       weights: (B,) float32, 1 or 0.
       places: of the rows, where the encoder beside the batch has the batch's rows alone;
         None where it is whole.
+      step: () int32, which of its epoch's batches it is, for models with `epoch_graph`.
     """
 
     users: jax.Array
@@ -70,6 +71,7 @@ class Batch:
     negatives: jax.Array
     weights: jax.Array
     places: Places | None = None
+    step: jax.Array | None = None
 
 
 class Embeddings(NamedTuple):
@@ -172,8 +174,8 @@ class Model(NamedTuple):
       relate: raw features, one (|I|, dim_m) NumPy array a modality -> arrays that every Graph
         given to the model has as `relations`. Computed once, on the host; None for models
         that read the interactions alone.
-      epoch_graph: (key, DeviceData) -> the graph of one epoch of pre-training, of static
-        shape. None where all epochs have the data's.
+      epoch_graph: (key, Params as the epoch begins, DeviceData) -> the graph of one epoch of
+        pre-training, of static shape. None where all epochs have the data's.
       objective: (Params, DeviceData, mu, Batch, key) -> the loss of pre-training and its terms
         by name, in place of L_BPR + mu L_reg + alpha L_NCE. DeviceData's graph is the epoch's.
       reads: which of an item's content reaches a score when the model serves: "z", the
@@ -201,7 +203,7 @@ class Model(NamedTuple):
     head: ProjectorHead | None = None
     width: int | None = None
     relate: Callable[[tuple[np.ndarray, ...]], PyTree] | None = None
-    epoch_graph: Callable[[jax.Array, DeviceData], Graph] | None = None
+    epoch_graph: Callable[[jax.Array, Params, DeviceData], Graph] | None = None
     objective: Callable[..., tuple[jax.Array, dict[str, jax.Array]]] | None = None
     reads: tuple[str, ...] = ("z",)
     own_row: Callable[[PyTree, Served, Served, jax.Array], jax.Array] | None = None

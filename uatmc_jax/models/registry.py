@@ -13,6 +13,8 @@ from uatmc_jax.models.bm3 import BM3Settings
 from uatmc_jax.models.bm3 import make as make_bm3
 from uatmc_jax.models.freedom import FREEDOMSettings
 from uatmc_jax.models.freedom import make as make_freedom
+from uatmc_jax.models.lattice import LATTICESettings
+from uatmc_jax.models.lattice import make as make_lattice
 from uatmc_jax.models.lightgcn import LightGCNSettings
 from uatmc_jax.models.lightgcn import make as make_lightgcn
 from uatmc_jax.models.linear_vbpr import LinearVBPRSettings
@@ -47,6 +49,7 @@ MODELS = {
     "freedom": Entry(FREEDOMSettings, make_freedom),
     "bm3": Entry(BM3Settings, make_bm3),
     "mgcn": Entry(MGCNSettings, make_mgcn),
+    "lattice": Entry(LATTICESettings, make_lattice),
 }
 _OWN = Entry(own.OwnModelSettings, own.make)
 

@@ -159,6 +159,18 @@ def use_lattice(config: ConfigDict) -> None:
     config.model.raw_share = 0.9
 
 
+def use_dragon(config: ConfigDict) -> None:
+    """DRAGON in place of VBPR."""
+    _use_plain(config, "dragon", mu=1e-3)
+    config.pretrain.optimizer.learning_rate = 1e-4
+    config.model.n_layers = 2
+    config.model.n_neighbours = 10
+    config.model.n_cobuyers = 40
+    config.model.shares = ConfigDict({"visual": 0.1, "textual": 0.9})
+    config.model.mlp_width = 256
+    config.model.pad = "resample"
+
+
 def _use_plain(config: ConfigDict, name: str, mu: float) -> None:
     """What those share that have no contrast of modalities and are not hardened."""
     config.model.name = name

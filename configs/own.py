@@ -5,8 +5,8 @@
     python -m uatmc_jax.train --data data/shop --model my_models:make_lightgcn
 
 After the colon stands the model (`--config own:mmgcn`, which is what `--model mmgcn` chooses):
-vbpr, linear_vbpr, mmgcn, lightgcn, freedom, bm3, mgcn, lattice, or a factory of your own. Any
-value can be overridden; batch sizes and the K of the metrics are fitted to the data if they are
+vbpr, linear_vbpr, mmgcn, lightgcn, freedom, bm3, mgcn, lattice, dragon, or a factory of your own.
+Any value can be overridden; batch sizes and the K of the metrics are fitted to the data if they are
 not: about `STEPS` steps an epoch, K no larger than the catalogue.
 
 mu weighs as much as it does in batches of 2,048 (`training.fitting.mu_share`): on 300 clothes
@@ -23,14 +23,15 @@ from ml_collections import ConfigDict
 
 from uatmc_jax.configs import base
 
-PRESETS = ("vbpr", "linear_vbpr", "mmgcn", "lightgcn", "freedom", "bm3", "mgcn", "lattice")
 VICTIMS = {
     "lightgcn": base.use_lightgcn,
     "freedom": base.use_freedom,
     "bm3": base.use_bm3,
     "mgcn": base.use_mgcn,
     "lattice": base.use_lattice,
+    "dragon": base.use_dragon,
 }
+PRESETS = ("vbpr", "linear_vbpr", "mmgcn", *VICTIMS)
 STEPS = 40
 
 

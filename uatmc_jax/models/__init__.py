@@ -1,7 +1,7 @@
 """Recommenders as pure functions behind one protocol.
 
-`vbpr`, `mmgcn`, `linear_vbpr`, `lightgcn`, `freedom`, `bm3`, `mgcn` and `lattice` make one for a
-catalogue: `vbpr(dataset.sizes, dim=64)`; `build_model` makes what settings name.
+`vbpr`, `mmgcn`, `linear_vbpr`, `lightgcn`, `freedom`, `bm3`, `mgcn`, `lattice` and `dragon` make
+one for a catalogue: `vbpr(dataset.sizes, dim=64)`; `build_model` makes what settings name.
 """
 
 from uatmc_jax.data.dataset import Sizes
@@ -19,6 +19,7 @@ from uatmc_jax.data.graph import (
 )
 from uatmc_jax.models.bm3 import BM3Settings, bm3
 from uatmc_jax.models.declarations import certifiable, inconsistent, unlike_widths, unmet
+from uatmc_jax.models.dragon import DRAGONSettings, dragon
 from uatmc_jax.models.field import Field, FieldPass, pad_field, shells_of
 from uatmc_jax.models.freedom import FREEDOMSettings, freedom
 from uatmc_jax.models.lattice import LATTICESettings, lattice
@@ -50,6 +51,7 @@ __all__ = [
     "Adjacency",
     "BM3Settings",
     "Batch",
+    "DRAGONSettings",
     "Embeddings",
     "Entry",
     "FREEDOMSettings",
@@ -76,6 +78,7 @@ __all__ = [
     "by_blocks",
     "certifiable",
     "device_data",
+    "dragon",
     "encode_changed",
     "find_model",
     "freedom",

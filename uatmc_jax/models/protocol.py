@@ -17,6 +17,7 @@ import numpy as np
 
 from uatmc_jax.data.dataset import DeviceData
 from uatmc_jax.data.graph import Graph
+from uatmc_jax.data.interactions import Interactions
 from uatmc_jax.models.field import FieldPass
 from uatmc_jax.numerics import Modal, take
 
@@ -174,6 +175,8 @@ class Model(NamedTuple):
       relate: raw features, one (|I|, dim_m) NumPy array a modality -> arrays that every Graph
         given to the model has as `relations`. Computed once, on the host; None for models
         that read the interactions alone.
+      relate_users: training interactions -> arrays that every Graph given to the model has as
+        `user_relations`. Computed once, on the host, and not again for edited items; or None.
       epoch_graph: (key, Params as the epoch begins, DeviceData) -> the graph of one epoch of
         pre-training, of static shape. None where all epochs have the data's.
       objective: (Params, DeviceData, mu, Batch, key) -> the loss of pre-training and its terms
@@ -203,6 +206,7 @@ class Model(NamedTuple):
     head: ProjectorHead | None = None
     width: int | None = None
     relate: Callable[[tuple[np.ndarray, ...]], PyTree] | None = None
+    relate_users: Callable[[Interactions], PyTree] | None = None
     epoch_graph: Callable[[jax.Array, Params, DeviceData], Graph] | None = None
     objective: Callable[..., tuple[jax.Array, dict[str, jax.Array]]] | None = None
     reads: tuple[str, ...] = ("z",)

@@ -11,6 +11,8 @@ from uatmc_jax.data.dataset import Sizes
 from uatmc_jax.models import own
 from uatmc_jax.models.bm3 import BM3Settings
 from uatmc_jax.models.bm3 import make as make_bm3
+from uatmc_jax.models.dragon import DRAGONSettings
+from uatmc_jax.models.dragon import make as make_dragon
 from uatmc_jax.models.freedom import FREEDOMSettings
 from uatmc_jax.models.freedom import make as make_freedom
 from uatmc_jax.models.lattice import LATTICESettings
@@ -50,6 +52,7 @@ MODELS = {
     "bm3": Entry(BM3Settings, make_bm3),
     "mgcn": Entry(MGCNSettings, make_mgcn),
     "lattice": Entry(LATTICESettings, make_lattice),
+    "dragon": Entry(DRAGONSettings, make_dragon),
 }
 _OWN = Entry(own.OwnModelSettings, own.make)
 

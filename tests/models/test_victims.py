@@ -326,7 +326,7 @@ def test_bm3_drops_from_targets_alone_one_mask_a_row(small):
     assert plain["reg"] == a["reg"] and plain["user_item"] != a["user_item"]
 
 
-OTHERS = ["lightgcn", "lightgcn_content", "bm3", "mgcn", "lattice", "dragon"]
+OTHERS = ["lightgcn", "lightgcn_content", "bm3", "mgcn", "lattice", "dragon", "mmgcf", "lgmrec"]
 
 
 @pytest.mark.parametrize(
@@ -343,6 +343,8 @@ def test_trained_from_a_config(name, dataset, config, tmp_path):
         "mgcn": base.use_mgcn,
         "lattice": base.use_lattice,
         "dragon": base.use_dragon,
+        "mmgcf": base.use_mmgcf,
+        "lgmrec": base.use_lgmrec,
     }[name]
     use(config)
     config.pretrain.epochs = 2

@@ -1,7 +1,7 @@
 """Recommenders as pure functions behind one protocol.
 
-`vbpr`, `mmgcn`, `linear_vbpr`, `lightgcn`, `freedom`, `bm3`, `mgcn`, `lattice` and `dragon` make
-one for a catalogue: `vbpr(dataset.sizes, dim=64)`; `build_model` makes what settings name.
+A function of its name makes each for a catalogue, `vbpr(dataset.sizes, dim=64)`; `build_model`
+makes what settings name.
 """
 
 from uatmc_jax.data.dataset import Sizes
@@ -23,9 +23,11 @@ from uatmc_jax.models.dragon import DRAGONSettings, dragon
 from uatmc_jax.models.field import Field, FieldPass, pad_field, shells_of
 from uatmc_jax.models.freedom import FREEDOMSettings, freedom
 from uatmc_jax.models.lattice import LATTICESettings, lattice
+from uatmc_jax.models.lgmrec import LGMRecSettings, lgmrec
 from uatmc_jax.models.lightgcn import LightGCNSettings, lightgcn
 from uatmc_jax.models.linear_vbpr import LinearVBPRSettings, linear_vbpr
 from uatmc_jax.models.mgcn import MGCNSettings, mgcn
+from uatmc_jax.models.mmgcf import MMGCFSettings, mmgcf
 from uatmc_jax.models.mmgcn import MMGCNSettings, mmgcn
 from uatmc_jax.models.own import OwnModelSettings
 from uatmc_jax.models.projection import by_blocks, project_all, project_catalogue
@@ -60,9 +62,11 @@ __all__ = [
     "Graph",
     "ItemLists",
     "LATTICESettings",
+    "LGMRecSettings",
     "LightGCNSettings",
     "LinearVBPRSettings",
     "MGCNSettings",
+    "MMGCFSettings",
     "MMGCNSettings",
     "Modal",
     "Model",
@@ -84,6 +88,7 @@ __all__ = [
     "freedom",
     "inconsistent",
     "lattice",
+    "lgmrec",
     "lightgcn",
     "linear_vbpr",
     "make_adjacency",
@@ -92,6 +97,7 @@ __all__ = [
     "mean_neighbours",
     "mean_users",
     "mgcn",
+    "mmgcf",
     "mmgcn",
     "pad_field",
     "project_all",

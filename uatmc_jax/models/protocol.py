@@ -149,8 +149,10 @@ class Model(NamedTuple):
         parameters that these rows' embeddings read. Only for models in which
         an item's features reach no other item or user; None otherwise. Of what it
         gave it selects again, by places in that (defence "exact").
-      encode_rows: (what `select` gave, z: Modal of (n, d), the rows of `items`)
-        -> Embeddings of those rows alone. Given with `select`, or None.
+      gather: (Params.encoder, Graph, users (b,), items (n,)) -> the same of models whose
+        embeddings read other rows through the graph, though no content. In place of `select`.
+      encode_rows: (what `select` or `gather` gave, z: Modal of (n, d), the rows of `items`)
+        -> Embeddings of those rows alone. Given with one of them, or None.
       prepare: (Params.encoder, Graph) -> what of a propagation does not depend on any
         item's content, computed once for several passes. For models that propagate;
         None otherwise.
@@ -158,8 +160,10 @@ class Model(NamedTuple):
         -> Embeddings of these rows; items of |I| and more are padding. Given with
         `prepare`, or None.
       affine_in_content: the score is affine in the item's own z, given the user: y_ui = e_ui +
-        sum_m <w_u^m, z_i^m>; and `project` gives rows no longer than 1. Such a model,
-        if it has `encode_rows`, can be certified, and trained on its exact worst case.
+        sum_m <w_u^m, z_i^m>. Such a model, if it has `encode_rows`, can be certified, and if it
+        has `select`, trained on its exact worst case.
+      unit_rows: of a model with `affine_in_content`: `project` gives rows no longer than 1, so
+        that new content of whatever kind can be certified, and not within a budget alone.
       field: propagates one item's changed content through its receptive field
         alone (models/field.py). For models that propagate; None otherwise.
       regularize: (Params.encoder, Batch, users', positives' and negatives'
@@ -183,6 +187,7 @@ class Model(NamedTuple):
         by name, in place of L_BPR + mu L_reg + alpha L_NCE. DeviceData's graph is the epoch's.
       reads: which of an item's content reaches a score when the model serves: "z", the
         projected features, "raw", the raw ones through `relate`, both, or nothing.
+      levels: where an edit of content is defined, "projected" and "feature".
       own_row: (Params.encoder, clean: Served, edited: Served, () int32 item) -> (D,) the item's
         embedding if its own rows alone are computed anew, all others' read as stored
         (attacks/policies.py). None for models with `encode_rows`, whose one it is, and where
@@ -195,10 +200,12 @@ class Model(NamedTuple):
     project: Callable[[PyTree, Modal], Modal]
     encode: Callable[[PyTree, Modal, Graph], Embeddings]
     select: Callable[[PyTree, jax.Array, jax.Array], PyTree] | None = None
+    gather: Callable[[PyTree, Graph, jax.Array, jax.Array], PyTree] | None = None
     encode_rows: Callable[[PyTree, Modal], Embeddings] | None = None
     prepare: Callable[[PyTree, Graph], PyTree] | None = None
     propagate: Callable[[PyTree, Modal, Graph, jax.Array, jax.Array], Embeddings] | None = None
     affine_in_content: bool = False
+    unit_rows: bool = True
     field: FieldPass | None = None
     regularize: Callable[..., jax.Array] = lambda *_: jnp.zeros(())
     content_kernels: Callable[[PyTree], tuple[jax.Array, ...]] | None = None
@@ -210,6 +217,7 @@ class Model(NamedTuple):
     epoch_graph: Callable[[jax.Array, Params, DeviceData], Graph] | None = None
     objective: Callable[..., tuple[jax.Array, dict[str, jax.Array]]] | None = None
     reads: tuple[str, ...] = ("z",)
+    levels: tuple[str, ...] = ("projected", "feature")
     own_row: Callable[[PyTree, Served, Served, jax.Array], jax.Array] | None = None
     lists: ItemLists | None = None
 
@@ -232,6 +240,8 @@ def select(
     """
     if model.select is not None:
         return model.select(encoder, users, items)
+    if model.gather is not None:
+        return model.gather(encoder, graph, users, items)
     return encoder if model.prepare is None else model.prepare(encoder, graph)
 
 

@@ -18,7 +18,7 @@ read twice when it serves: z along the purchases, raw features in the lists.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -27,10 +27,11 @@ import numpy as np
 
 from uatmc_jax.checks import at_least, one_of
 from uatmc_jax.data.dataset import DeviceData, Sizes
-from uatmc_jax.data.graph import Graph
+from uatmc_jax.data.graph import Adjacency, Graph
 from uatmc_jax.data.interactions import Interactions
 from uatmc_jax.losses import bpr_loss
 from uatmc_jax.models.affine_content import init_affine, project_affine
+from uatmc_jax.models.field import Field, FieldPass, listing, shells_of
 from uatmc_jax.models.freedom import shares_of
 from uatmc_jax.models.lightgcn import smooth
 from uatmc_jax.models.mmgcn_records import Affine
@@ -62,6 +63,32 @@ class Layers:
 
     hidden: dict[str, Affine]
     output: dict[str, Affine]
+
+
+class Trace(NamedTuple):
+    """What the clean pass gave.
+
+    Attributes:
+      nodes: (|U|+|I|, M d) embeddings, users first.
+      z: modal, (|I|, d).
+    """
+
+    nodes: jax.Array
+    z: Modal
+
+
+class Reached(NamedTuple):
+    """What of it an edit of one item reaches, by shell.
+
+    Attributes:
+      nodes: by shell (n_k, M d).
+      columns: by shell (n_k, M), how much of z_t^m the node's m-th part has.
+      z: modal, (1, d) the target's.
+    """
+
+    nodes: tuple[jax.Array, ...]
+    columns: tuple[jax.Array, ...]
+    z: Modal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +208,47 @@ def make(settings: DRAGONSettings, sizes: Sizes) -> Model:
         lists = tuple(new.row_beside(stored, item) for new, stored in both)
         return table[item] + listed(lists, table)[0]
 
+    def trace(encoder: DRAGONEncoder, z: Modal, graph: Graph) -> Trace:
+        return Trace(jnp.concatenate(encode(encoder, z, graph)), z)
+
+    def gather(encoder: DRAGONEncoder, trace: Trace, graph: Graph, field: Field) -> Reached:
+        item = jnp.zeros((sizes.n_items, 1)).at[field.shells[0] - n_users].set(1.0)
+        user, item = smooth(graph, jnp.zeros((n_users, 1)), item, n_layers)
+        user, item = (n_layers + 1) * user * encoder.weights, (n_layers + 1) * item
+        item = jnp.tile(item + listed(graph.relations, item), len(names))
+        columns = jnp.concatenate([user + graph.user_relations(user), item])
+        return Reached(
+            nodes=tuple(take(trace.nodes, shell) for shell in field.shells),
+            columns=tuple(take(columns, shell) for shell in field.shells),
+            z=tuple(take(x, field.shells[0] - n_users) for x in trace.z),
+        )
+
+    def encode_field(
+        encoder: DRAGONEncoder, clean: Reached, field: Field, z: Modal
+    ) -> tuple[jax.Array, ...]:
+        del encoder, field
+        moved = [new - old for new, old in zip(z, clean.z, strict=True)]
+        return tuple(
+            x + jnp.concatenate([c[:, m, None] * d for m, d in enumerate(moved)], axis=1)
+            for x, c in zip(clean.nodes, clean.columns, strict=True)
+        )
+
+    def reach(graph: Graph, adjacency: Adjacency, item: int, limit: int) -> list[np.ndarray] | None:
+        """Within L hops, whoever has one of these users among her co-buyers, items that list one
+        of these items."""
+        everyone = np.ones(len(adjacency.indptr) - 1, bool)
+        shells = shells_of(adjacency, item, n_layers, everyone, limit)
+        if shells is None:
+            return None
+        near, users = shells[1], np.concatenate(shells[1::2])
+        lists = graph.user_relations
+        hears = listing(np.where(np.asarray(lists.counts) > 0, lists.ids, -1), users)
+        far = np.setdiff1d(np.union1d(users, hears), near)
+        ids = np.concatenate([np.asarray(s.ids) for s in graph.relations], axis=1)
+        items = listing(ids, np.concatenate(shells[0::2]) - n_users)
+        found = [shells[0], near, items[items != item] + n_users, far]
+        return found if sum(map(len, found)) <= limit else None
+
     def epoch_graph(key: jax.Array, params: Params, data: DeviceData) -> Graph:
         del params  # of the purchases alone
         return data.graph.replace(user_relations=padded(key, data.graph.user_relations))
@@ -209,6 +277,7 @@ def make(settings: DRAGONSettings, sizes: Sizes) -> Model:
         init=init,
         project=project,
         encode=encode,
+        field=FieldPass(3, trace, gather, encode_field, reach),
         width=dim,
         relate=relate,
         relate_users=relate_users,

@@ -17,7 +17,7 @@ When it serves it reads content twice: z in the gates, raw features in the lists
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -26,9 +26,10 @@ import numpy as np
 
 from uatmc_jax.checks import at_least, one_of
 from uatmc_jax.data.dataset import DeviceData, Sizes
-from uatmc_jax.data.graph import Graph, sum_items
+from uatmc_jax.data.graph import Adjacency, Graph, sum_items
 from uatmc_jax.losses import bpr_loss
 from uatmc_jax.models.affine_content import init_affine, make_affine, project_affine
+from uatmc_jax.models.field import Field, FieldPass, listing, neighbours_of
 from uatmc_jax.models.lightgcn import IdTables, init_tables, smooth
 from uatmc_jax.models.mmgcn_records import Affine
 from uatmc_jax.models.neighbours import Neighbours, all_nearest, cosine_valued, directions
@@ -57,6 +58,36 @@ class MGCNEncoder:
     preferences: tuple[Affine, ...]
     query: Affine
     weights: jax.Array
+
+
+class Trace(NamedTuple):
+    """What the clean pass gave, users first.
+
+    Attributes:
+      own: (|U|+|I|, d) LG_2.
+      h: modal, (|U|+|I|, d).
+      gated: modal, (|I|, d) g.
+    """
+
+    own: jax.Array
+    h: Modal
+    gated: Modal
+
+
+class Reached(NamedTuple):
+    """What of it an edit of one item reaches, by shell.
+
+    Attributes:
+      own: by shell (n_k, d).
+      h: by modality and shell, (n_k, d).
+      columns: by modality and shell, (n_k, 1), how much of g_t the node's h has.
+      gated: modal, (1, d) g_t.
+    """
+
+    own: tuple[jax.Array, ...]
+    h: tuple[tuple[jax.Array, ...], ...]
+    columns: tuple[tuple[jax.Array, ...], ...]
+    gated: Modal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,15 +177,22 @@ def make(settings: MGCNSettings, sizes: Sizes) -> Model:
         ]
         return (sum(parts, common)) / (len(by_modality) + 1)
 
-    def sides(encoder: MGCNEncoder, z: Modal, graph: Graph) -> tuple[Embeddings, Embeddings]:
-        """LG_2, and side, of all nodes."""
-        own, g = nodes(encoder, graph), gated(encoder, z)
-        item = tuple(s(x) for s, x in zip(graph.relations, g, strict=True))
+    def heard(graph: Graph, x: jax.Array) -> jax.Array:
+        """R^ x: (|I|, f) to (|U|, f)."""
         by_user, by_item = (
             jax.lax.rsqrt(jnp.maximum(x.degrees, 1.0))[:, None] for x in (graph.users, graph.items)
         )
-        user = tuple(by_user * sum_items(graph, by_item * x) for x in item)
-        return own, Embeddings(fused(encoder, user, own.user), fused(encoder, item, own.item))
+        return by_user * sum_items(graph, by_item * x)
+
+    def by_modality(g: Modal, graph: Graph) -> Embeddings:
+        """h^m of users and items, modal each."""
+        item = tuple(s(x) for s, x in zip(graph.relations, g, strict=True))
+        return Embeddings(tuple(heard(graph, x) for x in item), item)
+
+    def sides(encoder: MGCNEncoder, z: Modal, graph: Graph) -> tuple[Embeddings, Embeddings]:
+        """LG_2, and side, of all nodes."""
+        own, h = nodes(encoder, graph), by_modality(gated(encoder, z), graph)
+        return own, Embeddings(fused(encoder, h.user, own.user), fused(encoder, h.item, own.item))
 
     def encode(encoder: MGCNEncoder, z: Modal, graph: Graph) -> Embeddings:
         return Embeddings(*map(jnp.add, *sides(encoder, z, graph)))
@@ -163,11 +201,52 @@ def make(settings: MGCNSettings, sizes: Sizes) -> Model:
         """g_t, row t of each S_m (its new sum, the others' stored ones) and the fusion at t."""
         own = nodes(encoder, clean.graph).item[item][None]
         before, after = gated(encoder, clean.z), gated(encoder, edited.z)
-        by_modality = []
+        h = []
         for m, (stored, new) in enumerate(zip(before, after, strict=True)):
             lists = edited.graph.relations[m].row_beside(clean.graph.relations[m], item)
-            by_modality.append(lists(stored.at[item].set(new[item])))
-        return (own + fused(encoder, tuple(by_modality), own))[0]
+            h.append(lists(stored.at[item].set(new[item])))
+        return (own + fused(encoder, tuple(h), own))[0]
+
+    def trace(encoder: MGCNEncoder, z: Modal, graph: Graph) -> Trace:
+        g = gated(encoder, z)
+        h = by_modality(g, graph)
+        both = tuple(map(lambda *x: jnp.concatenate(x), h.user, h.item))
+        return Trace(jnp.concatenate(nodes(encoder, graph)), both, g)
+
+    def gather(encoder: MGCNEncoder, trace: Trace, graph: Graph, field: Field) -> Reached:
+        del encoder  # all of it is in the trace
+
+        def rows(table: jax.Array) -> tuple[jax.Array, ...]:
+            return tuple(take(table, shell) for shell in field.shells)
+
+        columns = []
+        for s in graph.relations:
+            there = jnp.where(s.ids == field.shells[0][0] - n_users, s.values, 0.0)
+            item = jnp.sum(there, axis=1)[:, None]
+            columns.append(rows(jnp.concatenate([heard(graph, item), item])))
+        gated = tuple(take(x, field.shells[0] - n_users) for x in trace.gated)
+        return Reached(rows(trace.own), tuple(map(rows, trace.h)), tuple(columns), gated)
+
+    def encode_field(
+        encoder: MGCNEncoder, clean: Reached, field: Field, z: Modal
+    ) -> tuple[jax.Array, ...]:
+        item = take(encoder.tables.item, field.shells[0] - n_users)
+        new = (item * jax.nn.sigmoid(f(x)) for f, x in zip(encoder.gates, z, strict=True))
+        moved = [a - b for a, b in zip(new, clean.gated, strict=True)]
+        found = []
+        for k, own in enumerate(clean.own):
+            parts = zip(clean.h, clean.columns, moved, strict=True)
+            h = tuple(x[k] + column[k] * change for x, column, change in parts)
+            found.append(own + fused(encoder, h, own))
+        return tuple(found)
+
+    def reach(graph: Graph, adjacency: Adjacency, item: int, limit: int) -> list[np.ndarray] | None:
+        """With the lists as they are: items that list it, and whoever bought one of these."""
+        ids = np.concatenate([np.asarray(s.ids) for s in graph.relations], axis=1)
+        items = listing(ids, np.array([item]))  # the item itself among them
+        users = np.unique(neighbours_of(adjacency, items + n_users))
+        shells = [np.array([item + n_users]), users, items[items != item] + n_users]
+        return shells if sum(map(len, shells)) <= limit else None
 
     def objective(
         params: Params, data: DeviceData, mu: jax.Array, batch: Batch, key: jax.Array
@@ -197,6 +276,7 @@ def make(settings: MGCNSettings, sizes: Sizes) -> Model:
         init=init,
         project=lambda params, features: project_affine(params, features, names),
         encode=encode,
+        field=FieldPass(2, trace, gather, encode_field, reach),
         width=dim,
         relate=relate,
         objective=objective,

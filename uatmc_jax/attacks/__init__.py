@@ -3,7 +3,8 @@
 Reading order: `record` and `utility` -> `victim` -> `scoring` and its three answers
 (`direct`, `receptive`, `dense`) -> `perturb` -> `batching` -> `outcome` -> `attacked` and
 `reach` -> `transfer` -> `certificates`. Of models whose content acts through lists of
-neighbours: `policies` -> `listings` -> `list_bounds` -> `relisting`. No files here: an
+neighbours: `policies` -> `listings` -> `list_bounds` -> `relisting` ->
+`soft_lists` -> `neighbour_choice`. No files here: an
 evaluation on disk is `uatmc_jax.benchmark`.
 """
 
@@ -12,11 +13,13 @@ from uatmc_jax.attacks.batching import Options, join
 from uatmc_jax.attacks.certificates import Certificate, certificate_of, certify
 from uatmc_jax.attacks.list_bounds import certify_lists
 from uatmc_jax.attacks.listings import Listings, listings
+from uatmc_jax.attacks.neighbour_choice import Chosen, choose_neighbours
 from uatmc_jax.attacks.outcome import Outcome, attack_batches
 from uatmc_jax.attacks.policies import POLICIES, blind, served
 from uatmc_jax.attacks.reach import content_under, user_hits
 from uatmc_jax.attacks.record import Attack, apgd, fgsm, pgd, random_search
 from uatmc_jax.attacks.relisting import Relisted, relist
+from uatmc_jax.attacks.soft_lists import Effort
 from uatmc_jax.attacks.transfer import check_shared_z, measure_batches, transfer_batches
 from uatmc_jax.attacks.victim import Lists, Victim, make_victim
 
@@ -25,6 +28,8 @@ __all__ = [
     "Attack",
     "Attacked",
     "Certificate",
+    "Chosen",
+    "Effort",
     "Listings",
     "Lists",
     "Options",
@@ -39,6 +44,7 @@ __all__ = [
     "certify",
     "certify_lists",
     "check_shared_z",
+    "choose_neighbours",
     "content_under",
     "fgsm",
     "join",

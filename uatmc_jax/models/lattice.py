@@ -26,7 +26,7 @@ from uatmc_jax.data.dataset import DeviceData, Sizes
 from uatmc_jax.data.graph import Graph, sum_items, sum_users
 from uatmc_jax.losses import bpr_loss
 from uatmc_jax.models.affine_content import init_affine, project_affine
-from uatmc_jax.models.learned_lists import mixed_lists, nearest_ids
+from uatmc_jax.models.learned_lists import mixed_lists, mixed_row, nearest_ids
 from uatmc_jax.models.lightgcn import IdTables, init_tables
 from uatmc_jax.models.neighbours import Neighbours, all_nearest, cosine_valued, directions
 from uatmc_jax.models.protocol import Batch, Embeddings, Modal, Model, Params, Served
@@ -157,15 +157,11 @@ def make(settings: LATTICESettings, sizes: Sizes) -> Model:
 
     def own_row(encoder: LATTICEEncoder, clean: Served, edited: Served, item: jax.Array):
         """Row t of every list, its new sums beside the others' stored ones; no user moves."""
-        new, stored = (learned(encoder, x.z, x.graph.relations.raw) for x in (edited, clean))
-
-        def beside(new: tuple[Neighbours, ...], stored: tuple[Neighbours, ...]):
-            return tuple(a.row_beside(b, item) for a, b in zip(new, stored, strict=True))
-
-        own = ItemGraphs(
-            beside(new.raw, stored.raw), beside(new.learned, stored.learned), new.shares
-        )
-        added = normalize_rows(listed(encoder, own))[0]
+        stored = learned(encoder, clean.z, clean.graph.relations.raw)
+        pairs = zip(edited.graph.relations.raw, stored.raw, strict=True)
+        raw = tuple(new.row_beside(old, item) for new, old in pairs)
+        row = mixed_row(edited.z, stored.learned, stored.shares, item)
+        added = normalize_rows(listed(encoder, ItemGraphs(raw, row, stored.shares)))[0]
         return nodes(encoder, clean.graph).item[item] + added
 
     def epoch_graph(key: jax.Array, params: Params, data: DeviceData) -> Graph:

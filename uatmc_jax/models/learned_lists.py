@@ -61,3 +61,32 @@ def mixed_lists(z: Modal, ids: tuple[jax.Array, ...], shares: jax.Array) -> tupl
         Neighbours(listed, part / (root[:, None] * take(root, listed)), sums)
         for listed, part in zip(ids, parts, strict=True)
     )
+
+
+def mixed_row(
+    z: Modal, stored: tuple[Neighbours, ...], shares: jax.Array, item: jax.Array
+) -> tuple[Neighbours, ...]:
+    """Row t of `mixed_lists` of edited content, its new sum beside the others' stored ones.
+
+    Args:
+      z: modal, (|I|, d), of which the item's rows alone are new.
+      stored: the lists of the clean content.
+      shares: (M,).
+      item: () int32.
+
+    Returns:
+      One graph of one row, (1, k), a modality.
+    """
+    ids, parts = [], []
+    for x, share, clean in zip(z, shares, stored, strict=True):
+        units = normalize_rows(x)
+        found = jnp.matmul(units, units[item], precision=EXACT)
+        _, listed = jax.lax.top_k(found.at[item].set(jnp.inf), clean.ids.shape[1])
+        ids.append(listed.astype(jnp.int32))
+        parts.append(share * jnp.matmul(take(units, listed), units[item]))
+    total = sum((jnp.sum(part) for part in parts), jnp.zeros(()))
+    root = jnp.sqrt(stored[0].sums.at[item].set(total))  # of the mixture: all have the same
+    return tuple(
+        Neighbours(listed[None], (part / (root[item] * take(root, listed)))[None])
+        for listed, part in zip(ids, parts, strict=True)
+    )

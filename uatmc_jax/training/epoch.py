@@ -1,5 +1,6 @@
 """One epoch as one compiled scan over batches."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -113,7 +114,8 @@ def make_epoch(
             batch = make_batch(
                 k_negatives, data.pairs, data.seen, places, weights, data.graph.n_items
             )
-            return updates.step(carry, fixed, batch.replace(step=number), k_objective)
+            batch = dataclasses.replace(batch, step=number)
+            return updates.step(carry, fixed, batch, k_objective)
 
         numbers = jnp.arange(n_steps) if order.numbered else None
         carry, terms = jax.lax.scan(step, updates.carry, (keys, batches, numbers))

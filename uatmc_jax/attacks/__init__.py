@@ -4,7 +4,7 @@ Reading order: `record` and `utility` -> `victim` -> `scoring` and its three ans
 (`direct`, `receptive`, `dense`) -> `perturb` -> `batching` -> `outcome` -> `attacked` and
 `reach` -> `transfer` -> `certificates`. Of models whose content acts through lists of
 neighbours: `policies` -> `listings` -> `list_bounds` -> `relisting` ->
-`soft_lists` -> `neighbour_choice`. No files here: an
+`soft_lists` -> `neighbour_choice`; `normed_bounds`. No files here: an
 evaluation on disk is `uatmc_jax.benchmark`.
 """
 
@@ -14,6 +14,7 @@ from uatmc_jax.attacks.certificates import Certificate, certificate_of, certify
 from uatmc_jax.attacks.list_bounds import certify_lists
 from uatmc_jax.attacks.listings import Listings, listings
 from uatmc_jax.attacks.neighbour_choice import Chosen, choose_neighbours
+from uatmc_jax.attacks.normed_bounds import certify_normed_lists, normed_listings
 from uatmc_jax.attacks.outcome import Outcome, attack_batches
 from uatmc_jax.attacks.policies import POLICIES, blind, served
 from uatmc_jax.attacks.reach import content_under, user_hits
@@ -43,6 +44,7 @@ __all__ = [
     "certificate_of",
     "certify",
     "certify_lists",
+    "certify_normed_lists",
     "check_shared_z",
     "choose_neighbours",
     "content_under",
@@ -51,6 +53,7 @@ __all__ = [
     "listings",
     "make_victim",
     "measure_batches",
+    "normed_listings",
     "pgd",
     "random_search",
     "relist",

@@ -29,6 +29,7 @@ from uatmc_jax.models.linear_vbpr import LinearVBPRSettings, linear_vbpr
 from uatmc_jax.models.mgcn import MGCNSettings, mgcn
 from uatmc_jax.models.mmgcf import MMGCFSettings, mmgcf
 from uatmc_jax.models.mmgcn import MMGCNSettings, mmgcn
+from uatmc_jax.models.normed_lists import ListParts, NormedLists
 from uatmc_jax.models.own import OwnModelSettings
 from uatmc_jax.models.projection import by_blocks, project_all, project_catalogue
 from uatmc_jax.models.protocol import (
@@ -65,12 +66,14 @@ __all__ = [
     "LGMRecSettings",
     "LightGCNSettings",
     "LinearVBPRSettings",
+    "ListParts",
     "MGCNSettings",
     "MMGCFSettings",
     "MMGCNSettings",
     "Modal",
     "Model",
     "ModelSettings",
+    "NormedLists",
     "OwnModelSettings",
     "Params",
     "ProjectorHead",

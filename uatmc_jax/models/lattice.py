@@ -28,7 +28,9 @@ from uatmc_jax.losses import bpr_loss
 from uatmc_jax.models.affine_content import init_affine, project_affine
 from uatmc_jax.models.learned_lists import mixed_lists, mixed_row, nearest_ids
 from uatmc_jax.models.lightgcn import IdTables, init_tables
+from uatmc_jax.models.mmgcn_records import Affine
 from uatmc_jax.models.neighbours import Neighbours, all_nearest, cosine_valued, directions
+from uatmc_jax.models.normed_lists import ListParts, NormedLists
 from uatmc_jax.models.protocol import Batch, Embeddings, Modal, Model, Params, Served
 from uatmc_jax.models.settings import ModelSettings, made_once
 from uatmc_jax.numerics import normalize_rows, take
@@ -164,6 +166,15 @@ def make(settings: LATTICESettings, sizes: Sizes) -> Model:
         added = normalize_rows(listed(encoder, ItemGraphs(raw, row, stored.shares)))[0]
         return nodes(encoder, clean.graph).item[item] + added
 
+    def parts(encoder: LATTICEEncoder, z: Modal, graph: Graph) -> ListParts:
+        graphs = learned(encoder, z, graph.relations.raw)
+        base = nodes(encoder, graph).item
+        return ListParts(base, encoder.tables.item, graphs.raw, graphs.learned, graphs.shares)
+
+    def lengths(projectors: dict[str, Affine]) -> tuple[np.floating, ...]:
+        kernels = (np.asarray(projectors[name].kernel, np.float64) for name in names)
+        return tuple(np.linalg.norm(kernel, 2) for kernel in kernels)
+
     def epoch_graph(key: jax.Array, params: Params, data: DeviceData) -> Graph:
         """With the lists of z as the parameters are now."""
         del key  # nothing is drawn
@@ -216,4 +227,5 @@ def make(settings: LATTICESettings, sizes: Sizes) -> Model:
         objective=objective,
         reads=("z", "raw"),
         own_row=own_row,
+        normed_lists=NormedLists(raw_share, parts, lengths),
     )

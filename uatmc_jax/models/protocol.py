@@ -19,6 +19,7 @@ from uatmc_jax.data.dataset import DeviceData
 from uatmc_jax.data.graph import Graph
 from uatmc_jax.data.interactions import Interactions
 from uatmc_jax.models.field import FieldPass
+from uatmc_jax.models.normed_lists import NormedLists
 from uatmc_jax.numerics import Modal, take
 
 PyTree = Any
@@ -193,6 +194,7 @@ class Model(NamedTuple):
         (attacks/policies.py). None for models with `encode_rows`, whose one it is, and where
         it is not defined.
       lists: the item lists, if that is all that content does; None otherwise.
+      normed_lists: the same of lists that are added up as a direction; None otherwise.
     """
 
     name: str
@@ -220,6 +222,7 @@ class Model(NamedTuple):
     levels: tuple[str, ...] = ("projected", "feature")
     own_row: Callable[[PyTree, Served, Served, jax.Array], jax.Array] | None = None
     lists: ItemLists | None = None
+    normed_lists: NormedLists | None = None
 
 
 def in_encoder(batch: Batch) -> Batch:

@@ -4,7 +4,7 @@ Reading order: `record` and `utility` -> `victim` -> `scoring` and its three ans
 (`direct`, `receptive`, `dense`) -> `perturb` -> `batching` -> `outcome` -> `attacked` and
 `reach` -> `transfer` -> `certificates`. Of models whose content acts through lists of
 neighbours: `policies` -> `listings` -> `list_bounds` -> `relisting` ->
-`soft_lists` -> `neighbour_choice`; `normed_bounds`. No files here: an
+`soft_lists` -> `neighbour_choice`; `normed_bounds`, `own_listing`. No files here: an
 evaluation on disk is `uatmc_jax.benchmark`.
 """
 
@@ -16,6 +16,7 @@ from uatmc_jax.attacks.listings import Listings, listings
 from uatmc_jax.attacks.neighbour_choice import Chosen, choose_neighbours
 from uatmc_jax.attacks.normed_bounds import certify_normed_lists, normed_listings
 from uatmc_jax.attacks.outcome import Outcome, attack_batches
+from uatmc_jax.attacks.own_listing import OwnListings, own_listings, relist_own_row
 from uatmc_jax.attacks.policies import POLICIES, blind, served
 from uatmc_jax.attacks.reach import content_under, user_hits
 from uatmc_jax.attacks.record import Attack, apgd, fgsm, pgd, random_search
@@ -35,6 +36,7 @@ __all__ = [
     "Lists",
     "Options",
     "Outcome",
+    "OwnListings",
     "Relisted",
     "Victim",
     "apgd",
@@ -54,9 +56,11 @@ __all__ = [
     "make_victim",
     "measure_batches",
     "normed_listings",
+    "own_listings",
     "pgd",
     "random_search",
     "relist",
+    "relist_own_row",
     "served",
     "transfer_batches",
     "user_hits",

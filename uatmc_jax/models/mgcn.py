@@ -66,12 +66,14 @@ class Trace(NamedTuple):
     Attributes:
       own: (|U|+|I|, d) LG_2.
       h: modal, (|U|+|I|, d).
-      gated: modal, (|I|, d) g.
+      logits: modal, (|I|, d), of which the gates are the logistics, and
+      z: what they are of.
     """
 
     own: jax.Array
     h: Modal
-    gated: Modal
+    logits: Modal
+    z: Modal
 
 
 class Reached(NamedTuple):
@@ -81,13 +83,15 @@ class Reached(NamedTuple):
       own: by shell (n_k, d).
       h: by modality and shell, (n_k, d).
       columns: by modality and shell, (n_k, 1), how much of g_t the node's h has.
-      gated: modal, (1, d) g_t.
+      logits: modal, (1, d), the target's, and
+      z: modal, (1, d).
     """
 
     own: tuple[jax.Array, ...]
     h: tuple[tuple[jax.Array, ...], ...]
     columns: tuple[tuple[jax.Array, ...], ...]
-    gated: Modal
+    logits: Modal
+    z: Modal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,11 +161,11 @@ def make(settings: MGCNSettings, sizes: Sizes) -> Model:
         k = settings.n_neighbours
         return tuple(cosine_valued(all_nearest(directions(x), k)) for x in features)
 
+    def gate_logits(encoder: MGCNEncoder, z: Modal) -> Modal:
+        return tuple(gate(x) for gate, x in zip(encoder.gates, z, strict=True))
+
     def gated(encoder: MGCNEncoder, z: Modal) -> Modal:
-        item = encoder.tables.item
-        return tuple(
-            item * jax.nn.sigmoid(gate(x)) for gate, x in zip(encoder.gates, z, strict=True)
-        )
+        return tuple(encoder.tables.item * jax.nn.sigmoid(x) for x in gate_logits(encoder, z))
 
     def nodes(encoder: MGCNEncoder, graph: Graph) -> Embeddings:
         return smooth(graph, encoder.tables.user, encoder.tables.item, n_layers)
@@ -208,10 +212,9 @@ def make(settings: MGCNSettings, sizes: Sizes) -> Model:
         return (own + fused(encoder, tuple(h), own))[0]
 
     def trace(encoder: MGCNEncoder, z: Modal, graph: Graph) -> Trace:
-        g = gated(encoder, z)
-        h = by_modality(g, graph)
+        h = by_modality(gated(encoder, z), graph)
         both = tuple(map(lambda *x: jnp.concatenate(x), h.user, h.item))
-        return Trace(jnp.concatenate(nodes(encoder, graph)), both, g)
+        return Trace(jnp.concatenate(nodes(encoder, graph)), both, gate_logits(encoder, z), z)
 
     def gather(encoder: MGCNEncoder, trace: Trace, graph: Graph, field: Field) -> Reached:
         del encoder  # all of it is in the trace
@@ -224,15 +227,19 @@ def make(settings: MGCNSettings, sizes: Sizes) -> Model:
             there = jnp.where(s.ids == field.shells[0][0] - n_users, s.values, 0.0)
             item = jnp.sum(there, axis=1)[:, None]
             columns.append(rows(jnp.concatenate([heard(graph, item), item])))
-        gated = tuple(take(x, field.shells[0] - n_users) for x in trace.gated)
-        return Reached(rows(trace.own), tuple(map(rows, trace.h)), tuple(columns), gated)
+        own = (
+            tuple(take(x, field.shells[0] - n_users) for x in of) for of in (trace.logits, trace.z)
+        )
+        return Reached(rows(trace.own), tuple(map(rows, trace.h)), tuple(columns), *own)
 
     def encode_field(
         encoder: MGCNEncoder, clean: Reached, field: Field, z: Modal
     ) -> tuple[jax.Array, ...]:
         item = take(encoder.tables.item, field.shells[0] - n_users)
-        new = (item * jax.nn.sigmoid(f(x)) for f, x in zip(encoder.gates, z, strict=True))
-        moved = [a - b for a, b in zip(new, clean.gated, strict=True)]
+        moved = []
+        for gate, logits, new, old in zip(encoder.gates, clean.logits, z, clean.z, strict=True):
+            after = logits + (new - old) @ gate.kernel
+            moved.append(item * (jax.nn.sigmoid(after) - jax.nn.sigmoid(logits)))
         found = []
         for k, own in enumerate(clean.own):
             parts = zip(clean.h, clean.columns, moved, strict=True)

@@ -7,11 +7,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.attacks.test_normed_bounds import victim as lattice_victim
 from tests.attacks.test_relisting import DATA, compared, dense_hits, random_victim
 from tests.conftest import make_interactions
 from tests.models import toy
-from uatmc_jax.attacks import Lists, certify_lists, choose_neighbours, listings, make_victim, served
+from uatmc_jax.attacks import (
+    Effort,
+    Lists,
+    certify_lists,
+    certify_normed_lists,
+    choose_neighbours,
+    listings,
+    make_victim,
+    own_listings,
+    served,
+)
 from uatmc_jax.attacks.listings import Relisting, hits
+from uatmc_jax.attacks.neighbour_choice import _by_directions, _by_lists, _Shared
+from uatmc_jax.attacks.normed_bounds import list_parts
+from uatmc_jax.attacks.soft_lists import _directions, _embeddings
+from uatmc_jax.errors import InputError
 from uatmc_jax.models import freedom
 from uatmc_jax.models.neighbours import cosines, nearest
 
@@ -85,6 +100,43 @@ def test_the_best_pair_of_lists_on_a_plane_is_mostly_found_where_copying_misses_
             lists += count
     assert lists > 300  # there was something to choose
     assert attained >= 46 and attained >= copied + 5  # of 56
+
+
+@pytest.mark.parametrize("eps", [0.3, None])
+def test_lattice_is_searched_alike_under_own_row(eps):
+    other, items = lattice_victim(), np.array([1, 24])
+    found = choose_neighbours(other, items, eps=eps, k=K)
+    assert (found.hr_after >= found.hr_copied).all() and (found.hr_copied >= found.hr_before).all()
+    assert found.hr_after.max() > found.hr_before.min()
+    for n, item in enumerate(items.tolist()):
+        rows = tuple(x[n] for x in found.features)
+        again = dense_hits(other, item, *served(other, item, rows, "own_row"), K)
+        assert again.mean() == found.hr_after[n]
+    assert (found.hr_after <= certify_normed_lists(other, items, eps=eps, k=K)).all()
+    with pytest.raises(InputError, match="are chosen under 'own_row' alone"):
+        choose_neighbours(other, items, policy="full", k=K)
+
+
+def test_the_relaxation_has_the_exact_lists_where_it_is_hard():
+    """And where tau is small the soft ones are nearly these."""
+    rng = np.random.default_rng(2)
+    for other in (random_victim(), lattice_victim()):
+        normed = other.model.normed_lists is not None
+        of = own_listings(other) if normed else compared()
+        known = of.of if normed else tuple(s.of for s in of.standings)
+        units = tuple(jnp.asarray(x.units, jnp.float32) for x in known)
+        parts = list_parts(other) if normed else None
+        shared = _Shared(other, of, known, units, parts, (None, "own_row", K), Effort())
+        for item in (1, 24):
+            search = (_by_directions if normed else _by_lists)(shared, item)
+            rows = tuple(
+                np.abs(x[item] + rng.normal(size=x.shape[1])).astype(np.float32)
+                for x in other.dataset.features
+            )
+            args = (search.aim, search.normed, rows) if normed else (search.aim, rows)
+            soft, hard = (_directions if normed else _embeddings)(*args, jnp.float32(1e-5))
+            np.testing.assert_allclose(hard, search.own(rows), atol=1e-5)
+            np.testing.assert_allclose(soft, hard, atol=0.02)
 
 
 def test_where_no_edit_has_an_effect_nothing_is_run(monkeypatch):

@@ -96,14 +96,18 @@ def normed_listings(victim: Victim) -> NormedListings:
             f"model {victim.model.name} declares no lists that it adds up as a direction "
             "(normed_lists), so this certificate says nothing of it."
         )
-    parts = _parts(victim.model, victim.encoder, victim.z, victim.graph)
-    parts = jax.tree.map(lambda x: np.asarray(x, np.float64), parts)
+    parts = jax.tree.map(lambda x: np.asarray(x, np.float64), list_parts(victim))
     return NormedListings(
         parts=parts,
         raw=tuple(map(directions, victim.dataset.features)),
         z=tuple(directions(np.asarray(x)) for x in victim.z),
         lengths=lists.lengths(victim.projectors),
     )
+
+
+def list_parts(victim: Victim) -> ListParts:
+    """What the clean model's items are added up of."""
+    return _parts(victim.model, victim.encoder, victim.z, victim.graph)
 
 
 @functools.partial(jax.jit, static_argnames="model")

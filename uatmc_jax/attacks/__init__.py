@@ -4,13 +4,15 @@ Reading order: `record` and `utility` -> `victim` -> `scoring` and its three ans
 (`direct`, `receptive`, `dense`) -> `perturb` -> `batching` -> `outcome` -> `attacked` and
 `reach` -> `transfer` -> `certificates`. Of models whose content acts through lists of
 neighbours: `policies` -> `listings` -> `list_bounds` -> `relisting` ->
-`soft_lists` -> `neighbour_choice`; `normed_bounds`, `own_listing`. No files here: an
+`soft_lists` -> `neighbour_choice`; `cosine_bounds` ->
+`normed_bounds` and `gated_bounds`; `own_listing`. No files here: an
 evaluation on disk is `uatmc_jax.benchmark`.
 """
 
 from uatmc_jax.attacks.attacked import Attacked, attack
 from uatmc_jax.attacks.batching import Options, join
 from uatmc_jax.attacks.certificates import Certificate, certificate_of, certify
+from uatmc_jax.attacks.gated_bounds import certify_gated_lists, gated_listings
 from uatmc_jax.attacks.list_bounds import certify_lists
 from uatmc_jax.attacks.listings import Listings, listings
 from uatmc_jax.attacks.neighbour_choice import Chosen, choose_neighbours
@@ -45,12 +47,14 @@ __all__ = [
     "blind",
     "certificate_of",
     "certify",
+    "certify_gated_lists",
     "certify_lists",
     "certify_normed_lists",
     "check_shared_z",
     "choose_neighbours",
     "content_under",
     "fgsm",
+    "gated_listings",
     "join",
     "listings",
     "make_victim",

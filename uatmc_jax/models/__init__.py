@@ -26,10 +26,10 @@ from uatmc_jax.models.lattice import LATTICESettings, lattice
 from uatmc_jax.models.lgmrec import LGMRecSettings, lgmrec
 from uatmc_jax.models.lightgcn import LightGCNSettings, lightgcn
 from uatmc_jax.models.linear_vbpr import LinearVBPRSettings, linear_vbpr
+from uatmc_jax.models.list_records import GatedLists, GatedParts, ListParts, NormedLists
 from uatmc_jax.models.mgcn import MGCNSettings, mgcn
 from uatmc_jax.models.mmgcf import MMGCFSettings, mmgcf
 from uatmc_jax.models.mmgcn import MMGCNSettings, mmgcn
-from uatmc_jax.models.normed_lists import ListParts, NormedLists
 from uatmc_jax.models.own import OwnModelSettings
 from uatmc_jax.models.projection import by_blocks, project_all, project_catalogue
 from uatmc_jax.models.protocol import (
@@ -60,6 +60,8 @@ __all__ = [
     "FREEDOMSettings",
     "Field",
     "FieldPass",
+    "GatedLists",
+    "GatedParts",
     "Graph",
     "ItemLists",
     "LATTICESettings",

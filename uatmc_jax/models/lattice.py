@@ -28,9 +28,9 @@ from uatmc_jax.losses import bpr_loss
 from uatmc_jax.models.affine_content import init_affine, project_affine
 from uatmc_jax.models.learned_lists import mixed_lists, mixed_row, nearest_ids
 from uatmc_jax.models.lightgcn import IdTables, init_tables
+from uatmc_jax.models.list_records import ListParts, NormedLists
 from uatmc_jax.models.mmgcn_records import Affine
 from uatmc_jax.models.neighbours import Neighbours, all_nearest, cosine_valued, directions
-from uatmc_jax.models.normed_lists import ListParts, NormedLists
 from uatmc_jax.models.protocol import Batch, Embeddings, Modal, Model, Params, Served
 from uatmc_jax.models.settings import ModelSettings, made_once
 from uatmc_jax.numerics import normalize_rows, take

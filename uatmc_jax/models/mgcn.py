@@ -31,6 +31,7 @@ from uatmc_jax.losses import bpr_loss
 from uatmc_jax.models.affine_content import init_affine, make_affine, project_affine
 from uatmc_jax.models.field import Field, FieldPass, listing, neighbours_of
 from uatmc_jax.models.lightgcn import IdTables, init_tables, smooth
+from uatmc_jax.models.list_records import GatedLists, GatedParts
 from uatmc_jax.models.mmgcn_records import Affine
 from uatmc_jax.models.neighbours import Neighbours, all_nearest, cosine_valued, directions
 from uatmc_jax.models.protocol import Batch, Embeddings, Modal, Model, Params, Served
@@ -247,6 +248,17 @@ def make(settings: MGCNSettings, sizes: Sizes) -> Model:
             found.append(own + fused(encoder, h, own))
         return tuple(found)
 
+    def parts(encoder: MGCNEncoder, z: Modal, graph: Graph) -> GatedParts:
+        own = nodes(encoder, graph).item
+        preferences = tuple(jax.nn.sigmoid(prefer(own)) for prefer in encoder.preferences)
+        logits = gate_logits(encoder, z)
+        return GatedParts(own, encoder.tables.item, logits, preferences, graph.relations)
+
+    def lengths(encoder: MGCNEncoder, projectors: dict[str, Affine]) -> tuple[np.ndarray, ...]:
+        both = ((projectors[m].kernel, g.kernel) for m, g in zip(names, encoder.gates, strict=True))
+        products = (np.asarray(w, np.float64) @ np.asarray(g, np.float64) for w, g in both)
+        return tuple(np.linalg.norm(product, axis=0) for product in products)
+
     def reach(graph: Graph, adjacency: Adjacency, item: int, limit: int) -> list[np.ndarray] | None:
         """With the lists as they are: items that list it, and whoever bought one of these."""
         ids = np.concatenate([np.asarray(s.ids) for s in graph.relations], axis=1)
@@ -289,6 +301,7 @@ def make(settings: MGCNSettings, sizes: Sizes) -> Model:
         objective=objective,
         reads=("z", "raw"),
         own_row=own_row,
+        gated_lists=GatedLists(parts, lengths) if len(names) == 2 else None,
     )
 
 

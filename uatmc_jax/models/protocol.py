@@ -19,7 +19,7 @@ from uatmc_jax.data.dataset import DeviceData
 from uatmc_jax.data.graph import Graph
 from uatmc_jax.data.interactions import Interactions
 from uatmc_jax.models.field import FieldPass
-from uatmc_jax.models.normed_lists import NormedLists
+from uatmc_jax.models.list_records import GatedLists, NormedLists
 from uatmc_jax.numerics import Modal, take
 
 PyTree = Any
@@ -195,6 +195,7 @@ class Model(NamedTuple):
         it is not defined.
       lists: the item lists, if that is all that content does; None otherwise.
       normed_lists: the same of lists that are added up as a direction; None otherwise.
+      gated_lists: the same of lists whose rows are gated; None otherwise.
     """
 
     name: str
@@ -223,6 +224,7 @@ class Model(NamedTuple):
     own_row: Callable[[PyTree, Served, Served, jax.Array], jax.Array] | None = None
     lists: ItemLists | None = None
     normed_lists: NormedLists | None = None
+    gated_lists: GatedLists | None = None
 
 
 def in_encoder(batch: Batch) -> Batch:

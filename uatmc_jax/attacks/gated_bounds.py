@@ -138,7 +138,7 @@ def gated_bounds(
         for rho in (first, 1 - second):
             both = some * rho, some * (1 - rho)
             ends.append(sum(_above(*x) for x in zip(groups, gated, both, own, strict=True)))
-        blocks.append(some @ parts.base[item] + np.maximum(*ends) / 3)
+        blocks.append(some @ parts.base[item] + np.maximum(ends[0], ends[1]) / 3)
     unit = (user.shape[1] + 4 * groups[0].k + 32) * UNIT
     terms = sum(
         _terms(group, np.abs(g).max(axis=0)) for group, g in zip(groups, gated, strict=True)
@@ -172,10 +172,10 @@ def _own(
     of: GatedListings, victim: Victim, item: int, m: int, eps: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """(d,) the item's own gated row at its least and its largest gates."""
-    row = of.parts.table[item]
+    row = np.asarray(of.parts.table[item])
     if eps is None:
         return np.zeros_like(row), row
-    clean, x = of.parts.logits[m][item], victim.dataset.features[m][item].astype(float)
+    clean, x = np.asarray(of.parts.logits[m][item]), victim.dataset.features[m][item].astype(float)
     far = eps * np.linalg.norm(x) * of.lengths[m] + 1e-5 * (1 + np.abs(clean))
     return row * _logistic(clean - far), row * _logistic(clean + far)
 

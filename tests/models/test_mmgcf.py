@@ -9,15 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import base
 from tests import oracles
 from tests.models import toy
 from tests.models.test_victims import PROJECTORS, Dense, embeddings, losses, small  # noqa: F401
 from uatmc_jax.attacks import Attack, Lists, Options, attack, certificate_of, certify, make_victim
 from uatmc_jax.attacks.batching import scorer_of
 from uatmc_jax.attacks.scoring.direct import DIRECT
+from uatmc_jax.benchmark.run import run_attacks
+from uatmc_jax.data import write_dataset
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Batch, Sizes, device_data, mmgcf, unmet
 from uatmc_jax.models.mmgcf import FUSIONS, WEIGHTINGS
+from uatmc_jax.opened import open_run
+from uatmc_jax.report.attack import format_attacks
+from uatmc_jax.settings import AttackRunSettings, from_config, from_values, load_config
+from uatmc_jax.training import train_and_evaluate
 from uatmc_jax.training.objectives import PretrainCoefficients, pretrain_objective
 
 SCORES = [
@@ -190,3 +197,34 @@ def test_attacks_are_exact_without_ranking_and_below_the_certificate(small):  # 
     with pytest.raises(InputError, match="no certificate for mmgcf"):
         certify(other, ITEMS, eps=0.1, ks=KS)
     assert "select" in unmet(case.model, "exact") and unmet(case.model, "linearized") is None
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("defense", ["uat_mc", "linearized"])
+def test_it_is_hardened_and_attacked_with_its_certificate(defense, config, dataset, tmp_path):
+    base.use_mmgcf(config)
+    write_dataset(dataset, tmp_path / "synthetic")
+    config.data.source, config.data.root = "mmrec", str(tmp_path)
+    config.pretrain.epochs, config.adversarial.epochs = 2, 1
+    config.adversarial.defense = defense
+    summary = train_and_evaluate(from_config(config), tmp_path / "run")
+    assert summary["stages"]["adversarial"]["epochs"] == 1
+    chosen = load_config("attack")
+    chosen.targets.rule, chosen.targets.sample, chosen.bootstrap = "quantile", 2, 10
+    results, contents = run_attacks(
+        from_values(AttackRunSettings, chosen),
+        [open_run(tmp_path / "run", "adversarial/latest")],
+        only=["fgsm"],
+        show_progress=False,
+    )
+    assert results[0]["affine_in_content"] and results[0]["certificate"] == "budget"
+    for row in results[0]["rows"]:
+        assert "any_content_certificate" not in row
+        assert all(
+            row["hr_after"][k] <= row["budget_certificate"][k] + 1e-6 for k in row["hr_after"]
+        )
+    text = format_attacks(results, contents)
+    assert "Budget certificate" in text and "Any content:" not in text
+    config.adversarial.defense = "exact"
+    with pytest.raises(InputError, match="a batch that reads its own rows alone"):
+        from_config(config)

@@ -14,7 +14,7 @@ from tests import oracles
 from tests.models import toy
 from tests.models.test_neighbours import brute, dense
 from tests.models.test_victims import PROJECTORS, Dense, embeddings, losses, small  # noqa: F401
-from uatmc_jax.attacks import Lists, make_victim, served
+from uatmc_jax.attacks import Attack, Lists, Options, attack, make_victim, served
 from uatmc_jax.models import Batch, Sizes, device_data, lattice
 from uatmc_jax.models.lattice import mean_with_self
 from uatmc_jax.models.learned_lists import mixed_lists, nearest_ids
@@ -231,3 +231,20 @@ def test_blocks_of_lists_are_one_list(monkeypatch):
     np.testing.assert_array_equal(whole, brute(x, 10))
     monkeypatch.setattr("uatmc_jax.models.learned_lists._BLOCK", 7)
     np.testing.assert_array_equal(nearest_ids(jnp.asarray(x), 10), whole)
+
+
+@pytest.mark.long
+def test_attacks_on_z_climb_within_the_lists_and_by_the_dense_scorer(formulas):
+    case = formulas.case
+    victim = make_victim(case.model, case.params, case.dataset, lists=Lists(k=5))
+    # Lists jump on the way, so that the last step need not be the best.
+    chosen = Attack(utility="elu", k=5, norm="l2", steps=4, step_size=0.1, eps=0.4, keep="best")
+    found = attack(chosen, victim, [0, 7], options=Options((5,)))
+    assert (found.utility_after >= found.utility_before).all()
+    assert (found.utility_after > found.utility_before).any()
+    for n, item in enumerate((0, 7)):  # as encoding everything gives it
+        z = tuple(x.at[item].set(row[n]) for x, row in zip(victim.z, found.z, strict=True))
+        user, items = case.model.encode(case.params.encoder, z, victim.graph)
+        scores = np.asarray(user @ items.T)[np.asarray(victim.users)]
+        ahead = (np.delete(scores, item, 1) >= scores[:, [item]]).sum(axis=1)
+        assert found.hr_after[n, 0] == np.float32((ahead < 5).mean())

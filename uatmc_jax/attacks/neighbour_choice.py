@@ -111,8 +111,8 @@ def choose_neighbours(
     Raises:
       InputError: as `relist`, or as `relist_own_row`.
     """
-    normed = victim.model.normed_lists is not None
-    if normed and not blind(victim.model, policy):
+    still, normed = blind(victim.model, policy), victim.model.normed_lists is not None
+    if normed and not still:
         if policy != "own_row":
             raise InputError(
                 f"policy = {policy!r}: neighbours of model {victim.model.name} are chosen under "
@@ -122,12 +122,12 @@ def choose_neighbours(
         copied = relist_own_row(victim, items, eps=eps, k=k, of=of)
         known, parts = of.of, list_parts(victim)
     else:
+        of = listings(victim) if of is None and not still else of
         copied = relist(victim, items, eps=eps, policy=policy, k=k, of=of)
-        if copied.blind:
+        if still:
             rates = copied.hr_before, copied.hr_after, copied.hr_after
-            still = np.full(len(copied.items), "none")
-            return Chosen(copied.items, *rates, still, copied.features, copied.moved)
-        of = listings(victim) if of is None else of
+            nothing = np.full(len(copied.items), "none")
+            return Chosen(copied.items, *rates, nothing, copied.features, copied.moved)
         known, parts = tuple(s.of for s in of.standings), None
     units = tuple(jnp.asarray(x.units, jnp.float32) for x in known)
     of_all = _Shared(victim, of, known, units, parts, (eps, policy, k), effort or Effort())

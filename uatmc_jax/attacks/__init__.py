@@ -5,14 +5,15 @@ Reading order: `record` and `utility` -> `victim` -> `scoring` and its three ans
 `reach` -> `transfer` -> `certificates`. Of models whose content acts through lists of
 neighbours: `policies` -> `listings` -> `list_bounds` -> `relisting` ->
 `soft_lists` -> `neighbour_choice`; `cosine_bounds` ->
-`normed_bounds` and `gated_bounds`; `own_listing`. No files here: an
-evaluation on disk is `uatmc_jax.benchmark`.
+`normed_bounds` and `gated_bounds`; `own_listing`. Of content that spreads linearly:
+`linear_bounds`. No files here: an evaluation on disk is `uatmc_jax.benchmark`.
 """
 
 from uatmc_jax.attacks.attacked import Attacked, attack
 from uatmc_jax.attacks.batching import Options, join
 from uatmc_jax.attacks.certificates import Certificate, certificate_of, certify
 from uatmc_jax.attacks.gated_bounds import certify_gated_lists, gated_listings
+from uatmc_jax.attacks.linear_bounds import certify_linear
 from uatmc_jax.attacks.list_bounds import certify_lists
 from uatmc_jax.attacks.listings import Listings, listings
 from uatmc_jax.attacks.neighbour_choice import Chosen, choose_neighbours
@@ -48,6 +49,7 @@ __all__ = [
     "certificate_of",
     "certify",
     "certify_gated_lists",
+    "certify_linear",
     "certify_lists",
     "certify_normed_lists",
     "check_shared_z",

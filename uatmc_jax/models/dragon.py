@@ -36,7 +36,15 @@ from uatmc_jax.models.freedom import shares_of
 from uatmc_jax.models.lightgcn import smooth
 from uatmc_jax.models.mmgcn_records import Affine
 from uatmc_jax.models.neighbours import Neighbours, all_nearest, directions, unweighted
-from uatmc_jax.models.protocol import Batch, Embeddings, Modal, Model, Params, Served
+from uatmc_jax.models.protocol import (
+    Batch,
+    Embeddings,
+    LinearPass,
+    Modal,
+    Model,
+    Params,
+    Served,
+)
 from uatmc_jax.models.settings import ModelSettings, made_once
 from uatmc_jax.models.user_lists import UserLists, padded, user_lists
 from uatmc_jax.numerics import normalize_rows, take, weighted_mean
@@ -158,6 +166,7 @@ def make(settings: DRAGONSettings, sizes: Sizes) -> Model:
     n_users, _, raw_dims = sizes
     dim, n_layers, k = settings.dim, settings.n_layers, settings.n_neighbours
     names, shares = tuple(raw_dims), shares_of(settings.shares, tuple(raw_dims))
+    parts = tuple((m * dim, (m + 1) * dim) for m in range(len(names)))
 
     def init(key: jax.Array) -> Params:
         k_hidden, k_output, k_prefer, k_weights = jax.random.split(key, 4)
@@ -211,15 +220,18 @@ def make(settings: DRAGONSettings, sizes: Sizes) -> Model:
     def trace(encoder: DRAGONEncoder, z: Modal, graph: Graph) -> Trace:
         return Trace(jnp.concatenate(encode(encoder, z, graph)), z)
 
+    def columns(encoder: DRAGONEncoder, graph: Graph, item: jax.Array) -> Embeddings:
+        one = jnp.zeros((sizes.n_items, 1)).at[item].set(1.0)
+        user, one = smooth(graph, jnp.zeros((n_users, 1)), one, n_layers)
+        user, one = (n_layers + 1) * user * encoder.weights, (n_layers + 1) * one
+        one = jnp.tile(one + listed(graph.relations, one), len(names))
+        return Embeddings(user + graph.user_relations(user), one)
+
     def gather(encoder: DRAGONEncoder, trace: Trace, graph: Graph, field: Field) -> Reached:
-        item = jnp.zeros((sizes.n_items, 1)).at[field.shells[0] - n_users].set(1.0)
-        user, item = smooth(graph, jnp.zeros((n_users, 1)), item, n_layers)
-        user, item = (n_layers + 1) * user * encoder.weights, (n_layers + 1) * item
-        item = jnp.tile(item + listed(graph.relations, item), len(names))
-        columns = jnp.concatenate([user + graph.user_relations(user), item])
+        by_node = jnp.concatenate(columns(encoder, graph, field.shells[0][0] - n_users))
         return Reached(
             nodes=tuple(take(trace.nodes, shell) for shell in field.shells),
-            columns=tuple(take(columns, shell) for shell in field.shells),
+            columns=tuple(take(by_node, shell) for shell in field.shells),
             z=tuple(take(x, field.shells[0] - n_users) for x in trace.z),
         )
 
@@ -285,4 +297,5 @@ def make(settings: DRAGONSettings, sizes: Sizes) -> Model:
         objective=objective,
         reads=("z", "raw"),
         own_row=own_row,
+        linear=LinearPass(columns, parts, len(names) == 1, 1 + sum(shares) / k),
     )

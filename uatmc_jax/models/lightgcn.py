@@ -23,7 +23,15 @@ from uatmc_jax.data.dataset import Sizes
 from uatmc_jax.data.graph import Graph, sum_items, sum_users
 from uatmc_jax.models.affine_content import init_affine, project_affine
 from uatmc_jax.models.field import Field, FieldPass, moved_sums
-from uatmc_jax.models.protocol import Batch, Embeddings, Modal, Model, Params, Served
+from uatmc_jax.models.protocol import (
+    Batch,
+    Embeddings,
+    LinearPass,
+    Modal,
+    Model,
+    Params,
+    Served,
+)
 from uatmc_jax.models.settings import ModelSettings, made_once
 from uatmc_jax.numerics import safe_norm, take
 
@@ -213,6 +221,12 @@ def make(settings: LightGCNSettings, sizes: Sizes) -> Model:
         moved = sum(z, -clean.content)
         return tuple(x + c * moved for x, c in zip(clean.nodes, clean.column, strict=True))
 
+    def columns(encoder: IdTables, graph: Graph, item: jax.Array) -> Embeddings:
+        del encoder  # of the graph alone
+        one = jnp.zeros((n_items, 1)).at[item].set(1.0)
+        user, item = smooth(graph, jnp.zeros((n_users, 1)), one, n_layers)
+        return Embeddings(*(jnp.tile(x, len(names)) for x in (user, item)))
+
     def regularize(encoder: IdTables, batch: Batch, *_: jax.Array) -> jax.Array:
         """L_reg = (||e_u||_F + ||e_p||_F + ||e_n||_F) / B, of the id rows before propagation."""
         items = (take(encoder.item, rows) for rows in (batch.positives, batch.negatives))
@@ -236,4 +250,5 @@ def make(settings: LightGCNSettings, sizes: Sizes) -> Model:
         regularize=regularize,
         width=dim,
         own_row=own_row,
+        linear=LinearPass(columns, ((0, dim),) * len(names), True, 1 / (n_layers + 1)),
     )

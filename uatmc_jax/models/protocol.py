@@ -117,6 +117,24 @@ class Served(NamedTuple):
     graph: Graph
 
 
+class LinearPass(NamedTuple):
+    """Content that spreads linearly, item lists of raw features being as they are.
+
+    With z_t^m moved by delta^m the m-th part of the embedding of a node n moves by c_nt^m delta^m.
+
+    Attributes:
+      columns: (Params.encoder, Graph, () int32 item) -> c, (|U|, M) and (|I|, M).
+      parts: by modality, the first and past the last of the coordinates that are its part.
+      shared: all parts are the same coordinates, and all columns one.
+      own: c_tt under the policy own_row.
+    """
+
+    columns: Callable[[PyTree, Graph, jax.Array], Embeddings]
+    parts: tuple[tuple[int, int], ...]
+    shared: bool
+    own: float
+
+
 class ItemLists(NamedTuple):
     """Items that add up others', those whose raw features are nearest to their own:
 
@@ -193,6 +211,7 @@ class Model(NamedTuple):
         embedding if its own rows alone are computed anew, all others' read as stored
         (attacks/policies.py). None for models with `encode_rows`, whose one it is, and where
         it is not defined.
+      linear: how content spreads, of models in which it does so linearly; None otherwise.
       lists: the item lists, if that is all that content does; None otherwise.
       normed_lists: the same of lists that are added up as a direction; None otherwise.
       gated_lists: the same of lists whose rows are gated; None otherwise.
@@ -222,6 +241,7 @@ class Model(NamedTuple):
     reads: tuple[str, ...] = ("z",)
     levels: tuple[str, ...] = ("projected", "feature")
     own_row: Callable[[PyTree, Served, Served, jax.Array], jax.Array] | None = None
+    linear: LinearPass | None = None
     lists: ItemLists | None = None
     normed_lists: NormedLists | None = None
     gated_lists: GatedLists | None = None

@@ -2,7 +2,9 @@
 
     python -m uatmc_jax.train --config configs/baby_dragon.py
 
-Not measured yet. The learning rate of 1e-4 and mu = 1e-3 are its authors'.
+Not trained to its end yet. After two epochs, on 2 CPU cores shared with much other work, with 128-d
+substitutes for the official features, seed 999: test recall@20 0.0578, still improving; 337 s an
+epoch. The learning rate of 1e-4 and mu = 1e-3 are its authors'.
 """
 
 from uatmc_jax.configs import base

@@ -2,7 +2,9 @@
 
     python -m uatmc_jax.train --config configs/baby_lattice.py
 
-Not measured yet. mu = 1e-4 is of the published grid, whose winners are not published; the
+Not trained to its end yet. After two epochs, on 2 CPU cores shared with much other work, with 128-d
+substitutes for the official features, seed 999: test recall@20 0.0664, still improving; 72 s an
+epoch. mu = 1e-4 is of the published grid, whose winners are not published; the
 published schedule of the learning rate, 0.96^(epoch / 50), is not applied.
 """
 

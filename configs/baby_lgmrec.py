@@ -2,7 +2,9 @@
 
     python -m uatmc_jax.train --config configs/baby_lgmrec.py
 
-Not measured yet. All values are its authors' of this data set.
+Not trained to its end yet. After two epochs, on 2 CPU cores shared with much other work, with 128-d
+substitutes for the official features, seed 999: test recall@20 0.0742, still improving; 196 s an
+epoch. All values are its authors' of this data set.
 """
 
 from uatmc_jax.configs import base

@@ -151,6 +151,47 @@ def use_mgcn(config: ConfigDict) -> None:
     config.model.contrast = 0.01
 
 
+def use_lattice(config: ConfigDict) -> None:
+    """LATTICE in place of VBPR."""
+    _use_plain(config, "lattice", mu=1e-4)
+    config.model.n_layers = 2
+    config.model.n_neighbours = 10
+    config.model.raw_share = 0.9
+
+
+def use_dragon(config: ConfigDict) -> None:
+    """DRAGON in place of VBPR."""
+    _use_plain(config, "dragon", mu=1e-3)
+    config.pretrain.optimizer.learning_rate = 1e-4
+    config.model.n_layers = 2
+    config.model.n_neighbours = 10
+    config.model.n_cobuyers = 40
+    config.model.shares = ConfigDict({"visual": 0.1, "textual": 0.9})
+    config.model.mlp_width = 256
+    config.model.pad = "resample"
+
+
+def use_mmgcf(config: ConfigDict) -> None:
+    """MMGCF in place of VBPR."""
+    _use_plain(config, "mmgcf", mu=1e-3)
+    config.model.n_layers = 2
+    config.model.weighting = "equal"
+    config.model.fusion = "mean"
+    config.model.drop = 0.5
+
+
+def use_lgmrec(config: ConfigDict) -> None:
+    """LGMRec in place of VBPR."""
+    _use_plain(config, "lgmrec", mu=1e-6)
+    config.model.n_layers = config.model.n_content_layers = 2
+    config.model.n_hyper_layers = 1
+    config.model.n_edges = 4
+    config.model.keep = 0.5
+    config.model.hyper_weight = 0.3
+    config.model.contrast = 1e-4
+    config.model.noise = True
+
+
 def _use_plain(config: ConfigDict, name: str, mu: float) -> None:
     """What those share that have no contrast of modalities and are not hardened."""
     config.model.name = name

@@ -5,9 +5,9 @@
     python -m uatmc_jax.train --data data/shop --model my_models:make_lightgcn
 
 After the colon stands the model (`--config own:mmgcn`, which is what `--model mmgcn` chooses):
-vbpr, linear_vbpr, mmgcn, lightgcn, freedom, bm3, mgcn, or a factory of your own. Any value can be
-overridden; batch sizes and the K of the metrics are fitted to the data if they are not: about
-`STEPS` steps an epoch, K no larger than the catalogue.
+vbpr, linear_vbpr, mmgcn, lightgcn, freedom, bm3, mgcn, lattice, dragon, mmgcf, lgmrec, or a factory
+of your own. Any value can be overridden; batch sizes and the K of the metrics are fitted to the
+data if they are not: about `STEPS` steps an epoch, K no larger than the catalogue.
 
 mu weighs as much as it does in batches of 2,048 (`training.fitting.mu_share`): on 300 clothes
 (photos as 8 x 8 pixels, hashed words) mu = 1 in batches of 256 collapsed at epoch 11; mu = 0.35,
@@ -23,13 +23,17 @@ from ml_collections import ConfigDict
 
 from uatmc_jax.configs import base
 
-PRESETS = ("vbpr", "linear_vbpr", "mmgcn", "lightgcn", "freedom", "bm3", "mgcn")
 VICTIMS = {
     "lightgcn": base.use_lightgcn,
     "freedom": base.use_freedom,
     "bm3": base.use_bm3,
     "mgcn": base.use_mgcn,
+    "lattice": base.use_lattice,
+    "dragon": base.use_dragon,
+    "mmgcf": base.use_mmgcf,
+    "lgmrec": base.use_lgmrec,
 }
+PRESETS = ("vbpr", "linear_vbpr", "mmgcn", *VICTIMS)
 STEPS = 40
 
 

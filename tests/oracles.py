@@ -55,6 +55,20 @@ def leaky_relu(x):
     return np.where(x.real > 0, x, 0.01 * x)
 
 
+def lightgcn(user, item, train, n_layers):
+    """The mean over 0 to L of A^^l [user; item], users and items."""
+    owned = np.zeros((len(user), len(item)))
+    owned[train.users, train.items] = 1
+    scale = np.sqrt(np.maximum(owned.sum(axis=1), 1))[:, None] * np.sqrt(
+        np.maximum(owned.sum(axis=0), 1)
+    )
+    walk, users, items = owned / scale, user, item
+    for _ in range(n_layers):
+        user, item = walk @ item, walk.T @ user
+        users, items = users + user, items + item
+    return users / (n_layers + 1), items / (n_layers + 1)
+
+
 def softplus(x):
     return np.log(1.0 + np.exp(x))
 

@@ -11,13 +11,13 @@ from tests import oracles
 from uatmc_jax.attacks import Attack, Lists, Options, attack_batches, join, make_victim
 from uatmc_jax.attacks.victim import SPARE_ITEMS
 from uatmc_jax.data import make_synthetic
-from uatmc_jax.models import mmgcn, vbpr
+from uatmc_jax.models import lightgcn, mmgcn, vbpr
 
 KS = (1, 5, 10)
 K = 5
 DATASET = make_synthetic(3, n_users=60, n_items=50, n_interactions=500)
 DIM = 4
-SPREAD = {"vbpr": 2.0, "mmgcn": 1.4}
+SPREAD = {"vbpr": 2.0, "mmgcn": 1.4, "lightgcn": 2.0}
 
 
 @functools.cache
@@ -26,6 +26,8 @@ def model_of(name):
     shared = {"dim": DIM, "hidden": {}, "default_hidden": (6,)}
     if name == "vbpr":
         return vbpr(DATASET.sizes, **shared)
+    if name == "lightgcn":
+        return lightgcn(DATASET.sizes, dim=DIM, content=True)
     return mmgcn(DATASET.sizes, **shared, latent_dims={"visual": 6})
 
 
@@ -67,6 +69,8 @@ class Case:
         encoder = oracles.to_float64(self.params.encoder)
         if self.name == "vbpr":
             user, item = oracles.vbpr(encoder, z)
+        elif self.name == "lightgcn":
+            user, item = oracles.lightgcn(encoder.user, encoder.item + sum(z), DATASET.train, 2)
         else:
             user, item = oracles.mmgcn(encoder, z, self.mean, DATASET.n_users, "concat")
         scores = user[self.users] @ item.T

@@ -25,6 +25,8 @@ CASES = [
     pytest.param("mmgcn", False, None, marks=pytest.mark.slow),
     ("mmgcn", True, None),
     pytest.param("mmgcn", False, 0, marks=pytest.mark.slow),
+    ("lightgcn", True, None),
+    pytest.param("lightgcn", False, 0, marks=pytest.mark.long),
 ]
 # From the least popular to the most.
 ITEMS = np.argsort(DATASET.item_train_counts, kind="stable")[[0, 16, 33, -1]]

@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from uatmc_jax.models import make_adjacency, make_graph, mmgcn, pad_field, shells_of
+from uatmc_jax.models import (
+    lightgcn,
+    make_adjacency,
+    make_graph,
+    mmgcn,
+    pad_field,
+    shells_of,
+)
 
 LONG = [pytest.param(n, fuse, marks=pytest.mark.long) for n, fuse in ((3, "add"), (4, "concat"))]
 
@@ -13,9 +20,18 @@ LONG = [pytest.param(n, fuse, marks=pytest.mark.long) for n, fuse in ((3, "add")
 @pytest.mark.parametrize("n_layers,fuse", [(1, "concat"), (2, "add"), *LONG])
 def test_field_pass_equals_the_whole_pass(dataset, n_layers, fuse):
     """At odd and even depths; nodes out of reach do not move at all."""
-    n_users, n_items = dataset.n_users, dataset.n_items
     shared = {"dim": 4, "hidden": {}, "default_hidden": (5,), "latent_dims": {"visual": 6}}
-    model = mmgcn(dataset.sizes, **shared, n_layers=n_layers, fuse=fuse)
+    check_pass(mmgcn(dataset.sizes, **shared, n_layers=n_layers, fuse=fuse), dataset, n_layers)
+
+
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+def test_a_column_of_lightgcn_equals_the_whole_pass(dataset, n_layers):
+    model = lightgcn(dataset.sizes, dim=4, n_layers=n_layers, content=True)
+    check_pass(model, dataset, n_layers, rtol=1e-5, atol=1e-6)
+
+
+def check_pass(model, dataset, n_layers, rtol=1e-4, atol=1e-5):
+    n_users, n_items = dataset.n_users, dataset.n_items
     params = jax.tree.map(lambda x: x + 0.1, model.init(jax.random.key(0)))
     graph = make_graph(dataset.train, n_users, n_items)
     z = model.project(params.projectors, tuple(jnp.asarray(x) for x in dataset.features))
@@ -39,7 +55,7 @@ def test_field_pass_equals_the_whole_pass(dataset, n_layers, fuse):
 
     found = difference(params.encoder, z, field, row)
     for shell, embedded in zip(shells, found, strict=True):
-        np.testing.assert_allclose(embedded[: len(shell)], whole[shell], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(embedded[: len(shell)], whole[shell], rtol=rtol, atol=atol)
         assert np.abs(whole[shell] - clean[shell]).max() > 1e-6
     outside = np.setdiff1d(np.arange(n_users + n_items), np.concatenate(shells))
     np.testing.assert_array_equal(whole[outside], clean[outside])

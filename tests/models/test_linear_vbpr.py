@@ -134,7 +134,7 @@ def test_what_needs_modalities_of_one_width_is_refused(config):
     for field, value, message in (
         ("pretrain.alpha", 1.0, r"config\.pretrain\.alpha = 1\.0: wanted 0 with .*linear_vbpr"),
         ("adversarial.defense", "uat_mc", r"config\.adversarial\.defense = 'uat_mc'.*'uat'"),
-        ("adversarial.defense", "exact", r"'exact' needs scores .* longer than 1"),
+        ("adversarial.defense", "exact", r"'exact' needs scores .* its own rows alone"),
     ):
         changed = linear(config.copy_and_resolve_references())
         changed.update_from_flattened_dict({field: value})

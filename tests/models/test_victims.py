@@ -133,14 +133,14 @@ def test_bm3_with_its_regulariser_by_hand():
 class Dense:
     """A small random case, all matrices dense and in float64."""
 
-    def __init__(self, name, dataset):
+    def __init__(self, name, dataset, kind=None):
         self.name, self.dataset = name, dataset
         sizes = dataset.sizes
         longer = {
             "freedom": functools.partial(freedom, n_neighbours=4, drop=0.0),
             "mgcn": functools.partial(mgcn, n_neighbours=4),
         }
-        kind = {**MAKE, **longer}[name]
+        kind = kind or {**MAKE, **longer}[name]
         self.model = kind(sizes, dim=3)
         rng = np.random.default_rng(1)
         self.params = jax.tree.map(
@@ -302,7 +302,7 @@ def test_edges_are_drawn_in_proportion_and_the_pruned_graph_is_their_own(small):
     # A draw without replacement: all different, as many as wanted, degrees their own.
     model = freedom(small.sizes, dim=3, n_neighbours=4, drop=0.6)
     data = device_data(model, small)
-    graph = jax.jit(model.epoch_graph)(jax.random.key(1), data)
+    graph = jax.jit(model.epoch_graph)(jax.random.key(1), None, data)
     n = int(len(small.train) * 0.4)
     matrix = np.zeros((9, 40))
     matrix[graph.users.receivers, graph.users.senders[0]] += 1
@@ -312,7 +312,7 @@ def test_edges_are_drawn_in_proportion_and_the_pruned_graph_is_their_own(small):
     assert (matrix <= all_pairs).all()
     np.testing.assert_array_equal(matrix.sum(axis=1), graph.users.degrees)
     np.testing.assert_array_equal(matrix.sum(axis=0), graph.items.degrees)
-    other = jax.jit(model.epoch_graph)(jax.random.key(2), data)
+    other = jax.jit(model.epoch_graph)(jax.random.key(2), None, data)
     assert not np.array_equal(other.users.senders, graph.users.senders)
 
 
@@ -326,7 +326,7 @@ def test_bm3_drops_from_targets_alone_one_mask_a_row(small):
     assert plain["reg"] == a["reg"] and plain["user_item"] != a["user_item"]
 
 
-OTHERS = ["lightgcn", "lightgcn_content", "bm3", "mgcn"]
+OTHERS = ["lightgcn", "lightgcn_content", "bm3", "mgcn", "lattice", "dragon", "mmgcf", "lgmrec"]
 
 
 @pytest.mark.parametrize(
@@ -341,6 +341,10 @@ def test_trained_from_a_config(name, dataset, config, tmp_path):
         "freedom": base.use_freedom,
         "bm3": base.use_bm3,
         "mgcn": base.use_mgcn,
+        "lattice": base.use_lattice,
+        "dragon": base.use_dragon,
+        "mmgcf": base.use_mmgcf,
+        "lgmrec": base.use_lgmrec,
     }[name]
     use(config)
     config.pretrain.epochs = 2

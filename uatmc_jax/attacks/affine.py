@@ -156,12 +156,14 @@ def check_declarations(victim: Victim) -> None:
     """
     name = victim.model.name
     for modality, z in zip(victim.modalities, victim.z, strict=True):
+        if not victim.model.unit_rows:
+            break
         longest = float(jnp.sqrt(jnp.max(jnp.sum(z * z, axis=1))))
         if longest > 1 + _LENGTH:
             raise InputError(
                 f"{name}: rows of z ({modality}) are up to {longest:.6g} long, but certificates "
-                "rest on rows no longer than 1. Normalise them in `project`, or do not declare "
-                "affine_in_content."
+                "rest on rows no longer than 1. Normalise them in `project`, or declare "
+                "unit_rows = False."
             )
     n_items = victim.item.shape[0]
     rng = np.random.default_rng(0)

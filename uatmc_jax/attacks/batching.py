@@ -12,13 +12,17 @@ from uatmc_jax.attacks.scoring.protocol import Scorer, Target
 from uatmc_jax.attacks.scoring.receptive import RECEPTIVE
 from uatmc_jax.attacks.victim import Victim, check_items
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Adjacency, Model, pad_field, shells_of
+from uatmc_jax.models import Adjacency, Field, Model, pad_field, shells_of
+from uatmc_jax.models.field import pad_shells
 
 SCORERS = ("auto", "dense")
 # Users of shell 1, of later odd shells, and items of even shells, in the smallest class of
 # receptive fields. Every class has twice the last two of the one before; shell 1, whose users
 # are ranked in full, grows from the fifth class on.
 _NEAR, _FAR, _ITEMS = 8, 256, 16
+# Of models that say themselves whom an item reaches, shell 1 has this in the smallest class, and
+# grows with every one.
+_REACHED = 32
 _CLASSES = 6
 _LARGEST_BATCH = 256
 
@@ -74,6 +78,7 @@ class TargetBatch(NamedTuple):
       size: the compiled batch's, at least b; what is missing is filled up by repetition.
       shells: their receptive fields' shells; empty unless the scorer needs them.
       shell_sizes: those of the padded shells.
+      linked: shells are joined by the edges of the bipartite graph.
     """
 
     scorer: Scorer
@@ -82,6 +87,7 @@ class TargetBatch(NamedTuple):
     size: int
     shells: tuple[list[np.ndarray], ...] = ()
     shell_sizes: tuple[int, ...] = ()
+    linked: bool = True
 
 
 def plan_batches(
@@ -107,9 +113,10 @@ def plan_batches(
         adjacency = victim.adjacency
         wanted = np.arange(len(adjacency.indptr) - 1) >= adjacency.n_users
         wanted[np.asarray(victim.users)] = True
-        shells = [_shells(victim.model, adjacency, int(item), wanted) for item in items]
+        shells = [_shells(victim, int(item), wanted) for item in items]
+    linked = victim.model.field is None or victim.model.field.reach is None
     for n, found in enumerate(shells):
-        sizes = None if found is None else _padded_sizes(found)
+        sizes = None if found is None else _padded_sizes(found, linked)
         kind = DENSE if scorer is RECEPTIVE and sizes is None else scorer
         groups.setdefault((kind, sizes or ()), []).append(n)
     batches = []
@@ -120,7 +127,9 @@ def plan_batches(
         for start in range(0, len(members), size):
             part = np.array(members[start : start + size])
             fields = tuple(shells[n] for n in part) if sizes else ()
-            batches.append(TargetBatch(kind, items[part], places[part], size, fields, sizes))
+            batches.append(
+                TargetBatch(kind, items[part], places[part], size, fields, sizes, linked)
+            )
     return batches
 
 
@@ -128,33 +137,41 @@ def stack_targets(batch: TargetBatch, adjacency: Adjacency | None) -> Target:
     """The batch's targets with their receptive fields, as arrays of its size."""
     targets = [Target(np.int32(item)) for item in batch.items]
     if batch.shells:
+
+        def padded(shells: list[np.ndarray]) -> Field:
+            if batch.linked:
+                return pad_field(adjacency, shells, batch.shell_sizes)
+            return Field(pad_shells(shells, batch.shell_sizes, len(adjacency.indptr) - 1))
+
         targets = [
-            target.replace(field=pad_field(adjacency, shells, batch.shell_sizes))
+            target.replace(field=padded(shells))
             for target, shells in zip(targets, batch.shells, strict=True)
         ]
     targets += [targets[-1]] * (batch.size - len(targets))
     return jax.tree.map(lambda *rows: np.stack(rows), *targets)
 
 
-def _shells(
-    model: Model, adjacency: Adjacency, item: int, wanted: np.ndarray
-) -> list[np.ndarray] | None:
-    limit = sum(_class_sizes(model.field.depth, _CLASSES - 1))
-    return shells_of(adjacency, item, model.field.depth, wanted, limit)
+def _shells(victim: Victim, item: int, wanted: np.ndarray) -> list[np.ndarray] | None:
+    field, adjacency = victim.model.field, victim.adjacency
+    limit = sum(_class_sizes(field.depth, _CLASSES - 1, field.reach is None))
+    if field.reach is not None:
+        return field.reach(victim.graph, adjacency, item, limit)
+    return shells_of(adjacency, item, field.depth, wanted, limit)
 
 
-def _padded_sizes(shells: list[np.ndarray]) -> tuple[int, ...] | None:
+def _padded_sizes(shells: list[np.ndarray], linked: bool) -> tuple[int, ...] | None:
     """Those of the smallest class that holds the shells; None if no class does."""
     for size_class in range(_CLASSES):
-        sizes = _class_sizes(len(shells) - 1, size_class)
+        sizes = _class_sizes(len(shells) - 1, size_class, linked)
         if all(len(shell) <= size for shell, size in zip(shells, sizes, strict=True)):
             return sizes
     return None
 
 
-def _class_sizes(depth: int, size_class: int) -> tuple[int, ...]:
+def _class_sizes(depth: int, size_class: int, linked: bool) -> tuple[int, ...]:
     """Padded sizes of the shells 0..depth."""
-    near, far, items = _NEAR << max(size_class - 3, 0), _FAR << size_class, _ITEMS << size_class
+    near = _NEAR << max(size_class - 3, 0) if linked else _REACHED << size_class
+    far, items = _FAR << size_class, _ITEMS << size_class
     return tuple([1, near][: depth + 1] + [far if k % 2 else items for k in range(2, depth + 1)])
 
 

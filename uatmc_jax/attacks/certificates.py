@@ -63,11 +63,11 @@ class Certificate(NamedTuple):
       budget: (T, Ks), of every attack on z within the budget; None for attacks
         on raw features, whose reach in z has no closed form.
       any_content: (T, Ks), of every attack on raw features and of any new content,
-        whichever modalities it is in.
+        whichever modalities it is in; None where nothing bounds the length of content.
     """
 
     budget: np.ndarray | None
-    any_content: np.ndarray
+    any_content: np.ndarray | None
 
 
 def certify(
@@ -111,6 +111,11 @@ def certify(
             f"no certificate for {victim.model.name}: it declares no scores affine in an item's "
             "content (affine_in_content, with encode_rows)."
         )
+    if eps is None and not victim.model.unit_rows:
+        raise InputError(
+            f"no certificate for any content of {victim.model.name}: nothing bounds its length "
+            "(unit_rows). Give a budget, eps."
+        )
     wanted = (ks,) if isinstance(ks, int) else tuple(ks)
     check_lists(victim, wanted)
     places = chosen_modalities(victim, modalities)
@@ -151,7 +156,7 @@ def certificate_of(
     items = jnp.asarray(check_items(victim, items))
     within, anything = _certify(victim, attack.norm, places, tuple(ks), attack.eps, items)
     budget = np.asarray(within) if attack.level == "projected" else None
-    return Certificate(budget, np.asarray(anything))
+    return Certificate(budget, np.asarray(anything) if victim.model.unit_rows else None)
 
 
 @functools.partial(jax.jit, static_argnames=("norm", "modalities", "ks"))

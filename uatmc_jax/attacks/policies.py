@@ -57,6 +57,11 @@ def require_projected(model: Model, level: str = "projected") -> None:
       model: the recommender.
       level: what is edited, "projected" or "feature".
     """
+    if level not in model.levels:
+        raise InputError(
+            f"level = {level!r}: what model {model.name} reads of content is no one vector that an "
+            f"edit could move there. Use level = {model.levels[0]!r}."
+        )
     if "z" in model.reads:
         if level == "feature" and "raw" in model.reads:
             raise InputError(

@@ -32,7 +32,7 @@ from uatmc_jax.attacks.policies import blind
 from uatmc_jax.attacks.victim import Victim, check_items, check_lists, recommendable
 from uatmc_jax.errors import InputError
 
-_INSIDE = 1 - 1e-5  # of the way: rounding the features to float32 must not leave the ball
+INSIDE = 1 - 1e-5  # of the way: rounding the features to float32 must not leave the ball
 _BLOCK = 512  # donors scored at a time
 
 
@@ -160,7 +160,7 @@ def towards(row: np.ndarray, donor: np.ndarray, eps: float | None) -> np.ndarray
     if eps is None or np.array_equal(row, donor):
         return donor.copy()
     x, target = row.astype(np.float64), donor.astype(np.float64)
-    length, radius = np.linalg.norm(x), eps * _INSIDE * np.linalg.norm(x)
+    length, radius = np.linalg.norm(x), eps * INSIDE * np.linalg.norm(x)
     target /= np.linalg.norm(target)
     near = target * (x @ target)  # the foot of the perpendicular on the donor's ray
     if x @ target > 0 and np.linalg.norm(near - x) <= radius:
@@ -171,7 +171,7 @@ def towards(row: np.ndarray, donor: np.ndarray, eps: float | None) -> np.ndarray
     size = np.linalg.norm(side)
     if not size:  # straight behind, whichever way
         return row.copy()
-    angle = np.arcsin(min(eps * _INSIDE, 1.0))
+    angle = np.arcsin(min(eps * INSIDE, 1.0))
     tangent = np.cos(angle) * x / length + np.sin(angle) * side / size
     return (length * np.cos(angle) * tangent).astype(np.float32)
 

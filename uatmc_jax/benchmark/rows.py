@@ -95,7 +95,9 @@ def _numbers(outcome: Outcome, n: int, ks: Sequence[int]) -> dict:
 def _bounds(certificate: Certificate | None, n: int, ks: Sequence[int]) -> dict:
     if certificate is None:
         return {}
-    bounds = {"any_content_certificate": _by_k(certificate.any_content[n], ks)}
+    bounds = {}
+    if certificate.any_content is not None:
+        bounds["any_content_certificate"] = _by_k(certificate.any_content[n], ks)
     if certificate.budget is not None:
         bounds["budget_certificate"] = _by_k(certificate.budget[n], ks)
     return bounds

@@ -50,11 +50,13 @@ class Graph:
       items: edges into the items, from users 0..|U|-1.
       relations: what a model's `relate` built beside it of raw features; None for models that
         read the interactions alone.
+      user_relations: what a model's `relate_users` built of the interactions; or None.
     """
 
     users: Side
     items: Side
     relations: Any = None
+    user_relations: Any = None
 
     @property
     def n_users(self) -> int:

@@ -168,7 +168,7 @@ def certificates(
         row["outside"] = {norm: radii[norm] > eps for norm in NORMS}
     if not certifiable(victim.model):
         return
-    (anything,) = certify(victim, [item], ks=k)
+    anything = certify(victim, [item], ks=k)[0] if victim.model.unit_rows else None
     groups: dict[tuple[str, ...], list[dict]] = {}
     for row in rows:
         groups.setdefault(tuple(modalities[kind] for kind in row["moved"]), []).append(row)
@@ -178,7 +178,8 @@ def certificates(
             bounds = certify(victim, [item], norm=norm, eps=radii, ks=k, modalities=names)
             for row, bound in zip(members, bounds[:, 0], strict=True):
                 row["certificate"][norm] = float(bound)
-                row["certificate"]["any_content"] = float(anything)
+                if anything is not None:
+                    row["certificate"]["any_content"] = float(anything)
 
 
 def yardstick(shop: Workshop, judges: Sequence[tuple[Judge, Listing]]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Recommenders as pure functions behind one protocol.
 
-`vbpr`, `mmgcn`, `linear_vbpr`, `lightgcn`, `freedom`, `bm3` and `mgcn` make one for a catalogue:
-`vbpr(dataset.sizes, dim=64)`; `build_model` makes what settings name.
+A function of its name makes each for a catalogue, `vbpr(dataset.sizes, dim=64)`; `build_model`
+makes what settings name.
 """
 
 from uatmc_jax.data.dataset import Sizes
@@ -19,11 +19,16 @@ from uatmc_jax.data.graph import (
 )
 from uatmc_jax.models.bm3 import BM3Settings, bm3
 from uatmc_jax.models.declarations import certifiable, inconsistent, unlike_widths, unmet
+from uatmc_jax.models.dragon import DRAGONSettings, dragon
 from uatmc_jax.models.field import Field, FieldPass, pad_field, shells_of
 from uatmc_jax.models.freedom import FREEDOMSettings, freedom
+from uatmc_jax.models.lattice import LATTICESettings, lattice
+from uatmc_jax.models.lgmrec import LGMRecSettings, lgmrec
 from uatmc_jax.models.lightgcn import LightGCNSettings, lightgcn
 from uatmc_jax.models.linear_vbpr import LinearVBPRSettings, linear_vbpr
+from uatmc_jax.models.list_records import GatedLists, GatedParts, ListParts, NormedLists
 from uatmc_jax.models.mgcn import MGCNSettings, mgcn
+from uatmc_jax.models.mmgcf import MMGCFSettings, mmgcf
 from uatmc_jax.models.mmgcn import MMGCNSettings, mmgcn
 from uatmc_jax.models.own import OwnModelSettings
 from uatmc_jax.models.projection import by_blocks, project_all, project_catalogue
@@ -31,6 +36,7 @@ from uatmc_jax.models.protocol import (
     Batch,
     Embeddings,
     ItemLists,
+    LinearPass,
     Modal,
     Model,
     Params,
@@ -49,20 +55,29 @@ __all__ = [
     "Adjacency",
     "BM3Settings",
     "Batch",
+    "DRAGONSettings",
     "Embeddings",
     "Entry",
     "FREEDOMSettings",
     "Field",
     "FieldPass",
+    "GatedLists",
+    "GatedParts",
     "Graph",
     "ItemLists",
+    "LATTICESettings",
+    "LGMRecSettings",
     "LightGCNSettings",
+    "LinearPass",
     "LinearVBPRSettings",
+    "ListParts",
     "MGCNSettings",
+    "MMGCFSettings",
     "MMGCNSettings",
     "Modal",
     "Model",
     "ModelSettings",
+    "NormedLists",
     "OwnModelSettings",
     "Params",
     "ProjectorHead",
@@ -74,10 +89,13 @@ __all__ = [
     "by_blocks",
     "certifiable",
     "device_data",
+    "dragon",
     "encode_changed",
     "find_model",
     "freedom",
     "inconsistent",
+    "lattice",
+    "lgmrec",
     "lightgcn",
     "linear_vbpr",
     "make_adjacency",
@@ -86,6 +104,7 @@ __all__ = [
     "mean_neighbours",
     "mean_users",
     "mgcn",
+    "mmgcf",
     "mmgcn",
     "pad_field",
     "project_all",

@@ -14,9 +14,9 @@ from uatmc_jax.models.protocol import Model
 # What needs more than every model has -> (who has it, what it is, what to do without).
 _NEEDS = {
     "exact": (
-        lambda model: certifiable(model),
-        "scores that are affine in an item's content, and rows of content no longer than 1, which "
-        "model {} does not declare (affine_in_content = True, with encode_rows)",
+        lambda model: certifiable(model) and model.select is not None,
+        "scores that are affine in an item's content, and a batch that reads its own rows alone, "
+        "which model {} does not declare (affine_in_content = True, with select, encode_rows)",
         "Use 'linearized', its first-order surrogate.",
     ),
     "spectral": (
@@ -69,6 +69,8 @@ def inconsistent(model: Model) -> str | None:
     """What the model declares that its functions do not bear out; None if nothing."""
     if model.affine_in_content and model.encode_rows is None:
         return f"model {model.name}: affine_in_content = True needs encode_rows. Give both."
+    if (model.encode_rows is None) != (model.select is None and model.gather is None):
+        return f"model {model.name}: encode_rows needs select, or gather, and they it. Give both."
     if (model.prepare is None) != (model.propagate is None):
         return f"model {model.name}: prepare and propagate need each other. Give both."
     return None

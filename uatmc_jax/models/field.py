@@ -5,6 +5,8 @@ embeddings of the nodes within n hops of t only. The nodes at distance k are
 *shell* k: shell 0 is t, odd shells are users, even ones items; in a bipartite
 graph every edge inside the field joins two consecutive shells. Sizes are padded
 to those of a *class*, so that fields of one class share one compiled program.
+
+In a model that has other edges too (lists of neighbours) it says itself whom an item reaches.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,11 +28,12 @@ class Field:
 
     Attributes:
       shells: k-th: (n_k,) int32 node ids at distance k, |U|+|I| for padding.
-      links: k-th: (n_{k+1}, n_k) float32, 1 where an edge joins shell k+1 to shell k.
+      links: k-th: (n_{k+1}, n_k) float32, 1 where an edge joins shell k+1 to shell k; none of
+        a model with `FieldPass.reach`.
     """
 
     shells: tuple[jax.Array, ...]
-    links: tuple[jax.Array, ...]
+    links: tuple[jax.Array, ...] = ()
 
 
 class FieldPass(NamedTuple):
@@ -42,12 +45,22 @@ class FieldPass(NamedTuple):
       gather: (Params.encoder, trace, Graph, Field) -> its rows in the field.
       encode: (Params.encoder, gathered, Field, z_t: Modal of (1, d)) -> k-th: (n_k, D)
         embeddings of shell k. Padding rows are finite and meaningless.
+      reach: (Graph, Adjacency, item, limit) -> whom its content moves, on the host: ids of the
+        item, of users that are ranked in full, of other items, and perhaps of users who move
+        little; None if there are more than `limit`. For models whose change does not travel
+        along the bipartite edges alone; None for those where it does.
     """
 
     depth: int
     trace: Callable[..., PyTree]
     gather: Callable[..., PyTree]
     encode: Callable[..., tuple[jax.Array, ...]]
+    reach: Callable[..., list[np.ndarray] | None] | None = None
+
+
+def listing(ids: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Ascending ids of those whose list (n, k) has one of the items."""
+    return np.flatnonzero(np.isin(ids, items).any(axis=1))
 
 
 def shells_of(
@@ -69,7 +82,7 @@ def shells_of(
     shells = [np.array([item + adjacency.n_users])]
     known = {int(shells[0][0])}
     for distance in range(1, depth + 1):
-        found = np.unique(_neighbours(adjacency, shells[-1]))
+        found = np.unique(neighbours_of(adjacency, shells[-1]))
         found = found[[int(node) not in known for node in found]] if len(found) else found
         if distance == depth:
             found = found[wanted[found]]
@@ -80,7 +93,8 @@ def shells_of(
     return shells
 
 
-def _neighbours(adjacency: Adjacency, nodes: np.ndarray) -> np.ndarray:
+def neighbours_of(adjacency: Adjacency, nodes: np.ndarray | Sequence[int]) -> np.ndarray:
+    """All neighbours of these nodes, repeated where they share some."""
     spans = [
         adjacency.neighbours[adjacency.indptr[node] : adjacency.indptr[node + 1]] for node in nodes
     ]
@@ -100,14 +114,20 @@ def pad_field(adjacency: Adjacency, shells: Sequence[np.ndarray], sizes: Sequenc
     for inner, outer, n_inner, n_outer in zip(shells, shells[1:], sizes, sizes[1:], strict=False):
         link = np.zeros((n_outer, n_inner), np.float32)
         for column, node in enumerate(inner):
-            near = _neighbours(adjacency, [node])
+            near = neighbours_of(adjacency, [node])
             link[: len(outer), column] = np.isin(outer, near)
         links.append(link)
-    padded = [
+    return Field(pad_shells(shells, sizes, n_nodes), tuple(links))
+
+
+def pad_shells(
+    shells: Sequence[np.ndarray], sizes: Sequence[int], n_nodes: int
+) -> tuple[np.ndarray, ...]:
+    """Shells of the given sizes, filled up with |U|+|I|."""
+    return tuple(
         np.pad(shell, (0, size - len(shell)), constant_values=n_nodes).astype(np.int32)
         for shell, size in zip(shells, sizes, strict=True)
-    ]
-    return Field(tuple(padded), tuple(links))
+    )
 
 
 def moved_sums(field: Field, moved: Sequence[jax.Array]) -> tuple[jax.Array, ...]:

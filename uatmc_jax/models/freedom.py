@@ -111,7 +111,7 @@ def make(settings: FREEDOMSettings, sizes: Sizes) -> Model:
     n_users, n_items, raw_dims = sizes
     dim, n_layers, k = settings.dim, settings.n_layers, settings.n_neighbours
     names = tuple(raw_dims)
-    shares = (1.0,) if len(names) == 1 else tuple(_share(settings, name) for name in names)
+    shares = shares_of(settings.shares, names)
 
     def init(key: jax.Array) -> Params:
         k_project, k_tables = jax.random.split(key)
@@ -136,7 +136,8 @@ def make(settings: FREEDOMSettings, sizes: Sizes) -> Model:
         del clean
         return encode(encoder, edited.z, edited.graph).item[item]
 
-    def epoch_graph(key: jax.Array, data: DeviceData) -> Graph:
+    def epoch_graph(key: jax.Array, params: Params, data: DeviceData) -> Graph:
+        del params  # of degrees alone
         n = math.floor(data.pairs[0].size * (1 - settings.drop))
         return edge_graph(*keep_edges(key, data, n), data.graph)
 
@@ -175,7 +176,15 @@ def make(settings: FREEDOMSettings, sizes: Sizes) -> Model:
     )
 
 
-def _share(settings: FREEDOMSettings, name: str) -> float:
-    wanted = f"a weight for each of the data's modalities, {name!r} among them"
-    require(name in settings.shares, "model.shares", dict(settings.shares), wanted)
-    return float(settings.shares[name])
+def shares_of(shares: Mapping[str, float], names: tuple[str, ...]) -> tuple[float, ...]:
+    """The weights of the modalities' lists, in the data's order; 1 of a single modality.
+
+    Raises:
+      InputError: a modality without a weight.
+    """
+    if len(names) == 1:
+        return (1.0,)
+    for name in names:
+        wanted = f"a weight for each of the data's modalities, {name!r} among them"
+        require(name in shares, "model.shares", dict(shares), wanted)
+    return tuple(float(shares[name]) for name in names)

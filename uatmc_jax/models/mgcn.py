@@ -17,7 +17,7 @@ When it serves it reads content twice: z in the gates, raw features in the lists
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -26,10 +26,12 @@ import numpy as np
 
 from uatmc_jax.checks import at_least, one_of
 from uatmc_jax.data.dataset import DeviceData, Sizes
-from uatmc_jax.data.graph import Graph, sum_items
+from uatmc_jax.data.graph import Adjacency, Graph, sum_items
 from uatmc_jax.losses import bpr_loss
 from uatmc_jax.models.affine_content import init_affine, make_affine, project_affine
+from uatmc_jax.models.field import Field, FieldPass, listing, neighbours_of
 from uatmc_jax.models.lightgcn import IdTables, init_tables, smooth
+from uatmc_jax.models.list_records import GatedLists, GatedParts
 from uatmc_jax.models.mmgcn_records import Affine
 from uatmc_jax.models.neighbours import Neighbours, all_nearest, cosine_valued, directions
 from uatmc_jax.models.protocol import Batch, Embeddings, Modal, Model, Params, Served
@@ -57,6 +59,40 @@ class MGCNEncoder:
     preferences: tuple[Affine, ...]
     query: Affine
     weights: jax.Array
+
+
+class Trace(NamedTuple):
+    """What the clean pass gave, users first.
+
+    Attributes:
+      own: (|U|+|I|, d) LG_2.
+      h: modal, (|U|+|I|, d).
+      logits: modal, (|I|, d), of which the gates are the logistics, and
+      z: what they are of.
+    """
+
+    own: jax.Array
+    h: Modal
+    logits: Modal
+    z: Modal
+
+
+class Reached(NamedTuple):
+    """What of it an edit of one item reaches, by shell.
+
+    Attributes:
+      own: by shell (n_k, d).
+      h: by modality and shell, (n_k, d).
+      columns: by modality and shell, (n_k, 1), how much of g_t the node's h has.
+      logits: modal, (1, d), the target's, and
+      z: modal, (1, d).
+    """
+
+    own: tuple[jax.Array, ...]
+    h: tuple[tuple[jax.Array, ...], ...]
+    columns: tuple[tuple[jax.Array, ...], ...]
+    logits: Modal
+    z: Modal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,11 +162,11 @@ def make(settings: MGCNSettings, sizes: Sizes) -> Model:
         k = settings.n_neighbours
         return tuple(cosine_valued(all_nearest(directions(x), k)) for x in features)
 
+    def gate_logits(encoder: MGCNEncoder, z: Modal) -> Modal:
+        return tuple(gate(x) for gate, x in zip(encoder.gates, z, strict=True))
+
     def gated(encoder: MGCNEncoder, z: Modal) -> Modal:
-        item = encoder.tables.item
-        return tuple(
-            item * jax.nn.sigmoid(gate(x)) for gate, x in zip(encoder.gates, z, strict=True)
-        )
+        return tuple(encoder.tables.item * jax.nn.sigmoid(x) for x in gate_logits(encoder, z))
 
     def nodes(encoder: MGCNEncoder, graph: Graph) -> Embeddings:
         return smooth(graph, encoder.tables.user, encoder.tables.item, n_layers)
@@ -146,15 +182,22 @@ def make(settings: MGCNSettings, sizes: Sizes) -> Model:
         ]
         return (sum(parts, common)) / (len(by_modality) + 1)
 
-    def sides(encoder: MGCNEncoder, z: Modal, graph: Graph) -> tuple[Embeddings, Embeddings]:
-        """LG_2, and side, of all nodes."""
-        own, g = nodes(encoder, graph), gated(encoder, z)
-        item = tuple(s(x) for s, x in zip(graph.relations, g, strict=True))
+    def heard(graph: Graph, x: jax.Array) -> jax.Array:
+        """R^ x: (|I|, f) to (|U|, f)."""
         by_user, by_item = (
             jax.lax.rsqrt(jnp.maximum(x.degrees, 1.0))[:, None] for x in (graph.users, graph.items)
         )
-        user = tuple(by_user * sum_items(graph, by_item * x) for x in item)
-        return own, Embeddings(fused(encoder, user, own.user), fused(encoder, item, own.item))
+        return by_user * sum_items(graph, by_item * x)
+
+    def by_modality(g: Modal, graph: Graph) -> Embeddings:
+        """h^m of users and items, modal each."""
+        item = tuple(s(x) for s, x in zip(graph.relations, g, strict=True))
+        return Embeddings(tuple(heard(graph, x) for x in item), item)
+
+    def sides(encoder: MGCNEncoder, z: Modal, graph: Graph) -> tuple[Embeddings, Embeddings]:
+        """LG_2, and side, of all nodes."""
+        own, h = nodes(encoder, graph), by_modality(gated(encoder, z), graph)
+        return own, Embeddings(fused(encoder, h.user, own.user), fused(encoder, h.item, own.item))
 
     def encode(encoder: MGCNEncoder, z: Modal, graph: Graph) -> Embeddings:
         return Embeddings(*map(jnp.add, *sides(encoder, z, graph)))
@@ -163,11 +206,66 @@ def make(settings: MGCNSettings, sizes: Sizes) -> Model:
         """g_t, row t of each S_m (its new sum, the others' stored ones) and the fusion at t."""
         own = nodes(encoder, clean.graph).item[item][None]
         before, after = gated(encoder, clean.z), gated(encoder, edited.z)
-        by_modality = []
+        h = []
         for m, (stored, new) in enumerate(zip(before, after, strict=True)):
             lists = edited.graph.relations[m].row_beside(clean.graph.relations[m], item)
-            by_modality.append(lists(stored.at[item].set(new[item])))
-        return (own + fused(encoder, tuple(by_modality), own))[0]
+            h.append(lists(stored.at[item].set(new[item])))
+        return (own + fused(encoder, tuple(h), own))[0]
+
+    def trace(encoder: MGCNEncoder, z: Modal, graph: Graph) -> Trace:
+        h = by_modality(gated(encoder, z), graph)
+        both = tuple(map(lambda *x: jnp.concatenate(x), h.user, h.item))
+        return Trace(jnp.concatenate(nodes(encoder, graph)), both, gate_logits(encoder, z), z)
+
+    def gather(encoder: MGCNEncoder, trace: Trace, graph: Graph, field: Field) -> Reached:
+        del encoder  # all of it is in the trace
+
+        def rows(table: jax.Array) -> tuple[jax.Array, ...]:
+            return tuple(take(table, shell) for shell in field.shells)
+
+        columns = []
+        for s in graph.relations:
+            there = jnp.where(s.ids == field.shells[0][0] - n_users, s.values, 0.0)
+            item = jnp.sum(there, axis=1)[:, None]
+            columns.append(rows(jnp.concatenate([heard(graph, item), item])))
+        own = (
+            tuple(take(x, field.shells[0] - n_users) for x in of) for of in (trace.logits, trace.z)
+        )
+        return Reached(rows(trace.own), tuple(map(rows, trace.h)), tuple(columns), *own)
+
+    def encode_field(
+        encoder: MGCNEncoder, clean: Reached, field: Field, z: Modal
+    ) -> tuple[jax.Array, ...]:
+        item = take(encoder.tables.item, field.shells[0] - n_users)
+        moved = []
+        for gate, logits, new, old in zip(encoder.gates, clean.logits, z, clean.z, strict=True):
+            after = logits + (new - old) @ gate.kernel
+            moved.append(item * (jax.nn.sigmoid(after) - jax.nn.sigmoid(logits)))
+        found = []
+        for k, own in enumerate(clean.own):
+            parts = zip(clean.h, clean.columns, moved, strict=True)
+            h = tuple(x[k] + column[k] * change for x, column, change in parts)
+            found.append(own + fused(encoder, h, own))
+        return tuple(found)
+
+    def parts(encoder: MGCNEncoder, z: Modal, graph: Graph) -> GatedParts:
+        own = nodes(encoder, graph).item
+        preferences = tuple(jax.nn.sigmoid(prefer(own)) for prefer in encoder.preferences)
+        logits = gate_logits(encoder, z)
+        return GatedParts(own, encoder.tables.item, logits, preferences, graph.relations)
+
+    def lengths(encoder: MGCNEncoder, projectors: dict[str, Affine]) -> tuple[np.ndarray, ...]:
+        both = ((projectors[m].kernel, g.kernel) for m, g in zip(names, encoder.gates, strict=True))
+        products = (np.asarray(w, np.float64) @ np.asarray(g, np.float64) for w, g in both)
+        return tuple(np.linalg.norm(product, axis=0) for product in products)
+
+    def reach(graph: Graph, adjacency: Adjacency, item: int, limit: int) -> list[np.ndarray] | None:
+        """With the lists as they are: items that list it, and whoever bought one of these."""
+        ids = np.concatenate([np.asarray(s.ids) for s in graph.relations], axis=1)
+        items = listing(ids, np.array([item]))  # the item itself among them
+        users = np.unique(neighbours_of(adjacency, items + n_users))
+        shells = [np.array([item + n_users]), users, items[items != item] + n_users]
+        return shells if sum(map(len, shells)) <= limit else None
 
     def objective(
         params: Params, data: DeviceData, mu: jax.Array, batch: Batch, key: jax.Array
@@ -197,11 +295,13 @@ def make(settings: MGCNSettings, sizes: Sizes) -> Model:
         init=init,
         project=lambda params, features: project_affine(params, features, names),
         encode=encode,
+        field=FieldPass(2, trace, gather, encode_field, reach),
         width=dim,
         relate=relate,
         objective=objective,
         reads=("z", "raw"),
         own_row=own_row,
+        gated_lists=GatedLists(parts, lengths) if len(names) == 2 else None,
     )
 
 

@@ -51,6 +51,21 @@ class Neighbours:
         there = stored.sums.at[item].set(self.sums[item])
         return Neighbours(ids, values * jnp.sqrt(take(self.sums, ids) / take(there, ids)))
 
+    def with_row(self, item: jax.Array, ids: jax.Array, cosines: jax.Array) -> "Neighbours":
+        """One item's list as new, beside the others' and their sums as they are.
+
+        Args:
+          item: () int32.
+          ids: (k,) its new list.
+          cosines: (k,) to these.
+        """
+        listed = self.ids.at[item].set(ids)
+        if self.sums is None:
+            return Neighbours(listed, self.values)
+        sums = self.sums.at[item].set(jnp.sum(cosines))
+        values = cosines / jnp.sqrt(sums[item] * take(sums, ids))
+        return Neighbours(listed, self.values.at[item].set(values), sums)
+
 
 class Directions(NamedTuple):
     """Rows to compare, on the host.

@@ -101,7 +101,7 @@ def _check(name: str, model: Model, sizes: Sizes) -> None:
             f"config.model.name = {name!r}: project gives {[x.shape for x in z]} for "
             f"{len(raw_dims)} modalities of {n_items} items; wanted one (items, d) for each."
         )
-    if model.relate is not None:  # what `encode` reads is made of the data, on the host
+    if model.relate is not None or model.relate_users is not None:  # of the data, on the host
         return
     one = Interactions(np.zeros(1, np.int32), np.zeros(1, np.int32))
     user, item = jax.eval_shape(model.encode, params.encoder, z, make_graph(one, n_users, n_items))

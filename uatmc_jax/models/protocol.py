@@ -17,7 +17,9 @@ import numpy as np
 
 from uatmc_jax.data.dataset import DeviceData
 from uatmc_jax.data.graph import Graph
+from uatmc_jax.data.interactions import Interactions
 from uatmc_jax.models.field import FieldPass
+from uatmc_jax.models.list_records import GatedLists, NormedLists
 from uatmc_jax.numerics import Modal, take
 
 PyTree = Any
@@ -63,6 +65,7 @@ class Batch:
       weights: (B,) float32, 1 or 0.
       places: of the rows, where the encoder beside the batch has the batch's rows alone;
         None where it is whole.
+      step: () int32, which of its epoch's batches it is, for models with `epoch_graph`.
     """
 
     users: jax.Array
@@ -70,6 +73,7 @@ class Batch:
     negatives: jax.Array
     weights: jax.Array
     places: Places | None = None
+    step: jax.Array | None = None
 
 
 class Embeddings(NamedTuple):
@@ -113,6 +117,24 @@ class Served(NamedTuple):
     graph: Graph
 
 
+class LinearPass(NamedTuple):
+    """Content that spreads linearly, item lists of raw features being as they are.
+
+    With z_t^m moved by delta^m the m-th part of the embedding of a node n moves by c_nt^m delta^m.
+
+    Attributes:
+      columns: (Params.encoder, Graph, () int32 item) -> c, (|U|, M) and (|I|, M).
+      parts: by modality, the first and past the last of the coordinates that are its part.
+      shared: all parts are the same coordinates, and all columns one.
+      own: c_tt under the policy own_row.
+    """
+
+    columns: Callable[[PyTree, Graph, jax.Array], Embeddings]
+    parts: tuple[tuple[int, int], ...]
+    shared: bool
+    own: float
+
+
 class ItemLists(NamedTuple):
     """Items that add up others', those whose raw features are nearest to their own:
 
@@ -146,8 +168,10 @@ class Model(NamedTuple):
         parameters that these rows' embeddings read. Only for models in which
         an item's features reach no other item or user; None otherwise. Of what it
         gave it selects again, by places in that (defence "exact").
-      encode_rows: (what `select` gave, z: Modal of (n, d), the rows of `items`)
-        -> Embeddings of those rows alone. Given with `select`, or None.
+      gather: (Params.encoder, Graph, users (b,), items (n,)) -> the same of models whose
+        embeddings read other rows through the graph, though no content. In place of `select`.
+      encode_rows: (what `select` or `gather` gave, z: Modal of (n, d), the rows of `items`)
+        -> Embeddings of those rows alone. Given with one of them, or None.
       prepare: (Params.encoder, Graph) -> what of a propagation does not depend on any
         item's content, computed once for several passes. For models that propagate;
         None otherwise.
@@ -155,8 +179,10 @@ class Model(NamedTuple):
         -> Embeddings of these rows; items of |I| and more are padding. Given with
         `prepare`, or None.
       affine_in_content: the score is affine in the item's own z, given the user: y_ui = e_ui +
-        sum_m <w_u^m, z_i^m>; and `project` gives rows no longer than 1. Such a model,
-        if it has `encode_rows`, can be certified, and trained on its exact worst case.
+        sum_m <w_u^m, z_i^m>. Such a model, if it has `encode_rows`, can be certified, and if it
+        has `select`, trained on its exact worst case.
+      unit_rows: of a model with `affine_in_content`: `project` gives rows no longer than 1, so
+        that new content of whatever kind can be certified, and not within a budget alone.
       field: propagates one item's changed content through its receptive field
         alone (models/field.py). For models that propagate; None otherwise.
       regularize: (Params.encoder, Batch, users', positives' and negatives'
@@ -172,17 +198,23 @@ class Model(NamedTuple):
       relate: raw features, one (|I|, dim_m) NumPy array a modality -> arrays that every Graph
         given to the model has as `relations`. Computed once, on the host; None for models
         that read the interactions alone.
-      epoch_graph: (key, DeviceData) -> the graph of one epoch of pre-training, of static
-        shape. None where all epochs have the data's.
+      relate_users: training interactions -> arrays that every Graph given to the model has as
+        `user_relations`. Computed once, on the host, and not again for edited items; or None.
+      epoch_graph: (key, Params as the epoch begins, DeviceData) -> the graph of one epoch of
+        pre-training, of static shape. None where all epochs have the data's.
       objective: (Params, DeviceData, mu, Batch, key) -> the loss of pre-training and its terms
         by name, in place of L_BPR + mu L_reg + alpha L_NCE. DeviceData's graph is the epoch's.
       reads: which of an item's content reaches a score when the model serves: "z", the
         projected features, "raw", the raw ones through `relate`, both, or nothing.
+      levels: where an edit of content is defined, "projected" and "feature".
       own_row: (Params.encoder, clean: Served, edited: Served, () int32 item) -> (D,) the item's
         embedding if its own rows alone are computed anew, all others' read as stored
         (attacks/policies.py). None for models with `encode_rows`, whose one it is, and where
         it is not defined.
+      linear: how content spreads, of models in which it does so linearly; None otherwise.
       lists: the item lists, if that is all that content does; None otherwise.
+      normed_lists: the same of lists that are added up as a direction; None otherwise.
+      gated_lists: the same of lists whose rows are gated; None otherwise.
     """
 
     name: str
@@ -190,10 +222,12 @@ class Model(NamedTuple):
     project: Callable[[PyTree, Modal], Modal]
     encode: Callable[[PyTree, Modal, Graph], Embeddings]
     select: Callable[[PyTree, jax.Array, jax.Array], PyTree] | None = None
+    gather: Callable[[PyTree, Graph, jax.Array, jax.Array], PyTree] | None = None
     encode_rows: Callable[[PyTree, Modal], Embeddings] | None = None
     prepare: Callable[[PyTree, Graph], PyTree] | None = None
     propagate: Callable[[PyTree, Modal, Graph, jax.Array, jax.Array], Embeddings] | None = None
     affine_in_content: bool = False
+    unit_rows: bool = True
     field: FieldPass | None = None
     regularize: Callable[..., jax.Array] = lambda *_: jnp.zeros(())
     content_kernels: Callable[[PyTree], tuple[jax.Array, ...]] | None = None
@@ -201,11 +235,16 @@ class Model(NamedTuple):
     head: ProjectorHead | None = None
     width: int | None = None
     relate: Callable[[tuple[np.ndarray, ...]], PyTree] | None = None
-    epoch_graph: Callable[[jax.Array, DeviceData], Graph] | None = None
+    relate_users: Callable[[Interactions], PyTree] | None = None
+    epoch_graph: Callable[[jax.Array, Params, DeviceData], Graph] | None = None
     objective: Callable[..., tuple[jax.Array, dict[str, jax.Array]]] | None = None
     reads: tuple[str, ...] = ("z",)
+    levels: tuple[str, ...] = ("projected", "feature")
     own_row: Callable[[PyTree, Served, Served, jax.Array], jax.Array] | None = None
+    linear: LinearPass | None = None
     lists: ItemLists | None = None
+    normed_lists: NormedLists | None = None
+    gated_lists: GatedLists | None = None
 
 
 def in_encoder(batch: Batch) -> Batch:
@@ -226,6 +265,8 @@ def select(
     """
     if model.select is not None:
         return model.select(encoder, users, items)
+    if model.gather is not None:
+        return model.gather(encoder, graph, users, items)
     return encoder if model.prepare is None else model.prepare(encoder, graph)
 
 

@@ -11,14 +11,22 @@ from uatmc_jax.data.dataset import Sizes
 from uatmc_jax.models import own
 from uatmc_jax.models.bm3 import BM3Settings
 from uatmc_jax.models.bm3 import make as make_bm3
+from uatmc_jax.models.dragon import DRAGONSettings
+from uatmc_jax.models.dragon import make as make_dragon
 from uatmc_jax.models.freedom import FREEDOMSettings
 from uatmc_jax.models.freedom import make as make_freedom
+from uatmc_jax.models.lattice import LATTICESettings
+from uatmc_jax.models.lattice import make as make_lattice
+from uatmc_jax.models.lgmrec import LGMRecSettings
+from uatmc_jax.models.lgmrec import make as make_lgmrec
 from uatmc_jax.models.lightgcn import LightGCNSettings
 from uatmc_jax.models.lightgcn import make as make_lightgcn
 from uatmc_jax.models.linear_vbpr import LinearVBPRSettings
 from uatmc_jax.models.linear_vbpr import make as make_linear_vbpr
 from uatmc_jax.models.mgcn import MGCNSettings
 from uatmc_jax.models.mgcn import make as make_mgcn
+from uatmc_jax.models.mmgcf import MMGCFSettings
+from uatmc_jax.models.mmgcf import make as make_mmgcf
 from uatmc_jax.models.mmgcn import MMGCNSettings
 from uatmc_jax.models.mmgcn import make as make_mmgcn
 from uatmc_jax.models.protocol import Model
@@ -47,6 +55,10 @@ MODELS = {
     "freedom": Entry(FREEDOMSettings, make_freedom),
     "bm3": Entry(BM3Settings, make_bm3),
     "mgcn": Entry(MGCNSettings, make_mgcn),
+    "lattice": Entry(LATTICESettings, make_lattice),
+    "dragon": Entry(DRAGONSettings, make_dragon),
+    "mmgcf": Entry(MMGCFSettings, make_mmgcf),
+    "lgmrec": Entry(LGMRecSettings, make_lgmrec),
 }
 _OWN = Entry(own.OwnModelSettings, own.make)
 

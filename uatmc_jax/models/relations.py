@@ -12,7 +12,7 @@ from uatmc_jax.models.protocol import Model
 def device_data(model: Model, dataset: Dataset) -> DeviceData:
     """What training and attacks read, its graph with the model's relations.
 
-    For a model without `relate` these are the data set's own arrays.
+    For a model without `relate` and `relate_users` these are the data set's own arrays.
 
     Args:
       model: the recommender.
@@ -21,7 +21,7 @@ def device_data(model: Model, dataset: Dataset) -> DeviceData:
     Raises:
       InputError: features that the model's `relate` cannot use.
     """
-    if model.relate is None:
+    if model.relate is None and model.relate_users is None:
         return dataset.on_device
     return _related(model, dataset)
 
@@ -29,7 +29,17 @@ def device_data(model: Model, dataset: Dataset) -> DeviceData:
 @functools.lru_cache(maxsize=4)
 def _related(model: Model, dataset: Dataset) -> DeviceData:
     """Comparing all items with all takes seconds, and every user of the data asks for it."""
-    data = dataset.on_device
+    data, graph = dataset.on_device, dataset.on_device.graph
+    if model.relate_users is not None:
+        graph = graph.replace(user_relations=model.relate_users(dataset.train))
+    if model.relate is not None:
+        check_features(model, dataset)
+        graph = graph.replace(relations=model.relate(dataset.features))
+    return data.replace(graph=graph)
+
+
+def check_features(model: Model, dataset: Dataset) -> None:
+    """Raises InputError for an item whose raw features have no direction, naming it."""
     for modality, rows in zip(dataset.modalities, dataset.features, strict=True):
         sizes = np.abs(rows).max(axis=1, initial=0.0)
         wrong = np.flatnonzero(~(np.isfinite(sizes) & (sizes > 0)))
@@ -39,5 +49,3 @@ def _related(model: Model, dataset: Dataset) -> DeviceData:
                 f"zero or not finite), so model {model.name} cannot say which items are like it. "
                 f"{len(wrong)} items have none. Give them one, for example the mean of the others."
             )
-    graph = data.graph.replace(relations=model.relate(dataset.features))
-    return data.replace(graph=graph)

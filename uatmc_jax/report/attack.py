@@ -167,10 +167,17 @@ def _certificate_notes(results: Sequence[dict]) -> list[str]:
             "Budget certificate: no attack of that threat model, found or not, can reach more; in "
             "parentheses what it leaves open above the attack."
         )
-    return [
-        *notes,
-        "Any content: no new image and text at all can reach more (attacks on z still might).",
-    ]
+    if all("any_content_certificate" in entry for entry in _hit_rates(results)):
+        notes.append(
+            "Any content: no new image and text at all can reach more (attacks on z still might)."
+        )
+    return notes
+
+
+def _hit_rates(results: Sequence[dict]) -> list[dict]:
+    """The summaries' entries of hit rates."""
+    names = [f"hr@{k}" for k in results[0]["settings"]["ks"]]
+    return [result["summary"][name] for result in results for name in names]
 
 
 def _inert(threat: dict) -> bool:

@@ -1,5 +1,6 @@
 """One epoch as one compiled scan over batches."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -63,10 +64,12 @@ class Order(NamedTuple):
     Attributes:
       batch_size: B.
       keyed: batches are computed one by one (`keyed_batch`); else all at once by a sort.
+      numbered: each says which of the epoch's it is (`Batch.step`).
     """
 
     batch_size: int
     keyed: bool = False
+    numbered: bool = False
 
 
 def make_epoch(
@@ -103,7 +106,7 @@ def make_epoch(
         updates = begin(state.trained, state.optimizer)
 
         def step(carry, inputs):
-            step_key, some = inputs
+            step_key, some, number = inputs
             if order.keyed:
                 some = keyed_batch(k_shuffle, n_pairs, some, size)
             k_negatives, k_objective = jax.random.split(step_key)
@@ -111,9 +114,11 @@ def make_epoch(
             batch = make_batch(
                 k_negatives, data.pairs, data.seen, places, weights, data.graph.n_items
             )
+            batch = dataclasses.replace(batch, step=number)
             return updates.step(carry, fixed, batch, k_objective)
 
-        carry, terms = jax.lax.scan(step, updates.carry, (keys, batches))
+        numbers = jnp.arange(n_steps) if order.numbered else None
+        carry, terms = jax.lax.scan(step, updates.carry, (keys, batches, numbers))
         trained, optimizer_state = updates.end(carry)
         finite = jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(trained)]))
         return TrainState(trained, optimizer_state, state.epoch + 1, state.key), terms, finite

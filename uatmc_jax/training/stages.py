@@ -160,7 +160,8 @@ def _pretrain_epoch(
         return pretrain_objective(model, params, data, weights, nce_items, batch, key)
 
     optimizer = make_optimizer(updates.optimizer, updates.steps, updates.epochs)
-    order = Order(updates.batch_size, updates.optimizer.shuffle == "keyed")
+    numbered = model.epoch_graph is not None
+    order = Order(updates.batch_size, updates.optimizer.shuffle == "keyed", numbered)
     full = make_epoch(objective, optimizer, order, _rows(model, updates))
 
     def epoch(state: TrainState, fixed: tuple[DeviceData, PretrainCoefficients], data: DeviceData):
@@ -169,7 +170,7 @@ def _pretrain_epoch(
             weights = weights._replace(mu=_risen(state, warmup_epochs) * weights.mu)
         if model.epoch_graph is not None:
             key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.epoch)
-            drawn = model.epoch_graph(jax.random.fold_in(key, _GRAPH), read)
+            drawn = model.epoch_graph(jax.random.fold_in(key, _GRAPH), state.trained, read)
             read = dataclasses.replace(read, graph=drawn)
         return full(state, (read, weights), data)
 

@@ -1,0 +1,93 @@
+"""Copying listings under own_row in models that read content twice: as the rebuild has it."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.attacks.test_relisting import DATA, dense_hits
+from uatmc_jax.attacks import (
+    Lists,
+    certify_normed_lists,
+    make_victim,
+    own_listings,
+    relist_own_row,
+    served,
+)
+from uatmc_jax.attacks.own_listing import own_rows
+from uatmc_jax.errors import InputError
+from uatmc_jax.models import dragon, freedom, lattice, lgmrec, mgcn
+
+K = 6
+# Above 0, so that no list's cosines cancel; clones among them.
+HERE = dataclasses.replace(DATA, features=tuple(np.abs(x) for x in DATA.features))
+MAKE = {
+    "freedom": functools.partial(freedom, n_neighbours=4),
+    "lattice": functools.partial(lattice, n_neighbours=4),
+    "mgcn": functools.partial(mgcn, n_neighbours=4),
+    "dragon": functools.partial(dragon, n_neighbours=4, n_cobuyers=3, mlp_width=5),
+}
+
+
+@functools.cache
+def victim_of(name):
+    model, rng = MAKE[name](HERE.sizes, dim=4), np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda x: x + jnp.asarray(rng.normal(scale=0.5, size=x.shape), jnp.float32),
+        model.init(jax.random.key(0)),
+    )
+    return make_victim(model, params, HERE, np.arange(0, 50, 2), lists=Lists(k=K, spare=3))
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_own_rows_are_those_of_the_definition(name):
+    victim, rng = victim_of(name), np.random.default_rng(1)
+    of = own_listings(victim)
+    for item in (3, 24):
+        edits = [tuple(x[s].copy() for x in HERE.features) for s in (17, 30, item)]
+        edits.append(
+            tuple(np.abs(x[item] + rng.normal(size=x.shape[1]).astype("f4")) for x in HERE.features)
+        )
+        found = own_rows(victim, of, item, edits)
+        for rows, own in zip(edits, found, strict=True):
+            expected = served(victim, item, rows, "own_row").item[item]
+            np.testing.assert_allclose(own, expected, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_what_is_found_is_what_the_rebuild_gives(name):
+    victim, items = victim_of(name), np.array([2, 24])
+    for eps in (0.3, None):
+        found = relist_own_row(victim, items, eps=eps, k=K, tried=8)
+        for n, item in enumerate(items.tolist()):
+            rows = tuple(x[n] for x in found.features)
+            again = dense_hits(victim, item, *served(victim, item, rows, "own_row"), K)
+            assert again.mean() == found.hr_after[n] >= found.hr_before[n]
+            for x, row in zip(HERE.features, rows, strict=True):
+                length = np.linalg.norm(x[item].astype(float))
+                assert eps is None or np.linalg.norm(row - x[item].astype(float)) <= eps * length
+        if name == "lattice":
+            assert (found.hr_after <= certify_normed_lists(victim, items, eps=eps, k=K)).all()
+    assert found.hr_after.max() > found.hr_before[found.hr_after.argmax()]
+
+
+def test_all_donors_tried_no_single_copy_does_better():
+    victim = victim_of("mgcn")
+    found = relist_own_row(victim, [24], k=K, tried=39)
+    rates = []
+    for donor in range(40):
+        rows = tuple(x[donor] for x in HERE.features)
+        rates.append(dense_hits(victim, 24, *served(victim, 24, rows, "own_row"), K).mean())
+    assert found.hr_after[0] >= max(rates)
+
+
+def test_what_cannot_be_is_refused():
+    model = lgmrec(HERE.sizes, dim=4)
+    other = make_victim(model, model.init(jax.random.key(0)), HERE, lists=Lists(k=K))
+    with pytest.raises(InputError, match="makes no list a modality of raw features"):
+        relist_own_row(other, [1], k=K)
+    with pytest.raises(InputError, match=r"eps = -1.0: wanted a number >= 0"):
+        relist_own_row(victim_of("mgcn"), [1], eps=-1.0, k=K)

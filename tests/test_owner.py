@@ -61,6 +61,16 @@ def test_a_folder_made_for_nothing_goes_again(tmp_path):
     assert (tmp_path / "there").is_dir()
 
 
+def test_a_folder_that_a_killed_process_made_for_its_lock_goes_again(tmp_path):
+    first = holder(tmp_path / "out.lock")
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert (tmp_path / "out.lock").is_dir()
+    with owned(tmp_path / "out.lock"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     below = tmp_path / "file" / "run"

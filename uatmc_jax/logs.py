@@ -1,7 +1,6 @@
 """What training tells of its epochs: JSON lines, TensorBoard, the terminal."""
 
 import contextlib
-import json
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -30,8 +29,7 @@ def read_records(workdir: pathlib.Path) -> list[dict]:
 def keep_records(workdir: pathlib.Path, epochs: dict[str, int]) -> None:
     """Drops what a resumed run will write again: records past {stage: epoch}."""
     kept = [r for r in read_records(workdir) if r["epoch"] <= epochs.get(r["stage"], 0)]
-    text = "".join(json.dumps(r) + "\n" for r in kept)
-    store.write_text(workdir / METRICS_FILE, text)
+    store.write_rows(workdir / METRICS_FILE, kept)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,8 @@ def owned(folder: pathlib.Path) -> Iterator[None]:
     """Keeps other processes out of a folder while the block runs.
 
     The lock is the system's: it goes with its process, however that ends, and a lock file
-    that is left says nothing. A folder made for it goes again if nothing was put there.
+    that is left says nothing. A folder made for it goes again if nothing was put there, also
+    one that a killed process has left.
 
     Args:
       folder: made if it is absent.
@@ -56,13 +57,14 @@ def owned(folder: pathlib.Path) -> Iterator[None]:
 
 
 def _make(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The folders that had to be made, the innermost first."""
+    """The folders that had to be made, the innermost first; one that only holds a lock counts."""
     absent = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        there = {path.name for path in folder.iterdir()}
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error}). Name another folder.") from None
-    return absent
+    return absent or ([folder] if there and there <= set(FILES) else [])
 
 
 def _owner(folder: pathlib.Path) -> str:

@@ -175,12 +175,6 @@ def finish(tally: Tally, share: float) -> None:
     check_share(tally, share)
 
 
-def hash_file(path: pathlib.Path) -> str:
-    """A file's SHA-256, in hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def sync(path: pathlib.Path) -> None:
     """Sees a file to the disk."""
     descriptor = os.open(path, os.O_RDWR)

@@ -9,7 +9,8 @@ from tqdm import tqdm
 
 from uatmc_jax.data.text import NOT_UTF8
 from uatmc_jax.errors import InputError
-from uatmc_jax.preparation.lines import Tally, hash_file, note
+from uatmc_jax.preparation.lines import Tally, note
+from uatmc_jax.store import hash_file
 
 _BATCH_ROWS = 1 << 14
 _PARQUET_MAGIC = b"PAR1"

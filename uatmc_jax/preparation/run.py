@@ -9,7 +9,7 @@ from uatmc_jax.preparation import amazon, encoders, generic
 from uatmc_jax.preparation.checks import check
 from uatmc_jax.preparation.encoders import Encoder
 from uatmc_jax.preparation.features import image_names, survey_given, write_image, write_text
-from uatmc_jax.preparation.folder import begin, discard_early, publish, tables_done
+from uatmc_jax.preparation.folder import begin, discard_early, finished, publish, tables_done
 from uatmc_jax.preparation.interactions import Chosen, choose
 from uatmc_jax.preparation.items import gather, open_catalogue, write_items
 from uatmc_jax.preparation.lines import Tally
@@ -39,7 +39,7 @@ def prepare(settings: AmazonSettings | GenericSettings) -> dict:
     """
     check(settings)
     with owned(settings.out.with_name(settings.out.name + ".lock")):
-        return _prepare(settings)
+        return finished(settings) or _prepare(settings)
 
 
 def _prepare(settings: AmazonSettings | GenericSettings) -> dict:

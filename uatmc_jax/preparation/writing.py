@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from uatmc_jax.data.manifest import MANIFEST_FILE
 from uatmc_jax.preparation.core import SPLIT_RULES, Rows
-from uatmc_jax.preparation.lines import Tally, hash_file
+from uatmc_jax.preparation.lines import Tally
 from uatmc_jax.preparation.settings import AmazonSettings, Settings
-from uatmc_jax.store import write_json, write_text
+from uatmc_jax.store import hash_file, write_json, write_text
 
-MANIFEST_FILE = "manifest.json"
 MALFORMED_FILE = "malformed.log"
 _BLOCK_ROWS = 1 << 16
 

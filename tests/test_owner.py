@@ -1,5 +1,6 @@
 """One process at a time works in a folder, and says who it is."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -157,3 +158,13 @@ def test_a_device_that_is_not_there_is_one_line():
         )
         assert result.returncode == 2 and result.stderr.count("\n") == 1
         assert f"JAX cannot start on JAX_PLATFORMS='{platform}'" in result.stderr
+
+
+def test_a_full_disk_is_named_by_the_folder(tmp_path):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    said = r"run: no room left on its disk.*same command"
+    with pytest.raises(InputError, match=said), owned(tmp_path / "run"):
+        raise full
+    full.filename = "elsewhere"
+    with pytest.raises(OSError, match="elsewhere"), owned(tmp_path / "run"):
+        raise full

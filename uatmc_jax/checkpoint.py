@@ -14,6 +14,7 @@ is JSON: settings, sizes, the data's fingerprint and the stage's progress.
 import hashlib
 import pathlib
 import re
+import shutil
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -29,6 +30,8 @@ from uatmc_jax.settings import Settings, from_config, to_dict
 STAGES = ("pretrain", "adversarial")
 WHICH = ("best", "latest")
 _DIGESTS = "digests"
+# What orbax writes beside the numbers, at most.
+_ROOM_OF_A_LEAF, _ROOM_OF_ALL = 1 << 13, 1 << 18
 PyTree = Any
 T = TypeVar("T")
 
@@ -100,8 +103,12 @@ def save(
       params: the whole model.
       training: pytree of arrays that training needs to go on.
       meta: JSON values; meta["epoch"] names the checkpoint.
+
+    Raises:
+      InputError: no room for it.
     """
     path = folder(workdir, stage, which)
+    _require_room(workdir, (params, training))
     digests = {"params": digest(params), "training": digest(training)}
     with _manager(path) as manager:
         written = manager.save(
@@ -114,6 +121,19 @@ def save(
         )
     if not written:
         raise RuntimeError(f"{path}: epoch {meta['epoch']} is not newer than what is there")
+
+
+def _require_room(workdir: pathlib.Path, arrays: PyTree) -> None:
+    """Refuses what the disk cannot hold, before orbax's threads each find it out."""
+    leaves = jax.tree.leaves(arrays)
+    needed = sum(leaf.nbytes for leaf in leaves) + len(leaves) * _ROOM_OF_A_LEAF + _ROOM_OF_ALL
+    free = shutil.disk_usage(workdir).free
+    if free < needed:
+        raise InputError(
+            f"{workdir}: a checkpoint takes {needed / 2**20:.1f} MiB, and its disk has no more "
+            f"room than {free / 2**20:.1f}. Make room and give the same command again (train: with "
+            "--resume)."
+        )
 
 
 def drop_later(workdir: pathlib.Path, stage: str, epoch: int) -> None:

@@ -1,6 +1,7 @@
 """One process at a time works in a folder."""
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ import filelock
 
 from uatmc_jax.errors import InputError, InUseError
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LOCK, _OWNER = ".lock", ".owner"
 # Of a folder that someone works in; not part of what the work leaves.
 FILES = (LOCK, _OWNER)
@@ -31,7 +33,7 @@ def owned(folder: pathlib.Path) -> Iterator[None]:
 
     Raises:
       InUseError: another process works there; says which.
-      InputError: it cannot be made.
+      InputError: it cannot be made, or the block finds its disk full.
     """
     made = _make(folder)
     lock = filelock.FileLock(folder / LOCK, timeout=0)
@@ -46,6 +48,13 @@ def owned(folder: pathlib.Path) -> Iterator[None]:
         mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
         (folder / _OWNER).write_text(json.dumps(mine | {"command": sys.argv[:1]}))
         yield
+    except OSError as error:
+        if error.errno not in _FULL or error.filename:
+            raise
+        raise InputError(
+            f"{folder}: no room left on its disk ({error.strerror}). Make room and give the same "
+            "command again (train: with --resume)."
+        ) from None
     finally:
         (folder / _OWNER).unlink(missing_ok=True)
         with contextlib.suppress(OSError):

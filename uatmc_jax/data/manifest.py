@@ -32,8 +32,9 @@ def require_unchanged(folder: pathlib.Path, files: Iterable[pathlib.Path]) -> No
         return
     for file in files:
         entry = noted.get(file.name)
-        there = isinstance(entry, dict) and "sha256" in entry and file.is_file()
-        if there and hash_file(file) != entry["sha256"]:
+        if not (isinstance(entry, dict) and "sha256" in entry and file.is_file()):
+            continue
+        if hash_file(file) != entry["sha256"]:
             raise InputError(
                 f"{file}: was changed or damaged since it was prepared ({MANIFEST_FILE} has "
                 f"another sha256). Prepare the data again, or delete {path} if the change is meant."

@@ -89,7 +89,7 @@ def encode_resumably(
             block = _encode_chunk(encoder, content.fetch(rows, tally))
             write(start, block)
             sync(out)
-            digest.update(block.astype("<f4"))
+            digest.update(block.astype("<f4").tobytes())
             note_progress(rows.stop)
             bar.update(len(rows))
     if tally.records:
@@ -155,7 +155,7 @@ def _digest(out: pathlib.Path, done: int, without: list[int] | None) -> "hashlib
     for start, rows in blocks(open_matrix(out)[:done]):
         block = np.array(rows)
         block[left[(left >= start) & (left < start + len(block))] - start] = np.nan
-        digest.update(block)
+        digest.update(block.tobytes())
     return digest
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from uatmc_jax.data.ids import NULL_WORDS
 from uatmc_jax.data.interactions import SPLITS
 from uatmc_jax.errors import InputError
 from uatmc_jax.preparation.core import SPLITTERS, Rows, renumber, take
@@ -49,12 +50,12 @@ class Chosen(NamedTuple):
 
 
 def number(value: Any, what: str, limit: float = math.inf) -> float | None:
-    """A finite number of a source; None if there is none.
+    """A finite number of a source; None if there is none, or a word that says so.
 
     Raises:
       MalformedError: something else, or not between -limit and limit.
     """
-    if value is None or value == "":
+    if value is None or (isinstance(value, str) and value.strip().casefold() in NULL_WORDS):
         return None
     try:
         parsed = math.nan if isinstance(value, bool) else float(value)

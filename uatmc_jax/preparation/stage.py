@@ -1,7 +1,7 @@
 """Interactions in an engine that sorts and counts out of core (DuckDB): read, identified, cut down.
 
-Rows lie in a database in memory, which goes to the disk where it would pass `MEMORY`. Of ids
-each form is looked at once.
+Rows lie in a database in memory, which goes to the disk where it would pass what `CONFIG`
+allows. Of ids each form is looked at once.
 """
 
 import contextlib
@@ -18,9 +18,13 @@ from uatmc_jax.errors import InputError
 from uatmc_jax.preparation.core import Rows
 from uatmc_jax.preparation.lines import MalformedError, Tally, check_share, identifier, note
 
-MEMORY = "1GB"
+CONFIG: dict[str, Any] = {
+    "memory_limit": "1GB",
+    "threads": "2",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+}
 SPILL = "spill"
-_THREADS = 2
 _BATCH = 1 << 16
 _EVENTS = """
 create table events(n bigint, user_as varchar, item_as varchar, t double, r float, label tinyint)
@@ -76,22 +80,15 @@ class Stage(NamedTuple):
 
 @contextlib.contextmanager
 def open_stage(folder: pathlib.Path, has: Has) -> Iterator[Stage]:
-    """A stage whose rows go to `folder` where they need more than `MEMORY`.
+    """A stage whose rows go to `folder` where they need more memory than `CONFIG` allows.
 
     Raises:
       InputError: there is no room for them there either.
     """
-    config = {
-        "memory_limit": MEMORY,
-        "threads": str(_THREADS),
-        "temp_directory": str(folder / SPILL),
-        # Every row has its number, by which it is found again.
-        "preserve_insertion_order": "false",
-        "autoinstall_known_extensions": "false",
-        "autoload_known_extensions": "false",
-    }
+    # Every row has its number, by which it is found again.
+    more = {"temp_directory": str(folder / SPILL), "preserve_insertion_order": "false"}
     try:
-        with duckdb.connect(":memory:", config=config) as db:  # type: ignore[arg-type]
+        with duckdb.connect(":memory:", config=CONFIG | more) as db:
             db.execute(_EVENTS)
             yield Stage(db, has)
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:

@@ -21,7 +21,7 @@ FILES = (LOCK, _OWNER)
 
 
 @contextlib.contextmanager
-def owned(folder: pathlib.Path) -> Iterator[None]:
+def owned(folder: pathlib.Path, of: pathlib.Path | None = None) -> Iterator[None]:
     """Keeps other processes out of a folder while the block runs.
 
     The lock is the system's: it goes with its process, however that ends, and a lock file
@@ -30,18 +30,19 @@ def owned(folder: pathlib.Path) -> Iterator[None]:
 
     Args:
       folder: made if it is absent.
+      of: what it is the lock of, if not of itself; errors name it.
 
     Raises:
       InUseError: another process works there; says which.
       InputError: it cannot be made, or the block finds its disk full.
     """
-    made = _make(folder)
+    made, named = _make(folder), of or folder
     lock = filelock.FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout:
         raise InUseError(
-            f"{folder}: {_owner(folder)} works there. Wait for it to end, stop it, or name another "
+            f"{named}: {_owner(folder)} works there. Wait for it to end, stop it, or name another "
             "folder."
         ) from None
     try:
@@ -52,7 +53,7 @@ def owned(folder: pathlib.Path) -> Iterator[None]:
         if error.errno not in _FULL or error.filename:
             raise
         raise InputError(
-            f"{folder}: no room left on its disk ({error.strerror}). Make room and give the same "
+            f"{named}: no room left on its disk ({error.strerror}). Make room and give the same "
             "command again (train: with --resume)."
         ) from None
     finally:

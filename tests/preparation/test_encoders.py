@@ -294,7 +294,7 @@ def test_a_failure_at_any_step_leaves_no_output_and_can_be_repeated(tmp_path, mo
     monkeypatch.setattr(encoders, "text_encoder", lambda model, batch_size: fake([]))
     with monkeypatch.context() as context:
         context.setattr(run, step, fail)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(InputError, match=r"/out: no room left on its disk"):
             preparation.prepare(settings(tmp_path))
     assert not (tmp_path / "out").exists()
     # Only work that the next call can use is kept.

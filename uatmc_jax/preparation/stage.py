@@ -15,7 +15,6 @@ import duckdb
 import numpy as np
 
 from uatmc_jax.errors import InputError
-from uatmc_jax.preparation.core import Rows
 from uatmc_jax.preparation.lines import MalformedError, Tally, check_share, identifier, note
 
 CONFIG: dict[str, Any] = {
@@ -281,35 +280,3 @@ def k_core(stage: Stage, k: int) -> int:
             break
         sweeps += 1
     return sweeps
-
-
-def fetch(stage: Stage) -> tuple[Rows, list[str], list[str]]:
-    """The rows of `pairs` in the source's order, and the ids that their numbers stand for.
-
-    The stage is closed: what it holds makes room for what is done with the rows.
-    """
-    has = stage.has
-    columns = ["u", "i", *("t",) * has.times, *("r",) * has.ratings, *("label",) * has.labels]
-    chosen = ", ".join(f"known.{name}" for name in columns)
-    found: dict[str, Any] = stage.db.execute(
-        f"select {chosen} from known semi join pairs using (n) order by n"
-    ).fetchnumpy()
-    users, user_names = _names(stage, "users", "u")
-    items, item_names = _names(stage, "items", "i")
-    stage.db.close()
-    rows = Rows(
-        np.searchsorted(users, found["u"]).astype(np.int32),
-        np.searchsorted(items, found["i"]).astype(np.int32),
-        np.asarray(found["t"], np.float64) if has.times else None,
-        np.ma.filled(found["r"].astype(np.float32), np.nan) if has.ratings else None,
-        np.asarray(found["label"], np.int8) if has.labels else None,
-    )
-    return rows, user_names, item_names
-
-
-def _names(stage: Stage, what: str, column: str) -> tuple[np.ndarray, list[str]]:
-    """The numbers that are left, in order, and their ids."""
-    found = stage.db.execute(
-        f"select k, id from {what} semi join pairs on k = {column} order by k"
-    ).fetchnumpy()
-    return np.asarray(found["k"]), list(found["id"])

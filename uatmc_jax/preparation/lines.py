@@ -17,7 +17,7 @@ from uatmc_jax.errors import InputError
 
 LONGEST_LINE = 16 << 20
 SAMPLES = 100
-_SAMPLE_CHARACTERS = 200
+SHOWN = 200
 # Below this many records, a few bad ones at the top say nothing of the whole file.
 _EARLIEST_STOP = 1000
 
@@ -57,7 +57,7 @@ def note(tally: Tally, number: int | str, reason: str, beginning: str, share: fl
     """
     tally.malformed += 1
     if len(tally.samples) < SAMPLES:
-        tally.samples.append([number, reason, beginning[:_SAMPLE_CHARACTERS]])
+        tally.samples.append([number, reason, beginning[:SHOWN]])
     if tally.records > _EARLIEST_STOP:
         check_share(tally, share)
 
@@ -157,7 +157,7 @@ def parse_lines(
                 raise MalformedError(f"longer than {LONGEST_LINE >> 20} MiB")
             record = parse(line)
         except MalformedError as error:
-            beginning = (line or b"")[: 4 * _SAMPLE_CHARACTERS].decode("utf-8", "backslashreplace")
+            beginning = (line or b"")[: 4 * SHOWN].decode("utf-8", "backslashreplace")
             note(tally, f"line {number}", str(error), beginning, share)
         else:
             yield record

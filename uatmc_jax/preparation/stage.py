@@ -15,7 +15,14 @@ import duckdb
 import numpy as np
 
 from uatmc_jax.errors import InputError
-from uatmc_jax.preparation.lines import MalformedError, Tally, check_share, identifier, note
+from uatmc_jax.preparation.lines import (
+    SAMPLES,
+    SHOWN,
+    MalformedError,
+    Tally,
+    check_share,
+    identifier,
+)
 
 CONFIG: dict[str, Any] = {
     "memory_limit": "1GB",
@@ -28,8 +35,9 @@ _BATCH = 1 << 16
 _EVENTS = """
 create table events(n bigint, user_as varchar, item_as varchar, t double, r float, label tinyint)
 """
-# Ids that are their one form as they are (see `data.ids`): words of these letters, unless null.
-_PLAIN_ID = "regexp_full_match({0}, '[A-Za-z0-9_-]{{1,256}}')"
+# Ids that are their one form as they are (see `data.ids`): words of these letters, which are no
+# number with a point or an exponent, unless null.
+_PLAIN_ID = "regexp_full_match({0}, '[A-Za-z0-9_-]{{1,256}}|[A-Za-z_][A-Za-z0-9_.@:+-]{{0,255}}')"
 _NULLS = "lower({0}) in ('null', 'none', 'nan', 'na', 'nat', 'nil')"
 
 
@@ -146,9 +154,11 @@ def settle(stage: Stage, tally: Tally, share: float, unit: str = "line") -> Sett
     Raises:
       InputError: too many malformed rows.
     """
-    merged, wrong = {}, []
+    merged: dict[str, tuple[int, int]] = {}
+    wrong, first = 0, []
     for column, what in (("user_as", "users"), ("item_as", "items")):
-        wrong += _identify(stage, column, what)
+        more, some = _identify(stage, column, what)
+        wrong, first = wrong + more, first + some
         ((forms, ids),) = stage.db.execute(
             f"select count(*), count(distinct id) from {what}_as where id is not null"
         ).fetchall()
@@ -157,10 +167,11 @@ def settle(stage: Stage, tally: Tally, share: float, unit: str = "line") -> Sett
             f"create table {what} as select id, row_number() over () - 1 as k "
             f"from (select distinct id from {what}_as where id is not null)"
         )
-    for number, reason, beginning in sorted(wrong):
-        note(tally, f"{unit} {number}", reason, beginning, share)
     if wrong:
+        tally.malformed += wrong
+        tally.samples += [[f"{unit} {n}", why, form[:SHOWN]] for n, why, form in sorted(first)]
         tally.samples.sort(key=lambda sample: int(str(sample[0]).split()[-1]))
+        del tally.samples[SAMPLES:]
         check_share(tally, share)
     absent = {
         "without user": "u is null",
@@ -182,39 +193,45 @@ def settle(stage: Stage, tally: Tally, share: float, unit: str = "line") -> Sett
     return Settled(read, incomplete, merged)
 
 
-def _identify(stage: Stage, column: str, what: str) -> list[tuple[int, str, str]]:
-    """Makes {what}_as(form, id, good); returns the rows with forms that are no id, and why."""
+def _identify(stage: Stage, column: str, what: str) -> tuple[int, list[tuple[int, str, str]]]:
+    """Makes {what}_as(form, id, good, why).
+
+    Returns:
+      How many rows have a form that is no id; the first of them, with why and the form.
+    """
     plain = f"{_PLAIN_ID.format('form')} and not {_NULLS.format('form')}"
     stage.db.execute(
         f"create table {what}_as as select form, if({plain}, form, null) as id, "
-        f"coalesce({plain}, form is null) as good "
+        f"coalesce({plain}, form is null) as good, null::varchar as why "
         f"from (select distinct {column} as form from events)"
     )
-    forms = stage.db.execute(f"select form from {what}_as where not good").fetchall()
-    if not forms:
-        return []
-    found, reasons = [], {}
-    for (form,) in forms:
-        try:
-            found.append(identifier(form))
-        except MalformedError as error:
-            found.append(None)
-            reasons[form] = str(error)
-    columns = {
-        "form": np.array([form for (form,) in forms], object),
-        "id": np.array(found, object),
-        "good": np.array([form not in reasons for (form,) in forms]),
-    }
-    stage.db.register("answers", columns)
+    odd = stage.db.cursor().execute(f"select form from {what}_as where not good")
+    stage.db.execute(f"create table answers as select * from {what}_as limit 0")
+    while forms := [form for (form,) in odd.fetchmany(_BATCH)]:
+        answers = list(map(_answer, forms))
+        columns = {
+            "form": np.array(forms, object),
+            "id": np.array([name for name, _ in answers], object),
+            "why": np.array([why for _, why in answers], object),
+        }
+        stage.db.register("batch", columns)
+        stage.db.execute("insert into answers select form, id, why is null, why from batch")
+        stage.db.unregister("batch")
     stage.db.execute(f"delete from {what}_as where not good")
-    stage.db.execute(f"insert into {what}_as select form, id, good from answers")
-    stage.db.unregister("answers")
-    if not reasons:
-        return []
-    rows = stage.db.execute(
-        f"select n, {column} from events join {what}_as on {column} = form where not good"
-    ).fetchall()
-    return [(number, reasons[form], form) for number, form in rows]
+    stage.db.execute(f"insert into {what}_as from answers")
+    stage.db.execute("drop table answers")
+    wrong = f"from events join {what}_as on {column} = form where not good"
+    ((count,),) = stage.db.execute(f"select count(*) {wrong}").fetchall()
+    first = f"select n, why, form {wrong} order by n limit {SAMPLES}"
+    return count, stage.db.execute(first).fetchall() if count else []
+
+
+def _answer(form: str) -> tuple[str | None, str | None]:
+    """The id that a form means, or why it means none."""
+    try:
+        return identifier(form), None
+    except MalformedError as error:
+        return None, str(error)
 
 
 def _count(stage: Stage, table: str, test: str = "true") -> int:

@@ -70,6 +70,10 @@ def test_a_folder_that_a_killed_process_made_for_its_lock_goes_again(tmp_path):
     with owned(tmp_path / "out.lock"):
         pass
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "out.lock").mkdir()  # killed before it had the lock
+    with owned(tmp_path / "out.lock", of=tmp_path / "out"):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):

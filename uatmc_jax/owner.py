@@ -37,6 +37,8 @@ def owned(folder: pathlib.Path, of: pathlib.Path | None = None) -> Iterator[None
       InputError: it cannot be made, or the block finds its disk full.
     """
     made, named = _make(folder), of or folder
+    if of:  # it is for nothing else, whoever made it
+        made = made or [folder]
     lock = filelock.FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()

@@ -20,6 +20,7 @@ _REMEDIES = {
     "lines": "manifest.json and malformed.log say why",
     "several rows": "the first of each was taken",
     "rows": "malformed.log says why",
+    "records": "malformed.log says why",
     "without a row": "check that the files belong together",
     "image": "they get the mean of the others",
     "text features": "they get the mean of the others",

@@ -95,6 +95,9 @@ def _write_features(
             features[modality] = result
             what = f"items without {modality} features"
             losses[what] = loss(result[0]["items without"], n_items)
+            if result[1].malformed:
+                unread = loss(result[1].malformed, result[1].records)
+                losses[f"records of {modality} features lost"] = unread
             if modality in given:
                 there = len(given[modality].missing)
                 losses[f"{ZEROS} of {modality} features"] = loss(result[0][ZEROS], there)

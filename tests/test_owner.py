@@ -4,6 +4,7 @@ import errno
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,8 +12,10 @@ import time
 
 import pytest
 
+from tests.auditing.cases import small_folder
 from tests.commands import call
 from tests.conftest import ROOT
+from tests.preparation.sources import amazon_arguments, prepare
 from uatmc_jax.errors import InputError
 from uatmc_jax.owner import LOCK, owned
 
@@ -50,6 +53,17 @@ def test_the_second_is_told_who_the_first_is_and_a_killed_owner_is_none(tmp_path
     with owned(folder):  # its lock went with it
         (folder / "kept").touch()
     assert {path.name for path in folder.iterdir()} == {"kept", LOCK}
+
+
+def test_a_preparation_into_the_same_folder_is_refused_and_leaves_the_first_alone(tmp_path, capsys):
+    arguments = amazon_arguments(tmp_path / "raw", tmp_path / "out")
+    with owned(tmp_path / "out.lock"):
+        assert prepare(*arguments) == 2
+        told = rf"error: {tmp_path}/out: process {os.getpid()} on .* works there"
+        assert re.match(told, capsys.readouterr().err)
+        assert {path.name for path in tmp_path.iterdir()} == {"raw", "out.lock"}
+    assert prepare(*arguments) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"raw", "out"}
 
 
 def test_a_folder_made_for_nothing_goes_again(tmp_path):
@@ -135,12 +149,9 @@ def test_two_trainings_started_together_leave_one_run(tmp_path):
 
 def test_a_closed_pipe_is_no_error(tmp_path):
     """As `uatmc COMMAND | head -1` does it."""
-    for module in ("uatmc_jax", "uatmc_jax.data"):
-        arguments = [sys.executable, "-m", module]
-        if module == "uatmc_jax.data":
-            from tests.auditing.cases import small_folder
-
-            arguments.append(str(small_folder(tmp_path)))
+    data = "uatmc_jax.data"
+    for given in (["uatmc_jax"], [data, str(small_folder(tmp_path))], [data, "--help"]):
+        arguments = [sys.executable, "-m", *given]
         reading, writing = os.pipe()
         os.close(reading)
         result = subprocess.run(

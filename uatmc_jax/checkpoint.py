@@ -1,6 +1,6 @@
 """Checkpoints on disk (orbax), and their restoration for training and for analysis.
 
-    WORKDIR/checkpoints/STAGE/WHICH/EPOCH/{params,training,meta}
+    WORKDIR/checkpoints/STAGE/WHICH/EPOCH/{params,training,meta,files.json}
 
 STAGE is "pretrain" or "adversarial"; WHICH is "best" (by validation recall@20),
 "latest" or, where the config keeps every so many epochs, "epoch_10" and so on. A
@@ -8,12 +8,14 @@ new epoch is written beside the old one and renamed, so a kill leaves one or the
 other. "best" keeps its previous epoch too: a kill between writing "best" and
 "latest" must be able to fall back on both as they were. `params` is always the
 whole model; `training` holds the optimiser's state, the epoch and the key; `meta`
-is JSON: settings, sizes, the data's fingerprint and the stage's progress.
+is JSON: settings, sizes, the data's fingerprint and the stage's progress;
+`files.json` has the digests of all files.
 """
 
 import hashlib
 import pathlib
 import re
+import shutil
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -29,6 +31,10 @@ from uatmc_jax.settings import Settings, from_config, to_dict
 STAGES = ("pretrain", "adversarial")
 WHICH = ("best", "latest")
 _DIGESTS = "digests"
+_FILES = "files.json"
+_DAMAGED = "Restore it from a copy, or train anew"
+# What orbax writes beside the numbers, at most.
+_ROOM_OF_A_LEAF, _ROOM_OF_ALL = 1 << 13, 1 << 18
 PyTree = Any
 T = TypeVar("T")
 
@@ -100,8 +106,12 @@ def save(
       params: the whole model.
       training: pytree of arrays that training needs to go on.
       meta: JSON values; meta["epoch"] names the checkpoint.
+
+    Raises:
+      InputError: no room for it.
     """
     path = folder(workdir, stage, which)
+    _require_room(workdir, (params, training))
     digests = {"params": digest(params), "training": digest(training)}
     with _manager(path) as manager:
         written = manager.save(
@@ -114,6 +124,22 @@ def save(
         )
     if not written:
         raise RuntimeError(f"{path}: epoch {meta['epoch']} is not newer than what is there")
+    whole = path / str(meta["epoch"])
+    files = {str(f.relative_to(whole)): f for f in sorted(whole.rglob("*")) if f.is_file()}
+    store.write_json(whole / _FILES, {name: store.hash_file(f) for name, f in files.items()})
+
+
+def _require_room(workdir: pathlib.Path, arrays: PyTree) -> None:
+    """Refuses what the disk cannot hold, before orbax's threads each find it out."""
+    leaves = jax.tree.leaves(arrays)
+    needed = sum(leaf.nbytes for leaf in leaves) + len(leaves) * _ROOM_OF_A_LEAF + _ROOM_OF_ALL
+    free = shutil.disk_usage(workdir).free
+    if free < needed:
+        raise InputError(
+            f"{workdir}: a checkpoint takes {needed / 2**20:.1f} MiB, and its disk has no more "
+            f"room than {free / 2**20:.1f}. Make room and give the same command again (train: with "
+            "--resume)."
+        )
 
 
 def drop_later(workdir: pathlib.Path, stage: str, epoch: int) -> None:
@@ -272,13 +298,12 @@ def _load(workdir: pathlib.Path, stage: str, which: str, **items: Any) -> Any:
     epoch = saved_epoch(workdir, stage, which)
     if epoch is None:
         raise InputError(f"{path}: no checkpoint. {_what_else(workdir)}")
+    _check_files(path / str(epoch))
     try:
         with _manager(path) as manager:
             given = ocp.args.Composite(**items, meta=ocp.args.JsonRestore())
             found = dict(manager.restore(epoch, args=given))
-        found["meta"] = store.unseal(
-            found["meta"], str(path / str(epoch)), "Restore it from a copy"
-        )
+        found["meta"] = store.unseal(found["meta"], str(path / str(epoch)), _DAMAGED)
         for name, expected in found["meta"].get(_DIGESTS, {}).items():
             if name in items and digest(found[name]) != expected:
                 raise ValueError(f"{name} are not those that were written")
@@ -287,5 +312,18 @@ def _load(workdir: pathlib.Path, stage: str, which: str, **items: Any) -> Any:
         raise InputError(
             f"{path / str(epoch)}: the checkpoint cannot be read; it is damaged or of another "
             f"model ({type(error).__name__}: {str(error).splitlines()[0][:300]}). "
-            "Restore it from a copy, or train anew."
+            f"{_DAMAGED}."
         ) from error
+
+
+def _check_files(path: pathlib.Path) -> None:
+    """Refuses a damaged file before orbax's threads stumble over it.
+
+    A checkpoint without digests is older, or was written by a call that was killed right then.
+    """
+    if not (path / _FILES).is_file():
+        return
+    for name, digest_of in store.read_json(path / _FILES, remedy=_DAMAGED).items():
+        file = path / name
+        if not file.is_file() or store.hash_file(file) != digest_of:
+            raise InputError(f"{file}: was damaged since it was written. {_DAMAGED}.")

@@ -15,7 +15,8 @@ from uatmc_jax.data.csr import CSR, make_csr
 from uatmc_jax.data.features import load_features, parse_modalities
 from uatmc_jax.data.graph import Adjacency, Graph, make_adjacency, make_graph
 from uatmc_jax.data.interactions import SPLITS, Interactions, read_inter, split_interactions
-from uatmc_jax.data.names import ItemNames, load_names, write_names
+from uatmc_jax.data.manifest import require_unchanged
+from uatmc_jax.data.names import NAMES_FILE, TITLES_FILE, ItemNames, load_names, write_names
 from uatmc_jax.errors import InputError
 
 DEFAULT_MODALITIES = ("visual:image_feat.npy", "textual:text_feat.npy")
@@ -227,7 +228,9 @@ def load_dataset(
     entries = present_modalities(folder) if modalities is None else modalities
     files = parse_modalities(tuple(entries))
     inter = _find_inter(folder, name)
-    _require(folder, [inter, *(folder / file for file in files.values())])
+    needed = [inter, *(folder / file for file in files.values())]
+    _require(folder, needed)
+    require_unchanged(folder, [*needed, folder / NAMES_FILE, folder / TITLES_FILE])
     rows = read_inter(inter)
     features = {m: load_features(folder / file) for m, file in files.items()}
     dataset = make_dataset(name, rows, features, str(inter))

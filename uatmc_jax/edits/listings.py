@@ -14,6 +14,7 @@ import numpy as np
 
 from uatmc_jax.data.features import parse_modalities
 from uatmc_jax.data.ids import canonical
+from uatmc_jax.data.manifest import MANIFEST_FILE
 from uatmc_jax.data.source import DataSettings, dataset_folder
 from uatmc_jax.edits.bridge import Coder, encode_pictures, encode_texts
 from uatmc_jax.edits.settings import EditSettings
@@ -24,7 +25,6 @@ from uatmc_jax.preparation.encoders import Encoder
 from uatmc_jax.preparation.features import IMAGE_FILE, TEXT_FILE
 from uatmc_jax.preparation.lines import MalformedError, Tally, flat
 from uatmc_jax.preparation.settings import GenericSettings
-from uatmc_jax.preparation.writing import MANIFEST_FILE
 from uatmc_jax.store import read_json
 
 _FILES = {"image": IMAGE_FILE, "text": TEXT_FILE}

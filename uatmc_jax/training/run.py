@@ -215,9 +215,9 @@ def _run_stage(
         "best_epoch": progress.best_epoch,
         "seconds": progress.seconds,
     }
-    records = [record for record in logs.read_records(workdir) if record["stage"] == name]
-    if records:
-        entry["losses"] = records[-1]["losses"]  # means over the last epoch
+    for record in logs.read_records(workdir):
+        if (record["stage"], record["epoch"]) == (name, progress.epoch):
+            entry["losses"] = record["losses"]  # means over the last epoch
     return checkpoint.load_params(workdir, name, "best", like), entry
 
 

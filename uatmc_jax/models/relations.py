@@ -5,6 +5,7 @@ import functools
 import numpy as np
 
 from uatmc_jax.data.dataset import Dataset, DeviceData
+from uatmc_jax.data.graph import Graph
 from uatmc_jax.errors import InputError
 from uatmc_jax.models.protocol import Model
 
@@ -30,6 +31,22 @@ def device_data(model: Model, dataset: Dataset) -> DeviceData:
 def _related(model: Model, dataset: Dataset) -> DeviceData:
     """Comparing all items with all takes seconds, and every user of the data asks for it."""
     data = dataset.on_device
+    return data.replace(graph=related(model, dataset, data.graph))
+
+
+def related(model: Model, dataset: Dataset, graph: Graph) -> Graph:
+    """The graph with the model's relations; itself for a model without.
+
+    Args:
+      model: the recommender.
+      dataset: the data, whose features they are built of.
+      graph: of the data.
+
+    Raises:
+      InputError: features that the model's `relate` cannot use.
+    """
+    if model.relate is None:
+        return graph
     for modality, rows in zip(dataset.modalities, dataset.features, strict=True):
         sizes = np.abs(rows).max(axis=1, initial=0.0)
         wrong = np.flatnonzero(~(np.isfinite(sizes) & (sizes > 0)))
@@ -39,5 +56,4 @@ def _related(model: Model, dataset: Dataset) -> DeviceData:
                 f"zero or not finite), so model {model.name} cannot say which items are like it. "
                 f"{len(wrong)} items have none. Give them one, for example the mean of the others."
             )
-    graph = data.graph.replace(relations=model.relate(dataset.features))
-    return data.replace(graph=graph)
+    return graph.replace(relations=model.relate(dataset.features))

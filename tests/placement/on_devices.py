@@ -1,6 +1,6 @@
 """What one, two and eight devices make of the same training; run with eight simulated ones.
 
-python -m tests.placement.on_devices OUT 1,2,8 pretrain,adversarial
+python -m tests.placement.on_devices OUT 1,2,8 pretrain,adversarial vbpr
 
 OUT/found.npz has {DEVICES/NAME: array}, OUT/N/ the checkpoint that N devices have written.
 """
@@ -14,9 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from configs import base
 from configs import test as test_config
 from uatmc_jax import checkpoint
 from uatmc_jax.attacks import Lists, Options, attack, make_victim, pgd
+from uatmc_jax.attacks.batching import scorer_of
 from uatmc_jax.attacks.outcome import attack_batch
 from uatmc_jax.attacks.record import as_compiled
 from uatmc_jax.attacks.scoring.direct import DIRECT
@@ -46,7 +48,7 @@ def dataset():
     return make_synthetic(3, n_users=61, n_items=51, n_interactions=500)
 
 
-def settings_for(devices):
+def settings_for(devices, name="vbpr"):
     """Batches that read fewer rows than there are, stage 2 writing these alone; small blocks."""
     config = test_config.get_config()
     config.mesh.devices, config.mesh.row_multiple = devices, 16
@@ -55,7 +57,10 @@ def settings_for(devices):
         stage.batch_size = BATCH
         stage.optimizer.shuffle = "keyed"
     config.pretrain.nce_items = BATCH
-    config.adversarial.optimizer.rows = "deferred"
+    if name == "mmgcn":
+        base.use_mmgcn(config)
+    else:
+        config.adversarial.optimizer.rows = "deferred"
     return from_config(config)
 
 
@@ -64,15 +69,15 @@ def with_drawn(settings):
     return dataclasses.replace(settings, eval=dataclasses.replace(settings.eval, sample=23))
 
 
-def train(devices, stages, out):
+def train(devices, stages, name, out):
     """{name: array}: the stages' first steps, a ranking, and what their programs send."""
-    settings, data, found = settings_for(devices), dataset(), {}
+    settings, data, found = settings_for(devices, name), dataset(), {}
     model = build_model(settings.model, data.sizes)
     here = on_devices(settings, model, data)
     layout = here.layout
     params = init_params(settings, model, layout)
-    for name in stages:
-        stage, state = STAGES[name](settings, model, params, here.data, lambda *_: {}, layout)
+    for part in stages:
+        stage, state = STAGES[part](settings, model, params, here.data, lambda *_: {}, layout)
         given = state, stage.fixed, here.data
         program = stage.run_epoch.lower(*given, first=0, count=STEPS).compile()
         state, terms, _ = program(*given, first=0)
@@ -94,7 +99,8 @@ def train(devices, stages, out):
     @jax.jit
     def ranked(params, data):
         params = params if layout is None else cut(*layout, params)
-        user, item = model.encode(params.encoder, project_all(model, params, data.features), None)
+        z = project_all(model, params, data.features)
+        user, item = model.encode(params.encoder, z, data.graph)
         if layout is not None:
             return params, spread_top_k(layout.placement, user, item, data.pairs, K)
         plan = make_plan(dataset().train, *user.shape[:1], *item.shape[:1], *BLOCKS)
@@ -117,27 +123,27 @@ def attacked(placement, model, params, data):
     options, chosen = spread_options(placement, Options(ranks=True)), pgd(steps=2, k=K, norm="l2")
     items = np.arange(9, dtype=np.int32)
     found = attack(chosen, victim, items, options=options)
-    targets = options.put(Target(np.arange(8, dtype=np.int32)))
-    given = as_compiled(chosen), victim, DIRECT, ((K,), True), targets, None, starts_key(0)
-    between = collectives(attack_batch.lower(*given).compile())
     names = ("hr_before", "hr_after", "rank_before", "rank_after", "utility_after")
-    return {f"attack/{name}": getattr(found, name) for name in names} | {
-        "attack/delta": np.concatenate(found.delta, axis=1),
-        "attack/sent": sent(between),
-    }
+    made = {f"attack/{name}": getattr(found, name) for name in names}
+    made["attack/delta"] = np.concatenate(found.delta, axis=1)
+    if scorer_of(model) is DIRECT:
+        targets = options.put(Target(np.arange(8, dtype=np.int32)))
+        given = as_compiled(chosen), victim, DIRECT, ((K,), True), targets, None, starts_key(0)
+        made["attack/sent"] = sent(collectives(attack_batch.lower(*given).compile()))
+    return made
 
 
-def main(out, meshes, stages):
+def main(out, meshes, stages, model):
     """Everything, on every mesh."""
     found = {}
     for devices in meshes:
         begun = time.monotonic()
-        for name, value in train(devices, stages, out).items():
+        for name, value in train(devices, stages, model, out).items():
             found[f"{devices}/{name}"] = np.asarray(value)
         print(devices, "devices:", round(time.monotonic() - begun, 1), "s")
     np.savez(out / "found.npz", **found)
 
 
 if __name__ == "__main__":
-    folder, counts, names = sys.argv[1:]
-    main(pathlib.Path(folder), [*map(int, counts.split(","))], names.split(","))
+    folder, counts, names, kind = sys.argv[1:]
+    main(pathlib.Path(folder), [*map(int, counts.split(","))], names.split(","), kind)

@@ -33,7 +33,9 @@ from uatmc_jax.placement.compiled import Collective, collectives, sent
 from uatmc_jax.placement.data import check_fits
 from uatmc_jax.placement.mesh import AXIS
 from uatmc_jax.placement.pairs import _find, split_number
+from uatmc_jax.settings import PretrainSettings
 from uatmc_jax.training.batches import keyed_numbers, make_batch
+from uatmc_jax.training.epochs import updates_of
 
 SIZES = Sizes(7, 9, {"visual": 5})
 
@@ -146,6 +148,16 @@ def test_a_keyed_order_of_any_length(n):
             place = batch * size + at
             assert weights[at] == (place < n)
             assert found[at] == (permuted(keys, place, n) if place < n else 0)
+
+
+def test_too_many_pairs_are_not_sorted():
+    class Data:
+        n_pairs = 2**31
+
+    with pytest.raises(InputError, match="keyed"):
+        updates_of(PretrainSettings(), Data(), None)
+    keyed = PretrainSettings(optimizer=OptimizerSettings(shuffle="keyed"))
+    assert updates_of(keyed, Data(), None).steps == 2**20
 
 
 def test_too_large_batches_of_too_many_pairs():

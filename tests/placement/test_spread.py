@@ -33,9 +33,9 @@ def run_simulated(*arguments):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def what_devices_make(out, meshes, stages):
+def what_devices_make(out, meshes, stages, model="vbpr"):
     """{DEVICES/NAME: array} of a run of `on_devices`."""
-    run_simulated("tests.placement.on_devices", str(out), meshes, stages)
+    run_simulated("tests.placement.on_devices", str(out), meshes, stages, model)
     return dict(np.load(out / "found.npz"))
 
 
@@ -117,6 +117,20 @@ def test_both_stages_on_two_and_eight_devices(all_meshes):
     for name, value in all_meshes.items():
         if name.startswith("2/") and "sent" not in name:
             np.testing.assert_array_equal(value, all_meshes[f"8/{name[2:]}"], err_msg=name)
+
+
+@pytest.mark.long
+def test_a_model_that_propagates_on_eight_devices(tmp_path):
+    """MMGCN: the graph whole on each; sums in another order, which Adam's first steps magnify."""
+    found = what_devices_make(tmp_path, "1,8", "adversarial", "mmgcn")
+    for part, tolerance in (("adversarial", 2e-6), ("valid", 0.05)):
+        for name, there in under(found, 8, part).items():
+            np.testing.assert_allclose(there, found[f"1{name[1:]}"], rtol=tolerance, err_msg=name)
+    for name, there in under(found, 8, "params").items():
+        np.testing.assert_allclose(there, found[f"1{name[1:]}"], atol=2e-3, err_msg=name)
+    for name in ("hr_before", "hr_after"):
+        there, here = (found[f"{n}/attack/{name}"] for n in (8, 1))
+        np.testing.assert_allclose(there, here, atol=0.05)
 
 
 @pytest.mark.long

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 
 from uatmc_jax.data import Dataset, Graph, make_graph
 from uatmc_jax.data.dataset import DeviceData, Sizes
@@ -72,16 +73,15 @@ def check_fits(model: Model, sizes: Sizes, n_pairs: int, limit: int) -> None:
         jax.ShapeDtypeStruct((sizes.n_items, n), "float32") for n in sizes.raw_dims.values()
     )
     z = jax.eval_shape(model.project, params.projectors, rows)
-    none = jax.ShapeDtypeStruct((0,), "int32")
-    sides = (
-        Side(none.update(shape=(1, 0)), none, jax.ShapeDtypeStruct((n,), "float32"))
-        for n in sizes[:2]
-    )
+
+    def nodes() -> Graph:
+        none = jnp.zeros(0, jnp.int32)
+        return Graph(*(Side(none[None], none, jnp.zeros(n)) for n in sizes[:2]))
 
     def backward(encoder: PyTree, z: Modal, graph: Graph) -> Callable:
-        return jax.vjp(lambda *given: model.encode(*given, graph), encoder, z)[1]
+        return jax.vjp(lambda encoder, z: model.encode(encoder, z, graph), encoder, z)[1]
 
-    kept = jax.eval_shape(backward, params.encoder, z, Graph(*sides))
+    kept = jax.eval_shape(backward, params.encoder, z, jax.eval_shape(nodes))
     states = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(kept))
     edges = 2 * 4 * n_pairs
     if states + edges > limit:

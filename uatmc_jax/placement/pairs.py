@@ -5,8 +5,10 @@ are one row of a matrix, so that a place is a block and a place in it, both belo
 many pairs there are. A number of a pair is two limbs of 31 bits.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
@@ -53,7 +55,7 @@ def shardings_of(placement: Placement, pairs: OwnedPairs) -> OwnedPairs:
     """Where they lie: blocks by device, limbs everywhere."""
     by_block = NamedSharding(placement.mesh, _OWNED)
     whole = NamedSharding(placement.mesh, _WHOLE)
-    return pairs.replace(users=by_block, items=by_block, indptr=by_block, limbs=whole)
+    return dataclasses.replace(pairs, users=by_block, items=by_block, indptr=by_block, limbs=whole)
 
 
 def split_number(n: np.ndarray) -> np.ndarray:
@@ -91,7 +93,7 @@ def own_pairs(
         )
 
     def made(shape: tuple[int, ...], row: Callable[[int], np.ndarray]) -> jax.Array:
-        def block(index: tuple[slice, ...]) -> np.ndarray:
+        def block(index: Any) -> np.ndarray:
             return np.stack([row(n) for n in range(*index[0].indices(n_blocks))])
 
         sharding = NamedSharding(placement.mesh, _OWNED)
@@ -140,7 +142,7 @@ def draw_batch(
       places: (B,) int32 each, the limbs of the pairs' numbers.
       weights: (B,) 1, or 0 for padding.
     """
-    spec = pairs.replace(users=_OWNED, items=_OWNED, indptr=_OWNED, limbs=_WHOLE)
+    spec = dataclasses.replace(pairs, users=_OWNED, items=_OWNED, indptr=_OWNED, limbs=_WHOLE)
 
     @functools.partial(
         jax.shard_map,
@@ -159,9 +161,9 @@ def draw_batch(
 
         block, place = _find(own.limbs, places)
         mine, at = here(block)
-        both = block * rows + own.users[at, place], own.items[at, place]
-        both = tuple(jnp.where(mine, x, 0) for x in both)
-        users, positives = jax.lax.psum(both, AXIS)
+        here_users = jnp.where(mine, block * rows + own.users[at, place], 0)
+        here_items = jnp.where(mine, own.items[at, place], 0)
+        users, positives = jax.lax.psum((here_users, here_items), AXIS)
         block, row = users // rows, users % rows
         mine, at = here(block)
         bounds = own.indptr[at, row], own.indptr[at, row + 1]

@@ -4,6 +4,7 @@ Users are ranked in the `row_multiple` blocks of `OwnedPairs`, and a metric's su
 added up in their order, so that the bits do not depend on how many devices share them.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -123,7 +124,7 @@ def _by_block(
     user, item = embeddings
     n_blocks, rows = placement.multiple, seen.indptr.shape[1] - 1
     user = jnp.pad(user, ((0, n_blocks * rows - user.shape[0]), (0, 0)))
-    spec = seen.replace(users=_OWNED, items=_OWNED, indptr=_OWNED, limbs=_WHOLE)
+    spec = dataclasses.replace(seen, users=_OWNED, items=_OWNED, indptr=_OWNED, limbs=_WHOLE)
 
     @functools.partial(
         jax.shard_map,

@@ -96,7 +96,8 @@ def keyed_numbers(
         again = _feistel(keys, x, bits)
         return tuple(jnp.where(done, old, new) for old, new in zip(x, again, strict=True))
 
-    first = _feistel(keys, tuple(jnp.where(inside, x, 0) for x in places), bits)
+    started = jnp.where(inside, places[0], 0), jnp.where(inside, places[1], 0)
+    first = _feistel(keys, started, bits)
     found = jax.lax.while_loop(lambda x: jnp.any(~_below(x, n, low)), walk, first)
     left, right = (jnp.where(inside, x, 0) for x in found)
     limbs = left >> (31 - low), ((left << low) | right) & jnp.uint32(2**31 - 1)

@@ -123,7 +123,8 @@ def make_epoch(
             if order.placement is not None:
                 return draw_batch(order.placement, key, data.pairs, numbers, weights)
             n_items = data.graph.n_items
-            return make_batch(key, data.pairs, data.seen, numbers[1], weights, n_items)
+            pairs, seen = data.pairs, data.seen
+            return make_batch(key, pairs, seen, numbers[1], weights, n_items)  # type: ignore[arg-type]
 
         def step(carry, inputs):
             step_key, some = inputs

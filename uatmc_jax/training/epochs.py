@@ -17,6 +17,7 @@ from uatmc_jax.defenses import (
     Frozen,
     adversarial_objective,
 )
+from uatmc_jax.errors import InputError
 from uatmc_jax.models import Model
 from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.optimizer import OptimizerSettings, make_adam, make_optimizer
@@ -61,7 +62,15 @@ def updates_of(
       chosen: the stage's.
       data: on the device.
       layout: where the parameters lie on several devices; None on one.
+
+    Raises:
+      InputError: 2^31 training pairs or more are to be sorted.
     """
+    if data.n_pairs >= 2**31 and chosen.optimizer.shuffle == "sort":
+        raise InputError(
+            f"optimizer.shuffle = 'sort': {data.n_pairs} training pairs are 2^31 or more, too many "
+            "to be sorted. Set it to 'keyed' in both stages."
+        )
     steps = steps_per_epoch(data.n_pairs, chosen.batch_size)
     placement = None if layout is None else layout.placement
     return Updates(chosen.optimizer, steps, chosen.epochs, chosen.batch_size, placement)
@@ -94,8 +103,8 @@ def spread_rows(
     if layout is None:
         return None
     rows = trained(layout.rows)
-    return state.replace(
-        trained=rows, optimizer=state_rows(optimizer, state.optimizer, rows), epoch=0, key=0
+    return dataclasses.replace(
+        state, trained=rows, optimizer=state_rows(optimizer, state.optimizer, rows), epoch=0, key=0
     )
 
 

@@ -39,7 +39,11 @@ from uatmc_jax.settings import from_config
 from uatmc_jax.training.devices import on_devices
 from uatmc_jax.training.stages import adversarial_stage, init_params, pretrain_stage
 
-STAGES = {"pretrain": pretrain_stage, "adversarial": adversarial_stage}
+STAGES = {
+    "pretrain": pretrain_stage,
+    "adversarial": adversarial_stage,
+    "deferred": adversarial_stage,  # with optimizer.rows
+}
 K, BATCH, STEPS, BLOCKS = 20, 16, 5, (16, 32)
 
 
@@ -48,19 +52,17 @@ def dataset():
     return make_synthetic(3, n_users=61, n_items=51, n_interactions=500)
 
 
-def settings_for(devices, name="vbpr"):
-    """Batches that read fewer rows than there are, stage 2 writing these alone; small blocks."""
+def settings_for(devices, name="vbpr", rows="dense"):
+    """Batches that read fewer rows than there are; users ranked in several blocks."""
     config = test_config.get_config()
     config.mesh.devices, config.mesh.row_multiple = devices, 16
     config.eval.block_users, config.eval.block_items = BLOCKS
     for stage in (config.pretrain, config.adversarial):
         stage.batch_size = BATCH
-        stage.optimizer.shuffle = "keyed"
+        stage.optimizer.update(shuffle="keyed", rows=rows)
     config.pretrain.nce_items = BATCH
     if name == "mmgcn":
         base.use_mmgcn(config)
-    else:
-        config.adversarial.optimizer.rows = "deferred"
     return from_config(config)
 
 
@@ -71,7 +73,8 @@ def with_drawn(settings):
 
 def train(devices, stages, name, out):
     """{name: array}: the stages' first steps, a ranking, and what their programs send."""
-    settings, data, found = settings_for(devices, name), dataset(), {}
+    rows = "deferred" if "deferred" in stages else "dense"
+    settings, data, found = settings_for(devices, name, rows), dataset(), {}
     model = build_model(settings.model, data.sizes)
     here = on_devices(settings, model, data)
     layout = here.layout

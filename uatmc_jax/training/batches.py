@@ -33,29 +33,10 @@ def shuffled_batches(key: jax.Array, n: int, batch_size: int) -> tuple[jax.Array
     return rows.reshape(n_batches, batch_size), weights.reshape(n_batches, batch_size)
 
 
-def keyed_batch(
-    key: jax.Array, n: int, batch: jax.Array, batch_size: int
-) -> tuple[jax.Array, jax.Array]:
-    """One batch of an epoch's order, without the others; see `keyed_numbers`.
-
-    Args:
-      key: of the epoch's order.
-      n: number of training pairs, below 2^31.
-      batch: () int32, which of the ceil(n / B).
-      batch_size: B.
-
-    Returns:
-      rows: (B,) int32, those of all batches each of 0..n-1 once; filled up with 0.
-      weights: (B,) float32: 1, and 0 for the filling.
-    """
-    (_, rows), weights = keyed_numbers(key, n, batch, batch_size)
-    return rows, weights
-
-
 def keyed_numbers(
     key: jax.Array, n: int, batch: jax.Array, batch_size: int
 ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-    """One batch of an epoch's order of up to 2^62 pairs.
+    """One batch of an epoch's order, without the others, of up to 2^62 pairs.
 
     The order is a permutation of 0..n-1 that is computed place by place, where
     `shuffled_batches` sorts all n: a Feistel network (Luby and Rackoff, SIAM J. Comput. 1988)

@@ -10,8 +10,14 @@ torch = pytest.importorskip("torch", reason="edits follow an encoder's derivativ
 
 from tests.edits import cases  # noqa: E402
 from uatmc_jax.attacks import Lists, make_victim  # noqa: E402
-from uatmc_jax.edits import EditSettings, WordSearch, format_edits, run_edits  # noqa: E402
-from uatmc_jax.edits.bridge import Coder, cotangent_of, picture_look  # noqa: E402
+from uatmc_jax.edits import EditSettings, WordSearch, format_edits, harmless, run_edits  # noqa: E402
+from uatmc_jax.edits.bridge import (  # noqa: E402
+    Beside,
+    Coder,
+    cotangent_of,
+    picture_look,
+    views_of,
+)
 from uatmc_jax.edits.judge import judge_rows, make_judge  # noqa: E402
 from uatmc_jax.edits.search import COORDINATED  # noqa: E402
 from uatmc_jax.errors import InputError  # noqa: E402
@@ -65,7 +71,8 @@ def phi(judge, place, feature):
 def test_the_cotangent_is_the_finite_difference(shop, place):
     judge = judge_of(shop[1])
     raw = np.asarray(judge.raw[place])[0]
-    cotangent = cotangent_of(judge, place, judge.raw)(torch.from_numpy(raw.copy())[None])[0]
+    beside = Beside(judge, judge.raw)
+    cotangent = cotangent_of(beside, place)(torch.from_numpy(raw.copy())[None])[0]
     for n, slope in enumerate(cotangent.numpy()):
         step = 0.001 * np.eye(len(raw), dtype=np.float32)[n]
         difference = (phi(judge, place, raw + step) - phi(judge, place, raw - step)) / 0.002
@@ -77,12 +84,34 @@ def test_the_slope_by_pixel_is_the_finite_difference(shop):
     judge = judge_of(shop[1])
     encoder = cases.image_encoder("tiny", 4)
     picture = np.array(cases.draw_picture(3))
-    seen = picture_look(judge, Coder(0, encoder, encoder.twin()), judge.raw)(picture)
+    look = picture_look([Beside(judge, judge.raw)], Coder(0, encoder, encoder.twin()))
+    (seen,) = look([picture], 1.0)
     direction = np.random.default_rng(0).normal(size=picture.shape).astype(np.float32)
     ends = [phi(judge, 0, encoder.encode([picture + sign * direction])[0]) for sign in (1.0, -1.0)]
     slope = float(np.sum(seen.slope * direction))
     assert slope == pytest.approx((ends[0] - ends[1]) / 2, rel=0.05, abs=1e-5)
     assert seen.value == pytest.approx(phi(judge, 0, encoder.encode([picture])[0]), abs=1e-6)
+
+
+def test_what_a_robust_search_looks_at_is_what_a_page_does(shop):
+    picture = np.array(cases.draw_picture(3))
+    leaf = lite.as_tensor(picture).requires_grad_(True)
+    views = views_of(leaf)
+    for view, change in zip(views[1:], harmless.AFTERWARDS.values(), strict=True):
+        shown = view.detach()[0].permute(1, 2, 0).numpy()
+        np.testing.assert_allclose(
+            np.clip(shown, 0, 255), change(picture), atol=2.5
+        )  # rounded twice
+    views[1].sum().backward()
+    assert (leaf.grad == 1).all()  # JPEG, straight through
+    judge, encoder = judge_of(shop[1]), cases.image_encoder("tiny", 4)
+    look = picture_look([Beside(judge, judge.raw)], Coder(0, encoder, encoder.twin()), True)
+    (seen,) = look([picture], 1.0)
+    each = [
+        phi(judge, 0, encoder.encode([view.detach()[0].permute(1, 2, 0).numpy()])[0])
+        for view in views
+    ]
+    assert seen.value == pytest.approx(np.mean(each), abs=1e-6)
 
 
 def hit_rate(run, item, rows):
@@ -162,7 +191,7 @@ def test_edits_keep_to_their_budgets_and_say_so(result, shop):
 
 def test_what_is_done_is_not_done_again(result, shop, monkeypatch):
     folder, run = shop
-    monkeypatch.setattr("uatmc_jax.edits.run.edit_target", None)
+    monkeypatch.setattr("uatmc_jax.edits.run.edit_targets", None)
     again = run_edits(settings_of(folder), run, show_progress=False)
     assert json.dumps(again["rows"]) == json.dumps(result["rows"])
 
@@ -214,6 +243,7 @@ def test_shrinking_is_pillows():
 def test_one_kind_alone(shop, without):
     folder, run = shop
     changes = {without: None, "ids": ("p3",), "steps": 1, "radii": (4.0,), "yardstick": 1}
+    changes |= {"robust": True, "search": "apgd"}
     found = run_edits(settings_of(folder, **changes), run, show_progress=False)
     names = [edit["edit"] for edit in found["rows"][0]["edits"]]
     words = ["words by substitution", "words by insertion"]

@@ -11,7 +11,7 @@ earlier one was stopped.
 
 import csv
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,7 +43,7 @@ from uatmc_jax.edits.listings import (
     read_manifest,
 )
 from uatmc_jax.edits.measure import certificates, measure, yardstick
-from uatmc_jax.edits.search import Workshop, edit_target
+from uatmc_jax.edits.search import Case, Edit, Workshop, edit_targets
 from uatmc_jax.edits.settings import EditSettings
 from uatmc_jax.edits.summary import summarize
 from uatmc_jax.edits.wording import parse
@@ -56,6 +56,8 @@ from uatmc_jax.settings import to_dict
 
 FOLDER, RESULTS, ROWS = "edits", "results.json", "rows.jsonl"
 _PGD_EPS = 0.1
+# Targets whose pictures go through the encoder together.
+_TOGETHER = 4
 
 
 class _Opened(NamedTuple):
@@ -111,15 +113,13 @@ def run_edits(settings: EditSettings, run: OpenedRun, *, show_progress: bool = T
     folder = run.folder / FOLDER / f"{run.name.replace('/', '-')}-{store.digest(identity)}"
     with owned(folder):
         rows = _rows(opened, run, folder, show_progress)
-        chosen = [int(item) for item in drawn]
-        pairs = [(make_judge(victim, item, settings.k), listings[item]) for item in chosen]
         result = identity | {
             "encoded_again": missed,
             "constraints": [rule.name for rule in shop.rules]
             + ["sentence_encoder"] * ("text" in coders),
             "users": len(victim.users),
             "trained_with": to_dict(run.settings),
-            "harmless": yardstick(shop, pairs),
+            "harmless": yardstick(shop, _cases(opened, drawn)),
             **environment(),
             "rows": rows,
         }
@@ -188,28 +188,37 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """A row a target, those of an earlier call among them."""
     done = {row["item"]: row for row in store.read_rows(folder / ROWS)}
+    left = [item for item in opened.items.tolist() if item not in done]
     disable = None if show_progress else True
-    with tqdm(opened.items, unit="target", disable=disable, dynamic_ncols=True) as bar:
-        for item in map(int, bar):
-            if item not in done:
-                done[item] = _row(opened, run, item, folder)
-                store.append_rows(folder / ROWS, [done[item]])
+    with tqdm(total=len(left), unit="target", disable=disable, dynamic_ncols=True) as bar:
+        for start in range(0, len(left), _TOGETHER):
+            cases = _cases(opened, left[start : start + _TOGETHER])
+            for case, edits in zip(cases, edit_targets(opened.shop, cases), strict=True):
+                row = _row(opened, run, case, edits, folder)
+                done[row["item"]] = row
+                store.append_rows(folder / ROWS, [row])
+                bar.update()
     return [done[int(item)] for item in opened.items]
 
 
-def _row(opened: _Opened, run: OpenedRun, item: int, folder: pathlib.Path) -> dict[str, Any]:
-    shop, victim, listing = opened.shop, opened.victim, opened.listings[item]
-    settings = shop.settings
-    judge = make_judge(victim, item, settings.k)
-    target = folder / f"{item}"
-    edits = [
-        measure(shop, judge, listing, edit, target) for edit in edit_target(shop, judge, listing)
+def _cases(opened: _Opened, items: Iterable[int]) -> list[Case]:
+    k = opened.shop.settings.k
+    return [
+        Case(make_judge(opened.victim, item, k), opened.listings[item]) for item in map(int, items)
     ]
+
+
+def _row(
+    opened: _Opened, run: OpenedRun, case: Case, edits: Sequence[Edit], folder: pathlib.Path
+) -> dict[str, Any]:
+    shop, victim, (judge, listing) = opened.shop, opened.victim, case
+    item, settings = listing.item, shop.settings
+    measured = [measure(shop, case, edit, folder / f"{item}") for edit in edits]
     names = {kind: run.data.modalities[coder.place] for kind, coder in shop.coders.items()}
-    certificates(victim, item, edits, names, settings.eps, settings.k)
+    certificates(victim, item, measured, names, settings.eps, settings.k)
     before = float(judge_rows(judge, judge.raw).hr[0])
     on_z = _on_z(victim, item, settings.k)
-    for edit in edits:
+    for edit in measured:
         edit["reach"] = _reach(edit["hr"], before, on_z["linf"])
     return {
         "item": item,
@@ -217,7 +226,7 @@ def _row(opened: _Opened, run: OpenedRun, item: int, folder: pathlib.Path) -> di
         "title": listing.title,
         "hr_before": before,
         "pgd_on_z": on_z,
-        "edits": edits,
+        "edits": measured,
     }
 
 

@@ -1,15 +1,21 @@
 """From pixels and words to the lists: the bridge's gradients, and what the saved files do."""
 
 import json
+import re
 
+import jinja2
 import numpy as np
 import pytest
 from PIL import Image
 
 torch = pytest.importorskip("torch", reason="edits follow an encoder's derivative (extra edits)")
 
+from tests.auditing.cases import small_audit  # noqa: E402
 from tests.edits import cases  # noqa: E402
 from uatmc_jax.attacks import Lists, make_victim  # noqa: E402
+from uatmc_jax.auditing.edited import edit_items  # noqa: E402
+from uatmc_jax.auditing.entries import Entry  # noqa: E402
+from uatmc_jax.auditing.run import run_audit  # noqa: E402
 from uatmc_jax.edits import EditSettings, WordSearch, format_edits, harmless, run_edits  # noqa: E402
 from uatmc_jax.edits.bridge import (  # noqa: E402
     Beside,
@@ -19,9 +25,12 @@ from uatmc_jax.edits.bridge import (  # noqa: E402
     views_of,
 )
 from uatmc_jax.edits.judge import judge_rows, make_judge  # noqa: E402
+from uatmc_jax.edits.run import open_sources  # noqa: E402
 from uatmc_jax.edits.search import COORDINATED  # noqa: E402
 from uatmc_jax.errors import InputError  # noqa: E402
 from uatmc_jax.preparation import encoders, lite  # noqa: E402
+from uatmc_jax.report.audit.edits import edits_section  # noqa: E402
+from uatmc_jax.report.text import percent  # noqa: E402
 
 K = 5
 
@@ -250,3 +259,62 @@ def test_one_kind_alone(shop, without):
     assert names == (words if without == "images" else ["pixels 4/255"])
     assert list(found["harmless"]) == ["text" if without == "images" else "image"]
     assert all(name in format_edits(found) for name in names)
+
+
+@pytest.fixture(scope="module")
+def edited(shop, result):
+    folder, run = shop
+    chosen = settings_of(folder)
+    sources = open_sources(chosen, run.data, run.settings.data)
+    return edit_items([Entry("victim", run), Entry("exact", run)], sources, False)
+
+
+def rendered(edited):
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("uatmc_jax.report.audit", "."), autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    section = edits_section({"edits": edited})
+    return environment.get_template("edits.html").render(edits=section, percent=percent)
+
+
+def test_the_section_says_what_was_measured(edited):
+    page, model = rendered(edited), edited["models"]["victim"]
+    text = re.sub(r"<[^>]*>", "", page)
+    for row in model["rows"]:
+        last = row["edits"][-1]
+        ends = [round(hr * model["users"]) for hr in (row["hr_before"], last["hr"])]
+        assert f"{row['id']}: {ends[0]} → {ends[1]} users" in text
+        unit = model["harmless"]["text"]["'new' added"]["l2"]["median"]
+        if "text" in last["moved"]:
+            often = last["moved"]["text"]["l2"] / unit
+            assert f"{often:.{0 if often >= 10 else 1}f} times what adding “new” does" in text
+        for word in last.get("new_words", []):
+            assert f"<mark>{word}</mark>" in page
+        if "title" in last:
+            assert last["title"] in text
+    assert page.count("Outside the certificate") == sum(
+        any(row["edits"][-1]["outside"].values()) for row in model["rows"]
+    )
+    assert page.count("<img") == 3 * len(model["rows"]) and "HR@5, exact" in page
+    assert edits_section({}) is None
+
+
+def test_a_title_is_no_markup(edited):
+    for row in edited["models"]["victim"]["rows"]:
+        assert row["edits"][-1]["edit"] == "coordinated"
+    hostile = "<script>alert(1)</script>"
+    rows = [row | {"title": hostile, "id": hostile} for row in edited["models"]["victim"]["rows"]]
+    models = {"victim": edited["models"]["victim"] | {"rows": rows}}
+    assert "<script" not in rendered(edited | {"models": models})
+
+
+def test_what_cannot_be_edited_is_refused_before_any_work(shop, tmp_path, monkeypatch):
+    folder, _ = shop
+    chosen = settings_of(folder, images=folder / "nowhere")
+    with pytest.raises(InputError, match="nowhere: no such folder"):
+        run_audit(small_audit(folder / "shop"), tmp_path / "run", edits=chosen)
+    monkeypatch.setattr("uatmc_jax.edits.listings.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'uatmc_jax\[edits\]'"):
+        run_audit(small_audit(folder / "shop"), tmp_path / "run", edits=settings_of(folder))
+    assert not (tmp_path / "run").exists()

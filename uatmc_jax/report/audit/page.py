@@ -9,6 +9,7 @@ import jinja2
 import numpy as np
 
 from uatmc_jax.report.audit import figures
+from uatmc_jax.report.audit.edits import edits_section
 from uatmc_jax.report.text import moved, number, percent, times
 
 _CONTENT = {"visual": "picture", "textual": "text"}
@@ -68,6 +69,7 @@ def format_page(audit: Mapping) -> str:
         reach=_reach(victim["users_reached"]),
         differ=functools.partial(_difference, victim["attacked_users"]),
         figures=_figures(audit, entries, shown),
+        edits=edits_section(audit),
         commands=[
             *(
                 (f"candidate {name}", tried["command"], f"victims/{name}")

@@ -10,6 +10,8 @@ import numpy as np
 
 from uatmc_jax.auditing.entries import Entry
 from uatmc_jax.edits import EditSettings, Sources, run_edits
+from uatmc_jax.edits.harmless import UNITS
+from uatmc_jax.edits.wording import parts
 from uatmc_jax.preparation.images import open_image
 from uatmc_jax.settings import to_dict
 
@@ -28,8 +30,9 @@ def edit_items(entries: Sequence[Entry], sources: Sources, show_progress: bool) 
 
     Returns:
       "settings"; "models" {entry's name: its "users", "harmless", "rows", "summary" and the
-      "folder" of the files}; "pictures" {item's number: those of the strongest edit against
-      the model audited, as `pictures_of` gives them}.
+      "folder" of the files}; of the strongest edit against the model audited "pictures"
+      {item's number: as `pictures_of` gives them} and "titles" {item's number: its pieces, each
+      with whether it is new}; "units" {kind: the harmless edit that others are told in}.
 
     Raises:
       InputError: for anything the user can mend.
@@ -41,19 +44,26 @@ def edit_items(entries: Sequence[Entry], sources: Sources, show_progress: bool) 
     }
     kept = ("users", "harmless", "rows", "summary", "folder")
     audited = results[entries[0].name]
+    strongest = {row["item"]: row["edits"][-1] for row in audited["rows"]}
+    said = {name: None if at is None else str(at) for name, at in _places(settings).items()}
     return {
-        "settings": to_dict(settings)
-        | {"images": str(settings.images), "items": str(settings.items)},
+        "settings": to_dict(settings) | said,
         "models": {name: {key: found[key] for key in kept} for name, found in results.items()},
         "pictures": {
-            str(row["item"]): pictures_of(
-                sources.listings[row["item"]].picture,  # type: ignore[arg-type]
-                pathlib.Path(audited["folder"]) / str(row["item"]),
-                row["edits"][-1]["files"]["image"],
+            str(item): pictures_of(
+                sources.listings[item].picture,  # type: ignore[arg-type]
+                pathlib.Path(audited["folder"]) / str(item),
+                edit["files"]["image"],
             )
-            for row in audited["rows"]
-            if "image" in row["edits"][-1]["files"]
+            for item, edit in strongest.items()
+            if "image" in edit["files"]
         },
+        "titles": {
+            str(item): parts(edit["title"], edit["new_words"])
+            for item, edit in strongest.items()
+            if "title" in edit
+        },
+        "units": UNITS,
     }
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from uatmc_jax.edits.harmless import UNITS
-from uatmc_jax.edits.wording import parts
 from uatmc_jax.report.text import percent
 
 # {harmless edit that is the unit: how a sentence has it}
@@ -33,13 +31,13 @@ def edits_section(audit: Mapping) -> dict[str, Any] | None:
 
 def _card(row: Mapping, found: Mapping, victim: Mapping) -> dict[str, Any]:
     """One item under the strongest edit."""
-    edit, users = row["edits"][-1], victim["users"]
+    edit, users, units = row["edits"][-1], victim["users"], found["units"]
     return {
         "name": row["id"],
         "edit": edit["edit"],
         "pictures": found["pictures"].get(str(row["item"])),
         "title": row["title"],
-        "parts": parts(edit["title"], edit["new_words"]) if "title" in edit else None,
+        "parts": found["titles"].get(str(row["item"])),
         "before": _users(row["hr_before"], users),
         "after": _users(edit["hr"], users),
         "jpeg": _users(edit["afterwards"]["JPEG 85"], users) if "afterwards" in edit else None,
@@ -49,7 +47,7 @@ def _card(row: Mapping, found: Mapping, victim: Mapping) -> dict[str, Any]:
             if name != "victim"
         },
         "distance": [
-            f"{_often(moved['l2'], victim['harmless'][kind][UNITS[kind]]['l2']['median'])} what "
+            f"{_often(moved['l2'], victim['harmless'][kind][units[kind]]['l2']['median'])} what "
             f"{_UNITS[kind]}"
             for kind, moved in edit["moved"].items()
         ],

@@ -109,6 +109,7 @@ def run_edits(
     run: OpenedRun,
     *,
     sources: Sources | None = None,
+    limit: int | None = None,
     show_progress: bool = True,
 ) -> dict:
     """Edits targets of a run's data and counts who sees them; what is done is not done again.
@@ -117,6 +118,7 @@ def run_edits(
       settings: which items, and how far.
       run: the checkpoint.
       sources: of the same settings and data, where they are open already.
+      limit: targets that are done after this call, in the order of their numbers; by default all.
       show_progress: a bar on a terminal.
 
     Returns:
@@ -137,14 +139,15 @@ def run_edits(
     }
     folder = run.folder / FOLDER / f"{run.name.replace('/', '-')}-{store.digest(identity)}"
     with owned(folder):
-        rows = _rows(sources, victim, run.data.modalities, folder, show_progress)
+        wanted = sources.items[:limit]
+        rows = _rows(sources, victim, wanted, folder, show_progress)
         result = identity | {
             "encoded_again": dict(sources.missed),
             "constraints": [rule.name for rule in sources.shop.rules]
             + ["sentence_encoder"] * ("text" in sources.shop.coders),
             "users": len(victim.users),
             "trained_with": to_dict(run.settings),
-            "harmless": yardstick(sources.shop, _cases(sources, victim, sources.measured)),
+            "harmless": _harmless(sources, victim, folder),
             **environment(),
             "rows": rows,
         }
@@ -208,17 +211,25 @@ def _catalogue(where: DataSettings) -> tuple[list[str], list[str]]:
     return [row.get("brand") or "" for row in rows], [row.get("category") or "" for row in rows]
 
 
+def _harmless(sources: Sources, victim: Victim, folder: pathlib.Path) -> dict[str, Any]:
+    """The yardstick, measured once for a folder."""
+    file = folder / RESULTS
+    if file.is_file():
+        return store.read_json(file, "harmless")["harmless"]
+    return yardstick(sources.shop, _cases(sources, victim, sources.measured))
+
+
 def _rows(
     sources: Sources,
     victim: Victim,
-    modalities: Sequence[str],
+    wanted: np.ndarray,
     folder: pathlib.Path,
     show_progress: bool,
 ) -> list[dict[str, Any]]:
     """A row a target, those of an earlier call among them."""
     shop, done = sources.shop, {row["item"]: row for row in store.read_rows(folder / ROWS)}
-    names = {kind: modalities[coder.place] for kind, coder in shop.coders.items()}
-    left = [item for item in sources.items.tolist() if item not in done]
+    names = {kind: victim.modalities[coder.place] for kind, coder in shop.coders.items()}
+    left = [item for item in wanted.tolist() if item not in done]
     disable = None if show_progress else True
     with tqdm(total=len(left), unit="target", disable=disable, dynamic_ncols=True) as bar:
         for start in range(0, len(left), _TOGETHER):
@@ -228,7 +239,7 @@ def _rows(
                 done[row["item"]] = row
                 store.append_rows(folder / ROWS, [row])
                 bar.update()
-    return [done[int(item)] for item in sources.items]
+    return [done[int(item)] for item in wanted]
 
 
 def _cases(sources: Sources, victim: Victim, items: Iterable[int]) -> list[Case]:

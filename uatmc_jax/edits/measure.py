@@ -179,16 +179,33 @@ def certificates(
                 row["certificate"]["any_content"] = float(anything)
 
 
-def yardstick(shop: Workshop, cases: Sequence[Case]) -> dict[str, Any]:
-    """How far harmless edits move content: {kind: {edit: {measure: quantiles}}}.
+class Yardstick(NamedTuple):
+    """Harmless edits of some items, E of each kind.
+
+    Attributes:
+      moved: how far they move content, {kind: {edit: {measure: quantiles}}}.
+      items: {kind: (E,) int32}.
+      features: {kind: (E, dim_m) float32 after the edit}.
+      before: {kind: (E, dim_m) float32}.
+    """
+
+    moved: dict[str, Any]
+    items: dict[str, np.ndarray]
+    features: dict[str, np.ndarray]
+    before: dict[str, np.ndarray]
+
+
+def yardstick(shop: Workshop, cases: Sequence[Case]) -> Yardstick:
+    """Edits items harmlessly and encodes them.
 
     Args:
       shop: what all items share.
       cases: some items.
     """
-    found: dict[str, dict] = {}
+    found = Yardstick({}, {}, {}, {})
     for kind, coder in shop.coders.items():
         moves: dict[str, list] = {name: [] for name in _harmless(kind)}
+        kept = []
         for judge, listing in cases:
             changed = [_encode(shop, kind, listing, name) for name in moves]
             place = coder.place
@@ -196,9 +213,13 @@ def yardstick(shop: Workshop, cases: Sequence[Case]) -> dict[str, Any]:
             rows[place] = np.concatenate(changed)
             z, clean = judge_rows(judge, rows).z[place], judge_rows(judge, judge.raw).z[place][0]
             raw = np.asarray(judge.raw[place])[0]
+            kept.append((np.full(len(moves), listing.item, np.int32), rows[place]))
             for name, after, features in zip(moves, z, rows[place], strict=True):
                 moves[name].append(displacement((clean, after), (raw, features)))
-        found[kind] = {
+        found.items[kind], found.features[kind] = map(np.concatenate, zip(*kept, strict=True))
+        stored = np.concatenate([np.asarray(judge.raw[coder.place]) for judge, _ in cases])
+        found.before[kind] = np.repeat(stored, len(moves), axis=0)
+        found.moved[kind] = {
             name: {
                 measured: harmless.quantiles([move[measured] for move in some])
                 for measured in ("l2", "linf", "raw")

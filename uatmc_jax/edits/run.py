@@ -3,6 +3,7 @@
     RUN/edits/STAGE-WHICH-DIGEST/results.json     what came out
     RUN/edits/STAGE-WHICH-DIGEST/table.md         the same, short
     RUN/edits/STAGE-WHICH-DIGEST/rows.jsonl       targets done, while it runs and after
+    RUN/edits/STAGE-WHICH-DIGEST/harmless.npz     harmless edits' features (training/harmless.py)
     RUN/edits/STAGE-WHICH-DIGEST/ITEM/            a target's edited pictures and titles
 
 The digest is over everything that the numbers depend on: the same command goes on where an
@@ -54,7 +55,7 @@ from uatmc_jax.owner import owned
 from uatmc_jax.seeds import generator
 from uatmc_jax.settings import to_dict
 
-FOLDER, RESULTS, ROWS = "edits", "results.json", "rows.jsonl"
+FOLDER, RESULTS, ROWS, HARMLESS = "edits", "results.json", "rows.jsonl", "harmless.npz"
 _PGD_EPS = 0.1
 # Targets whose pictures go through the encoder together.
 _TOGETHER = 4
@@ -214,9 +215,20 @@ def _catalogue(where: DataSettings) -> tuple[list[str], list[str]]:
 def _harmless(sources: Sources, victim: Victim, folder: pathlib.Path) -> dict[str, Any]:
     """The yardstick, measured once for a folder."""
     file = folder / RESULTS
-    if file.is_file():
+    if file.is_file() and (folder / HARMLESS).is_file():
         return store.read_json(file, "harmless")["harmless"]
-    return yardstick(sources.shop, _cases(sources, victim, sources.measured))
+    found = yardstick(sources.shop, _cases(sources, victim, sources.measured))
+    arrays = {
+        f"{victim.modalities[sources.shop.coders[kind].place]}_{name}": values[kind]
+        for name, values in (
+            ("items", found.items),
+            ("features", found.features),
+            ("before", found.before),
+        )
+        for kind in values
+    }
+    store.write_arrays(folder / HARMLESS, arrays)
+    return found.moved
 
 
 def _rows(

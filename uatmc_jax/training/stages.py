@@ -35,6 +35,7 @@ from uatmc_jax.training.epoch import (
     make_epoch,
     steps_per_epoch,
 )
+from uatmc_jax.training.harmless import harmless_shapes
 from uatmc_jax.training.objectives import PretrainCoefficients, pretrain_objective
 from uatmc_jax.training.rows import Rows, check_rows, table_kinds
 from uatmc_jax.training.stage import Stage
@@ -276,7 +277,8 @@ def adversarial_parts(
     if lacks:
         raise InputError(f"config.adversarial.train_projector_head = True {lacks}")
     check_steps(settings, model, params, data, "adversarial")
-    defense = static_defense(chosen, settings.data.modality_names)
+    names = settings.data.modality_names
+    defense = static_defense(chosen, names)
     updates = _updates(chosen, data)
     optimizer, epoch = _adversarial_epoch(model, defense, chosen.ramp_epochs, updates)
     on_features = chosen.level == "feature"
@@ -287,6 +289,9 @@ def adversarial_parts(
         projectors=params.projectors if on_features else None,
         features=data.features if on_features else None,
         hidden=_read_all(layer, params, data) if layer else None,
+        shapes=None
+        if chosen.defense != "shaped"
+        else harmless_shapes(chosen, names, model, params, data.features),
     )
 
     def assemble(trained: Trained) -> Params:

@@ -243,6 +243,7 @@ _MEANINGS = {
     "gradients (UAT)",
     "uat_mc": "the same perturbation searched with the modalities' gradients aligned (UAT-MC)",
     "exact": "the worst that each item's content can do, in closed form (exact)",
+    "shaped": "the worst that content can do within a ball shaped by harmless edits (shaped)",
     "linearized": "a first-order estimate of the worst that each item's content can do",
     "noise": "random perturbations of the content",
     "dropout": "contents with some of their numbers left out",
@@ -260,7 +261,7 @@ def _meaning(entry: Mapping) -> str:
     return f"trained on {_MEANINGS[chosen['defense']]}{size}"
 
 
-_SIZELESS = ("spectral", "mirror", "dropout")
+_SIZELESS = ("spectral", "mirror", "dropout", "shaped")
 
 
 def _edit(threat: Mapping, things: Sequence[str]) -> str:

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from uatmc_jax.report.text import percent
-
 # {harmless edit that is the unit: how a sentence has it}
 _UNITS = {"image": "a 5 % crop does to the picture", "text": "adding “new” does to the title"}
 _THINGS = {"image": "pictures", "text": "titles"}
@@ -19,7 +17,7 @@ def edits_section(audit: Mapping) -> dict[str, Any] | None:
     victim = models["victim"]
     return {
         "k": found["settings"]["k"],
-        "eps": percent(found["settings"]["eps"]),
+        "eps": f"{100 * found['settings']['eps']:g} %",
         "things": " and ".join(_THINGS[kind] for kind in victim["harmless"]),
         "users": victim["users"],
         "folder": victim["folder"],

@@ -77,6 +77,7 @@ def get_config(preset: str = "default") -> ConfigDict:
     config.adversarial.detach_align = False
     config.adversarial.leak = False
     config.adversarial.swap_modalities = False
+    config.adversarial.harmless = ""
     config.adversarial.optimizer = _adam(1e-3)
 
     config.eval = ConfigDict()

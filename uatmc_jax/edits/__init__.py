@@ -7,9 +7,9 @@ from; `search` makes a target's edits, `measure` saves them and counts; `summary
 For defence: it measures one's own model on one's own catalogue.
 """
 
-from uatmc_jax.edits.run import run_edits
+from uatmc_jax.edits.run import Sources, open_sources, run_edits
 from uatmc_jax.edits.settings import EditSettings
 from uatmc_jax.edits.summary import format_edits
 from uatmc_jax.edits.words import WordSearch
 
-__all__ = ["EditSettings", "WordSearch", "format_edits", "run_edits"]
+__all__ = ["EditSettings", "Sources", "WordSearch", "format_edits", "open_sources", "run_edits"]

@@ -47,6 +47,7 @@ LATER: dict[str, dict[str, Any]] = {
         "detach_align": False,
         "leak": False,
         "swap_modalities": False,
+        "harmless": "",
         "eps_tail": 0.0,
         "content_tail": 0.0,
     },

@@ -28,6 +28,7 @@ from uatmc_jax.training.folder import (
     read_summary,
     remove_outputs,
 )
+from uatmc_jax.training.harmless import read_harmless
 from uatmc_jax.training.stage import Hooks, Progress, Stage, run_stage
 from uatmc_jax.training.stages import (
     adversarial_stage,
@@ -110,6 +111,8 @@ def _train_and_evaluate(
     model = build_model(settings.model, dataset.sizes)
     if settings.adversarial.epochs:
         check_model(settings.adversarial, model, dataset.raw_dims)
+        if settings.adversarial.defense == "shaped":
+            read_harmless(settings.adversarial, settings.data.modality_names)
     devices = on_devices(settings, model, dataset)
     layout, data = devices.layout, devices.data
     params, source = first_params(settings, workdir, model, dataset, resume, layout)

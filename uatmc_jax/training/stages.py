@@ -30,6 +30,7 @@ from uatmc_jax.training.epochs import (
     spread_rows,
     updates_of,
 )
+from uatmc_jax.training.harmless import harmless_shapes
 from uatmc_jax.training.objectives import PretrainCoefficients
 from uatmc_jax.training.rows import check_rows
 from uatmc_jax.training.stage import Stage
@@ -225,7 +226,8 @@ def adversarial_parts(
     if lacks:
         raise InputError(f"config.adversarial.train_projector_head = True {lacks}")
     check_steps(settings, model, params, data, "adversarial")
-    defense = static_defense(chosen, settings.data.modality_names)
+    names = settings.data.modality_names
+    defense = static_defense(chosen, names)
     updates = updates_of(chosen, data, layout)
     optimizer, epoch = adversarial_epoch(model, defense, chosen.ramp_epochs, updates)
     on_features = chosen.level == "feature"
@@ -236,6 +238,9 @@ def adversarial_parts(
         projectors=params.projectors if on_features else None,
         features=data.features if on_features else None,
         hidden=_read_all(layer, params, data) if layer else None,
+        shapes=None
+        if chosen.defense != "shaped"
+        else harmless_shapes(chosen, names, model, params, data.features),
     )
 
     def assemble(trained: Trained) -> Params:

@@ -2,19 +2,14 @@
 
     WORKDIR/checkpoints/STAGE/WHICH/EPOCH/{params,training,meta,files.json}
 
-STAGE is "pretrain" or "adversarial"; WHICH is "best" (by validation recall@20),
-"latest" or, where the config keeps every so many epochs, "epoch_10" and so on; "within",
-numbered by steps, is of an epoch that is not done yet. A
-new epoch is written beside the old one and renamed, so a kill leaves one or the
-other. "best" keeps its previous epoch too: a kill between writing "best" and
-"latest" must be able to fall back on both as they were. `params` is always the
-whole model; `training` holds the optimiser's state, the epoch and the key; `meta`
-is JSON: settings, sizes, the data's fingerprint and the stage's progress;
-`files.json` has the digests of all files.
-
-Several devices write their tables filled up with rows of zeros (uatmc_jax/placement/mesh.py);
-read on any number of devices, also one, they have their true rows again, or as many as are wanted
-there. The digests of arrays are of the true rows.
+STAGE is "pretrain" or "adversarial"; WHICH is "best" (by validation recall@20), "latest" or,
+where the config keeps every so many epochs, "epoch_10" and so on; "within", numbered by steps,
+is of an epoch not done yet. A new epoch is written beside the old one and renamed, so a kill
+leaves one or the other; "best" keeps its previous epoch too, for a kill between "best" and
+"latest". `params` is the whole model; `training` the optimiser's state, the epoch and the key;
+`meta` JSON: settings, sizes, the data's fingerprint, the stage's progress; `files.json` has
+digests. Several devices write tables filled up with rows of zeros (placement/mesh.py); read on
+any number of devices they have their true rows, of which the digests of arrays are.
 """
 
 import hashlib
@@ -28,6 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from uatmc_jax import store
+from uatmc_jax.checkpoint_files import DAMAGED, check_files, require_room, seal_files
 from uatmc_jax.data import Dataset, Sizes
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Model, Params, build_model
@@ -37,10 +33,6 @@ STAGES = ("pretrain", "adversarial")
 WHICH = ("best", "latest")
 WITHIN = "within"
 _DIGESTS, _FILLED, _NUMBER = "digests", "filled", "number"
-_FILES = "files.json"
-_DAMAGED = "Restore it from a copy, or train anew"
-# What orbax writes beside the numbers, at most.
-_ROOM_OF_A_LEAF, _ROOM_OF_ALL = 1 << 13, 1 << 18
 PyTree = Any
 T = TypeVar("T")
 
@@ -124,7 +116,7 @@ def save(
       InputError: no room for it.
     """
     path, (of_params, of_training) = folder(workdir, stage, which), rows or (None, None)
-    _require_room(workdir, (params, training))
+    require_room(workdir, (params, training))
     digests = {"params": digest(params, of_params), "training": digest(training, of_training)}
     number = meta.get(_NUMBER, meta["epoch"])
     with _manager(path) as manager:
@@ -140,22 +132,7 @@ def save(
         )
     if not written:
         raise RuntimeError(f"{path}: epoch {number} is not newer than what is there")
-    whole = path / str(number)
-    files = {str(f.relative_to(whole)): f for f in sorted(whole.rglob("*")) if f.is_file()}
-    store.write_json(whole / _FILES, {name: store.hash_file(f) for name, f in files.items()})
-
-
-def _require_room(workdir: pathlib.Path, arrays: PyTree) -> None:
-    """Refuses what the disk cannot hold, before orbax's threads each find it out."""
-    leaves = jax.tree.leaves(arrays)
-    needed = sum(leaf.nbytes for leaf in leaves) + len(leaves) * _ROOM_OF_A_LEAF + _ROOM_OF_ALL
-    free = shutil.disk_usage(workdir).free
-    if free < needed:
-        raise InputError(
-            f"{workdir}: a checkpoint takes {needed / 2**20:.1f} MiB, and its disk has no more "
-            f"room than {free / 2**20:.1f}. Make room and give the same command again (train: with "
-            "--resume)."
-        )
+    seal_files(path / str(number))
 
 
 def drop_later(workdir: pathlib.Path, stage: str, epoch: int) -> None:
@@ -348,11 +325,11 @@ def _load(
     epoch = saved_epoch(workdir, stage, which)
     if epoch is None:
         raise InputError(f"{path}: no checkpoint. {_what_else(workdir)}")
-    _check_files(path / str(epoch))
+    check_files(path / str(epoch))
     try:
         with _manager(path) as manager:
             kept = manager.restore(epoch, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
-            meta = store.unseal(kept["meta"], str(path / str(epoch)), _DAMAGED)
+            meta = store.unseal(kept["meta"], str(path / str(epoch)), DAMAGED)
             found = {"meta": meta}
             filled = bool(meta.get(_FILLED)) or any(rows is not None for _, rows in items.values())
             given = {
@@ -369,18 +346,5 @@ def _load(
         raise InputError(
             f"{path / str(epoch)}: the checkpoint cannot be read; it is damaged or of another "
             f"model ({type(error).__name__}: {str(error).splitlines()[0][:300]}). "
-            f"{_DAMAGED}."
+            f"{DAMAGED}."
         ) from error
-
-
-def _check_files(path: pathlib.Path) -> None:
-    """Refuses a damaged file before orbax's threads stumble over it.
-
-    A checkpoint without digests is older, or was written by a call that was killed right then.
-    """
-    if not (path / _FILES).is_file():
-        return
-    for name, digest_of in store.read_json(path / _FILES, remedy=_DAMAGED).items():
-        file = path / name
-        if not file.is_file() or store.hash_file(file) != digest_of:
-            raise InputError(f"{file}: was damaged since it was written. {_DAMAGED}.")

@@ -90,7 +90,8 @@ def pretrain_stage(
     if settings.checkpoint.chunk_steps and model.epoch_graph is not None:
         raise InputError(
             f"config.checkpoint.chunk_steps = {settings.checkpoint.chunk_steps}: model "
-            f"{model.name} makes a graph as each epoch begins, of the parameters there. Set it to 0."
+            f"{model.name} makes a graph as each epoch begins, of the parameters then. "
+            "Set it to 0."
         )
     check_steps(settings, model, params, data, "pretrain")
     warmup, updates = chosen.mu_warmup_epochs, updates_of(chosen, data, layout)

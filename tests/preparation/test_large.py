@@ -63,7 +63,7 @@ finally:
 """
 
 
-# Rows that are nothing but ids and a time, twelve a user; whole in memory each took 60 bytes.
+# Rows of nothing but ids and a time, twelve a user; whole in memory they took 60 bytes each.
 NARROW = 20_000_000
 
 

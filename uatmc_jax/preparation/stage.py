@@ -155,7 +155,7 @@ def settle(stage: Stage, tally: Tally, share: float, unit: str = "line") -> Sett
       InputError: too many malformed rows.
     """
     merged: dict[str, tuple[int, int]] = {}
-    wrong, first = 0, []
+    wrong, first = 0, list[tuple[int, str, str]]()
     for column, what in (("user_as", "users"), ("item_as", "items")):
         more, some = _identify(stage, column, what)
         wrong, first = wrong + more, first + some

@@ -104,7 +104,11 @@ def spread_rows(
         return None
     rows = trained(layout.rows)
     return dataclasses.replace(
-        state, trained=rows, optimizer=state_rows(optimizer, state.optimizer, rows), epoch=0, key=0
+        state,
+        trained=rows,
+        optimizer=state_rows(optimizer, state.optimizer, rows),
+        epoch=0,  # type: ignore[arg-type]
+        key=0,  # type: ignore[arg-type]
     )
 
 

@@ -310,6 +310,14 @@ def test_refusals_leave_the_run_alone(finished, config, name):
     assert (finished[0] / "summary.json").read_bytes() == before
 
 
+def test_what_a_kill_left_of_the_first_file_is_no_run(settings, tmp_path):
+    (tmp_path / "config.json.partial").write_text("{")
+    folder_module.check_workdir(settings, tmp_path, resume=False, overwrite=False)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"not empty \(config\.json\)"):
+        folder_module.check_workdir(settings, tmp_path, resume=False, overwrite=False)
+
+
 def test_nothing_to_resume(settings, tmp_path):
     with pytest.raises(InputError, match="no run to resume"):
         train_and_evaluate(settings, tmp_path, resume=True)

@@ -27,7 +27,8 @@ def require_room(workdir: pathlib.Path, arrays: Any) -> None:
     """
     leaves = jax.tree.leaves(arrays)
     needed = sum(leaf.nbytes for leaf in leaves) + len(leaves) * _ROOM_OF_A_LEAF + _ROOM_OF_ALL
-    free = shutil.disk_usage(workdir).free
+    there = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
     if free < needed:
         raise InputError(
             f"{workdir}: a checkpoint takes {needed / 2**20:.1f} MiB, and its disk has no more "

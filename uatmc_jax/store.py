@@ -16,6 +16,7 @@ import numpy as np
 
 from uatmc_jax.errors import InputError
 
+PARTIAL = ".partial"  # ends the name of what is not whole yet
 _SEAL = "sha256"
 _WHOLE, _OF_A_ROW = 64, 16  # hex digits
 
@@ -103,7 +104,7 @@ def unseal(value: Mapping, name: str, remedy: str) -> dict:
 
 def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes named arrays as one `.npz`, whole or not at all."""
-    partial, named = path.with_name(path.name + ".partial"), dict[str, Any](arrays)
+    partial, named = path.with_name(path.name + PARTIAL), dict[str, Any](arrays)
     with open(partial, "wb") as file:
         np.savez(file, **named)
         file.flush()
@@ -170,7 +171,7 @@ def read_rows(path: pathlib.Path) -> list[dict]:
 
 
 def _write(path: pathlib.Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(path.name + PARTIAL)
     with open(partial, "wb") as file:
         file.write(content)
         file.flush()

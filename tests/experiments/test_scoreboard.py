@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from configs import scoreboard as boards
 from configs import test as test_config
 from experiments.scoreboard import board as board_module
-from experiments.scoreboard import pareto
+from experiments.scoreboard import page, pareto
 from experiments.scoreboard.board import Board, rebuild, run_board, studies_of, units_of
 from tests.conftest import ROOT
 from uatmc_jax.data import open_dataset
@@ -103,7 +103,7 @@ def test_rows_older_than_contribution_are_read_and_compared_without_it(tmp_path)
     (tmp_path / "old.jsonl").write_text("".join(json.dumps(one) + "\n" for one in old))
     rows = pareto.read_rows(tmp_path / "old.jsonl")
     assert [found.name for found in pareto.pareto_front(pareto.entries_of(rows))] == ["b"]
-    assert "| – | 0.0100 | – | – |" in pareto.page({"old": rows})
+    assert "| – | 0.0100 | – | – |" in page.page({"old": rows})
 
 
 def test_beyond_the_seeds_spread_is_worst_against_best_on_every_axis():
@@ -271,4 +271,4 @@ def test_every_preset_names_trainings_that_can_be_made(preset, tmp_path):
 @pytest.mark.skipif(not COMMITTED.is_dir(), reason="no committed scoreboard")
 def test_the_committed_page_is_that_of_the_committed_rows():
     studies = {f.stem: pareto.read_rows(f) for f in sorted(COMMITTED.glob("*.jsonl"))}
-    assert (COMMITTED / "SCOREBOARD.md").read_text(encoding="utf-8") == pareto.page(studies)
+    assert (COMMITTED / "SCOREBOARD.md").read_text(encoding="utf-8") == page.page(studies)

@@ -1,5 +1,6 @@
 """Whole runs on seconds-sized settings: what is written, what resumes, what is refused."""
 
+import collections
 import dataclasses
 import json
 import os
@@ -342,6 +343,14 @@ def test_refusals_leave_the_run_alone(finished, config, name):
     assert (finished[0] / "summary.json").read_bytes() == before
 
 
+def test_what_a_kill_left_of_the_first_file_is_no_run(settings, tmp_path):
+    (tmp_path / "config.json.partial").write_text("{")
+    folder_module.check_workdir(settings, tmp_path, resume=False, overwrite=False)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"not empty \(config\.json\)"):
+        folder_module.check_workdir(settings, tmp_path, resume=False, overwrite=False)
+
+
 def test_nothing_to_resume(settings, tmp_path):
     with pytest.raises(InputError, match="no run to resume"):
         train_and_evaluate(settings, tmp_path, resume=True)
@@ -395,11 +404,25 @@ def test_a_checkpoint_written_on_another_device_restores_here(finished, tmp_path
         here = f"{jax.devices()[0].platform}:0"
         assert here in text
         file.write_text(text.replace(here, "elsewhere:0"))
+    for file in (tmp_path / "run").rglob("files.json"):
+        file.unlink()  # as of an older version, too
     assert described
     restored = checkpoint.restore(tmp_path / "run")
     jax.tree.map(
         np.testing.assert_array_equal, restored.params, checkpoint.restore(finished[0]).params
     )
+
+
+def test_a_checkpoint_that_finds_no_room_is_not_begun(tmp_path, monkeypatch):
+    arrays = {"a": np.zeros(1 << 18, np.float32)}
+    room = collections.namedtuple("room", "free")
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: room(2 << 20))
+    with pytest.raises(InputError, match=r"run: a checkpoint takes 2\.3 MiB, .* than 2\.0\. Make"):
+        checkpoint.save(tmp_path / "run", "pretrain", "best", arrays, arrays, {"epoch": 1})
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: room(3 << 20))
+    checkpoint.save(tmp_path / "run", "pretrain", "best", arrays, arrays, {"epoch": 1})
+    assert checkpoint.saved_epoch(tmp_path / "run", "pretrain", "best") == 1
 
 
 def test_damaged_checkpoint_is_named(finished, tmp_path):

@@ -33,7 +33,8 @@ def check_workdir(
             f"config.pretrain.init_from = {source!r} is the workdir itself. Name another --workdir."
         )
     names = {path.name for path in workdir.iterdir()} if workdir.is_dir() else set()
-    there = sorted(names.difference(owner.FILES))
+    # A call that was killed before anything was whole has left nothing.
+    there = sorted(n for n in names.difference(owner.FILES) if not n.endswith(store.PARTIAL))
     if resume:
         if CONFIG_FILE not in there:
             raise InputError(f"{workdir}: no {CONFIG_FILE}, so no run to resume. Drop --resume.")

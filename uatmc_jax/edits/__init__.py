@@ -2,8 +2,9 @@
 
 Reading order: `settings`; `wording`, `attributes` and `constraints` know texts, `pixels`
 pictures, `words` how to search a text; `judge` is the recommender's half, `bridge` joins it
-to the encoders; `harmless` is the yardstick; `listings` reads what the data set was prepared
-from; `search` makes a target's edits, `measure` saves them and counts; `summary` and `run`.
+to the encoders; `harmless` has edits that nobody minds; `listings` reads what the data set was
+prepared from; `search` makes a target's edits, `measure` saves them and counts, `yardstick` says
+how far harmless ones go; `summary` and `run`.
 For defence: it measures one's own model on one's own catalogue.
 """
 

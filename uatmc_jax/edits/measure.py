@@ -16,7 +16,7 @@ from uatmc_jax.attacks.victim import Victim
 from uatmc_jax.edits import harmless
 from uatmc_jax.edits.bridge import encode_pictures, encode_texts
 from uatmc_jax.edits.judge import judge_rows
-from uatmc_jax.edits.listings import Listing, compose
+from uatmc_jax.edits.listings import compose
 from uatmc_jax.edits.pixels import distance, psnr, ssim
 from uatmc_jax.edits.search import Case, Edit, Workshop, judged
 from uatmc_jax.edits.wording import marked, new_words, parse, text_of
@@ -178,64 +178,3 @@ def certificates(
                 row["certificate"][norm] = float(bound)
                 if anything is not None:
                     row["certificate"]["any_content"] = float(anything)
-
-
-class Yardstick(NamedTuple):
-    """Harmless edits of some items, E of each kind.
-
-    Attributes:
-      moved: how far they move content, {kind: {edit: {measure: quantiles}}}.
-      items: {kind: (E,) int32}.
-      features: {kind: (E, dim_m) float32 after the edit}.
-      before: {kind: (E, dim_m) float32}.
-    """
-
-    moved: dict[str, Any]
-    items: dict[str, np.ndarray]
-    features: dict[str, np.ndarray]
-    before: dict[str, np.ndarray]
-
-
-def yardstick(shop: Workshop, cases: Sequence[Case]) -> Yardstick:
-    """Edits items harmlessly and encodes them.
-
-    Args:
-      shop: what all items share.
-      cases: some items.
-    """
-    found = Yardstick({}, {}, {}, {})
-    for kind, coder in shop.coders.items():
-        moves: dict[str, list] = {name: [] for name in _harmless(kind)}
-        kept = []
-        for judge, listing in cases:
-            changed = [_encode(shop, kind, listing, name) for name in moves]
-            place = coder.place
-            rows = [np.repeat(np.asarray(x), len(changed), axis=0) for x in judge.raw]
-            rows[place] = np.concatenate(changed)
-            z, clean = judge_rows(judge, rows).z[place], judge_rows(judge, judge.raw).z[place][0]
-            raw = np.asarray(judge.raw[place])[0]
-            kept.append((np.full(len(moves), listing.item, np.int32), rows[place]))
-            for name, after, features in zip(moves, z, rows[place], strict=True):
-                moves[name].append(displacement((clean, after), (raw, features)))
-        found.items[kind], found.features[kind] = map(np.concatenate, zip(*kept, strict=True))
-        stored = np.concatenate([np.asarray(judge.raw[coder.place]) for judge, _ in cases])
-        found.before[kind] = np.repeat(stored, len(moves), axis=0)
-        found.moved[kind] = {
-            name: {
-                measured: harmless.quantiles([move[measured] for move in some])
-                for measured in ("l2", "linf", "raw")
-            }
-            for name, some in moves.items()
-        }
-    return found
-
-
-def _harmless(kind: str) -> Sequence[str]:
-    return list(harmless.PICTURES if kind == "image" else harmless.TEXTS)
-
-
-def _encode(shop: Workshop, kind: str, listing: Listing, name: str) -> np.ndarray:
-    coder = shop.coders[kind]
-    if kind == "image":
-        return encode_pictures(coder, [harmless.PICTURES[name](listing.picture)])  # type: ignore[arg-type]
-    return encode_texts(coder, [compose(listing, harmless.TEXTS[name](listing.title))[0]])

@@ -43,12 +43,13 @@ from uatmc_jax.edits.listings import (
     read_listings,
     read_manifest,
 )
-from uatmc_jax.edits.measure import certificates, measure, yardstick
+from uatmc_jax.edits.measure import certificates, measure
 from uatmc_jax.edits.search import Case, Edit, Workshop, edit_targets
 from uatmc_jax.edits.settings import EditSettings
 from uatmc_jax.edits.summary import summarize
 from uatmc_jax.edits.wording import parse
 from uatmc_jax.edits.words import Words, neighbours
+from uatmc_jax.edits.yardstick import HarmlessEdits, encode_harmless, moved_by
 from uatmc_jax.environment import environment
 from uatmc_jax.opened import OpenedRun
 from uatmc_jax.owner import owned
@@ -69,6 +70,7 @@ class Sources(NamedTuple):
       listings: {item: as its seller has put it up}.
       items: the targets.
       measured: items of the yardstick.
+      harmless: what harmless edits make of these.
       missed: {kind: by what share encoding again misses the stored features, at most}.
       features: the manifest's words on what the features were made of, by kind.
     """
@@ -77,6 +79,7 @@ class Sources(NamedTuple):
     listings: Mapping[int, Listing]
     items: np.ndarray
     measured: np.ndarray
+    harmless: HarmlessEdits
     missed: Mapping[str, float]
     features: Mapping[str, Any]
 
@@ -102,7 +105,8 @@ def open_sources(settings: EditSettings, data: Dataset, where: DataSettings) -> 
     missed = check_stored(data, coders, list(listings.values()))
     shop = _workshop(settings, where, coders, listings)
     features = {kind: manifest["features"][kind] for kind in coders}
-    return Sources(shop, listings, items, drawn, missed, features)
+    harmless = encode_harmless(coders, [listings[int(item)] for item in drawn], data.features)
+    return Sources(shop, listings, items, drawn, harmless, missed, features)
 
 
 def run_edits(
@@ -141,6 +145,7 @@ def run_edits(
     folder = run.folder / FOLDER / f"{run.name.replace('/', '-')}-{store.digest(identity)}"
     with owned(folder):
         wanted = sources.items[:limit]
+        _write_harmless(sources, run.data.modalities, folder)
         rows = _rows(sources, victim, wanted, folder, show_progress)
         result = identity | {
             "encoded_again": dict(sources.missed),
@@ -148,7 +153,9 @@ def run_edits(
             + ["sentence_encoder"] * ("text" in sources.shop.coders),
             "users": len(victim.users),
             "trained_with": to_dict(run.settings),
-            "harmless": _harmless(sources, victim, folder),
+            "harmless": moved_by(
+                sources.harmless, sources.shop.coders, _cases(sources, victim, sources.measured)
+            ),
             **environment(),
             "rows": rows,
         }
@@ -212,23 +219,14 @@ def _catalogue(where: DataSettings) -> tuple[list[str], list[str]]:
     return [row.get("brand") or "" for row in rows], [row.get("category") or "" for row in rows]
 
 
-def _harmless(sources: Sources, victim: Victim, folder: pathlib.Path) -> dict[str, Any]:
-    """The yardstick, measured once for a folder."""
-    file = folder / RESULTS
-    if file.is_file() and (folder / HARMLESS).is_file():
-        return store.read_json(file, "harmless")["harmless"]
-    found = yardstick(sources.shop, _cases(sources, victim, sources.measured))
+def _write_harmless(sources: Sources, modalities: Sequence[str], folder: pathlib.Path) -> None:
+    """For a training shaped by them (`training.harmless`)."""
     arrays = {
-        f"{victim.modalities[sources.shop.coders[kind].place]}_{name}": values[kind]
-        for name, values in (
-            ("items", found.items),
-            ("features", found.features),
-            ("before", found.before),
-        )
+        f"{modalities[sources.shop.coders[kind].place]}_{name}": values[kind]
+        for name, values in sources.harmless._asdict().items()
         for kind in values
     }
     store.write_arrays(folder / HARMLESS, arrays)
-    return found.moved
 
 
 def _rows(

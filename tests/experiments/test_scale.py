@@ -27,8 +27,8 @@ def run(module, *flags):
 @pytest.mark.long
 def test_a_size_is_compiled_and_not_run():
     """A step sends the batch's rows of tables and moments, whatever the number of users."""
-    users, items, width, batch = 100_003, 7_001, 64, 2048
-    flags = {"users": users, "items": items, "interactions": 10**9, "devices": 8, "targets": 8}
+    users, items, pairs, width, batch = 100_003, 7_001, 10**7, 64, 2048
+    flags = {"users": users, "items": items, "interactions": pairs, "devices": 8, "targets": 8}
     flags |= {"raw_dims": "32,16", "chunk_steps": 7}
     found = json.loads(run("experiments.capacity", *(f"--{k}={v}" for k, v in flags.items())))
     needs = found["compiled"]
@@ -39,9 +39,9 @@ def test_a_size_is_compiled_and_not_run():
     assert needs["ranking"]["bytes_sent_a_block"] == 0
     assert needs["attack by targets"]["bytes_sent_a_step"] == 0
     assert needs["attack by users"]["bytes_sent_a_step"] < 17_000
-    assert found["stage 2"]["steps_an_epoch"] == -(-(10**9) // batch)
+    assert found["stage 2"]["steps_an_epoch"] == -(-pairs // batch)
     tables = 4 * 3 * (2 * width * users + width * items) / 8 / 1e9
-    assert tables < needs["adversarial"]["gb_given"] < 2 * tables + 8 * 10**9 / 8 / 1e9
+    assert tables < needs["adversarial"]["gb_given"] < 2 * tables + 8 * pairs / 8 / 1e9
 
 
 @pytest.mark.long

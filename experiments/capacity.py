@@ -45,7 +45,7 @@ from uatmc_jax.placement import (
 )
 from uatmc_jax.placement.compiled import collectives, memory, sent
 from uatmc_jax.placement.mesh import AXIS
-from uatmc_jax.placement.pairs import shardings_of
+from uatmc_jax.placement.pairs import where_owned
 from uatmc_jax.seeds import starts_key
 from uatmc_jax.settings import Settings, from_config
 from uatmc_jax.training.epoch import TrainState, init_state, steps_per_epoch
@@ -145,10 +145,13 @@ def make_case(sizes: Sizes, n_pairs: int, devices: int, rows: str) -> Case:
         search_steps=int(20 * mean).bit_length(),
         slack=slack,
     )
+    by_block, whole = (
+        NamedSharding(placement.mesh, spec) for spec in (PartitionSpec(AXIS), PartitionSpec())
+    )
     graph = Graph(*(Side(_int(1, 0), _int(0), _float(n)) for n in sizes[:2]))
     features = tuple(_float(sizes.n_items, width) for width in sizes.raw_dims.values())
     data = DeviceData(
-        pairs=_lying(pairs, shardings_of(placement, pairs)),
+        pairs=_lying(pairs, where_owned(pairs, by_block, whole)),
         seen=None,
         graph=_whole(layout, graph),
         features=_whole(layout, features),

@@ -122,9 +122,12 @@ def test_both_stages_on_two_and_eight_devices(all_meshes):
             np.testing.assert_array_equal(value, all_meshes[f"8/{name[2:]}"], err_msg=name)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_model_that_propagates_on_eight_devices(tmp_path):
-    """MMGCN: the graph whole on each; sums in another order, which Adam's first steps magnify."""
+    """MMGCN, its graph whole on each; Adam's first steps magnify sums in another order.
+
+    Hundreds of operations between devices in a step: minutes.
+    """
     found = what_devices_make(tmp_path, "1,8", "adversarial", "mmgcn")
     for part, tolerance in (("adversarial", 2e-6), ("valid", 0.05)):
         for name, there in under(found, 8, part).items():

@@ -51,11 +51,9 @@ class OwnedPairs:
     slack: int = flax.struct.field(pytree_node=False)
 
 
-def shardings_of(placement: Placement, pairs: OwnedPairs) -> OwnedPairs:
-    """Where they lie: blocks by device, limbs everywhere."""
-    by_block = NamedSharding(placement.mesh, _OWNED)
-    whole = NamedSharding(placement.mesh, _WHOLE)
-    return dataclasses.replace(pairs, users=by_block, items=by_block, indptr=by_block, limbs=whole)
+def where_owned(pairs: OwnedPairs, owned: Any, whole: Any) -> Any:
+    """The tree of the pairs, with `owned` for what lies by block and `whole` for the rest."""
+    return dataclasses.replace(pairs, users=owned, items=owned, indptr=owned, limbs=whole)
 
 
 def split_number(n: np.ndarray) -> np.ndarray:
@@ -142,7 +140,7 @@ def draw_batch(
       places: (B,) int32 each, the limbs of the pairs' numbers.
       weights: (B,) 1, or 0 for padding.
     """
-    spec = dataclasses.replace(pairs, users=_OWNED, items=_OWNED, indptr=_OWNED, limbs=_WHOLE)
+    spec = where_owned(pairs, _OWNED, _WHOLE)
 
     @functools.partial(
         jax.shard_map,

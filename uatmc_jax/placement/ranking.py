@@ -4,7 +4,6 @@ Users are ranked in the `row_multiple` blocks of `OwnedPairs`, and a metric's su
 added up in their order, so that the bits do not depend on how many devices share them.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from uatmc_jax.evaluation.ranking import RankingPlan, top_k
 from uatmc_jax.models import Modal, Model, Params, project_all
 from uatmc_jax.numerics import take
 from uatmc_jax.placement.mesh import AXIS, Layout, Placement, cut
-from uatmc_jax.placement.pairs import OwnedPairs
+from uatmc_jax.placement.pairs import OwnedPairs, where_owned
 
 _OWNED, _WHOLE = PartitionSpec(AXIS), PartitionSpec()
 
@@ -124,7 +123,7 @@ def _by_block(
     user, item = embeddings
     n_blocks, rows = placement.multiple, seen.indptr.shape[1] - 1
     user = jnp.pad(user, ((0, n_blocks * rows - user.shape[0]), (0, 0)))
-    spec = dataclasses.replace(seen, users=_OWNED, items=_OWNED, indptr=_OWNED, limbs=_WHOLE)
+    spec = where_owned(seen, _OWNED, _WHOLE)
 
     @functools.partial(
         jax.shard_map,

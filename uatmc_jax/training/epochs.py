@@ -102,14 +102,9 @@ def spread_rows(
     """
     if layout is None:
         return None
-    rows = trained(layout.rows)
-    return dataclasses.replace(
-        state,
-        trained=rows,
-        optimizer=state_rows(optimizer, state.optimizer, rows),
-        epoch=0,  # type: ignore[arg-type]
-        key=0,  # type: ignore[arg-type]
-    )
+    rows, no_table = trained(layout.rows), {"epoch": 0, "key": 0}
+    moments = state_rows(optimizer, state.optimizer, rows)
+    return dataclasses.replace(state, trained=rows, optimizer=moments, **no_table)  # type: ignore[arg-type]
 
 
 def compiled(epoch: Epoch, layout: Layout | None, rows: TrainState | None) -> Epoch:

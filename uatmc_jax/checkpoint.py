@@ -119,7 +119,7 @@ def save(
     require_room(workdir, (params, training))
     digests = {"params": digest(params, of_params), "training": digest(training, of_training)}
     number = meta.get(_NUMBER, meta["epoch"])
-    with _manager(path) as manager:
+    with _manager(path, create=True) as manager:
         written = manager.save(
             number,
             args=ocp.args.Composite(
@@ -287,10 +287,10 @@ def _epoch_of(kept: pathlib.Path) -> int:
     return int(kept.name.removeprefix("epoch_"))
 
 
-def _manager(path: pathlib.Path) -> ocp.CheckpointManager:
+def _manager(path: pathlib.Path, create: bool = False) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(
         max_to_keep=2 if path.name == "best" else 1,
-        create=True,
+        create=create,  # who reads makes no folder that another process is just removing
         enable_async_checkpointing=False,
     )
     return ocp.CheckpointManager(path, options=options)

@@ -1,6 +1,7 @@
 """Whole runs on seconds-sized settings: what is written, what resumes, what is refused."""
 
 import collections
+import contextlib
 import dataclasses
 import json
 import os
@@ -423,6 +424,13 @@ def test_a_checkpoint_that_finds_no_room_is_not_begun(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: room(3 << 20))
     checkpoint.save(tmp_path / "run", "pretrain", "best", arrays, arrays, {"epoch": 1})
     assert checkpoint.saved_epoch(tmp_path / "run", "pretrain", "best") == 1
+
+
+def test_reading_makes_no_folder(tmp_path):
+    """--overwrite in another process may be removing it."""
+    with contextlib.suppress(Exception):
+        checkpoint._manager(tmp_path / "checkpoints")
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_damaged_checkpoint_is_named(finished, tmp_path):

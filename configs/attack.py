@@ -58,6 +58,10 @@ def get_config(preset: str = "published") -> ConfigDict:
     config.bootstrap = 10_000
     config.cold_count = 3
 
+    config.mesh = ConfigDict()
+    config.mesh.devices = 1  # -1 for all that there are (docs/scale.md)
+    config.mesh.row_multiple = 64
+
     config.attacks = ConfigDict()
     if preset == "suite":
         for name, attack in suite_settings().items():

@@ -77,17 +77,24 @@ def get_config(preset: str = "default") -> ConfigDict:
     config.adversarial.detach_align = False
     config.adversarial.leak = False
     config.adversarial.swap_modalities = False
+    config.adversarial.harmless = ""
     config.adversarial.optimizer = _adam(1e-3)
 
     config.eval = ConfigDict()
     config.eval.ks = (5, 10, 20, 50)
     config.eval.every = 1
+    config.eval.sample = 0  # all users
     config.eval.block_users = 2048
     config.eval.block_items = 8192
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_seconds = 30.0
     config.checkpoint.keep_every = 0
+    config.checkpoint.chunk_steps = 0
+
+    config.mesh = ConfigDict()
+    config.mesh.devices = 1  # -1 for all that there are (docs/scale.md)
+    config.mesh.row_multiple = 64
     if preset != "default":
         _to_the_letter(config)
     if preset == "as_published":

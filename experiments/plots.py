@@ -218,7 +218,7 @@ def steps(
 
 
 def pareto(file: pathlib.Path, title: str, entries: Sequence, best: Collection[str]) -> str:
-    """Robustness against sensitivity to content, recall as colour; the front is ringed.
+    """Robustness against what content contributes, recall as colour; the front is ringed.
 
     Args:
       file: to write.
@@ -231,6 +231,9 @@ def pareto(file: pathlib.Path, title: str, entries: Sequence, best: Collection[s
     numbers = {entry.name: n for n, entry in enumerate(entries, start=1)}
     entries = [entry for entry in entries if entry.measures["gain"].mean is not None]
     bounded = all(entry.measures["certificate"].mean is not None for entry in entries)
+    use, use_label = "contribution", "contribution (recall@20 that content gives)"
+    if any(entry.measures[use].mean is None for entry in entries):  # rows older than it
+        use, use_label = "sensitivity", "sensitivity (recall@20 lost, contents exchanged)"
     shown = {"gain": "HR gain under the suite", "certificate": "budget certificate of HR"}
     shown = {axis: label for axis, label in shown.items() if axis == "gain" or bounded}
     figure, axes = plt.subplots(
@@ -249,7 +252,7 @@ def pareto(file: pathlib.Path, title: str, entries: Sequence, best: Collection[s
     colours = plt.Normalize(min(recalls), max(recalls))
     for axis, (name, label) in zip(axes, shown.items(), strict=True):
         for entry in entries:
-            x, y = entry.measures["sensitivity"], entry.measures[name]
+            x, y = entry.measures[use], entry.measures[name]
             ends = [[[m.mean - m.low], [m.high - m.mean]] for m in (x, y)]
             axis.errorbar(x.mean, y.mean, ends[1], ends[0], color=GREY, linewidth=0.6, zorder=1)
             edge, width = ("black", 1.4) if entry.name in best else ("white", 0.4)
@@ -263,7 +266,7 @@ def pareto(file: pathlib.Path, title: str, entries: Sequence, best: Collection[s
                 fontsize=7,
                 color="black" if entry.name in best else GREY,
             )
-        axis.set(xlabel="sensitivity (recall@20 lost, contents exchanged)", ylabel=label)
+        axis.set(xlabel=use_label, ylabel=label)
         heights = [entry.measures[name].mean for entry in entries]
         if max(heights) > 10 * min(heights):
             axis.set_yscale("symlog", linthresh=0.1 if name == "gain" else 1e-3)

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pathlib
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,12 +21,22 @@ _FORKS.set_forkserver_preload(
 )
 
 
-def call(module, *arguments, cwd=ROOT):
-    """What `python -m MODULE ARGUMENTS` would end with, UATMC_DATA unset."""
+def call(module, *arguments, cwd=ROOT, kill_when=None):
+    """What `python -m MODULE ARGUMENTS` would end with, UATMC_DATA unset.
+
+    Once `kill_when(pid)` holds, if it is given, it is ended with kill -9.
+    """
     with tempfile.TemporaryDirectory() as folder:
         files = [pathlib.Path(folder) / name for name in ("stdout", "stderr")]
+        for file in files:
+            file.touch()  # a process can be killed before it has begun
         process = _FORKS.Process(target=_run, args=(module, arguments, str(cwd), files))
         process.start()
+        while kill_when and process.exitcode is None:
+            if kill_when(process.pid):
+                os.kill(process.pid, signal.SIGKILL)
+                break
+            process.join(0.005)
         process.join(300)
         assert process.exitcode is not None, "still running after 300 s"
         texts = (file.read_text(encoding="utf-8") for file in files)

@@ -1,8 +1,10 @@
 """One process at a time works in a folder, and says who it is."""
 
+import errno
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,8 +12,10 @@ import time
 
 import pytest
 
+from tests.auditing.cases import small_folder
 from tests.commands import call
 from tests.conftest import ROOT
+from tests.preparation.sources import amazon_arguments, prepare
 from uatmc_jax.errors import InputError
 from uatmc_jax.owner import LOCK, owned
 
@@ -51,6 +55,17 @@ def test_the_second_is_told_who_the_first_is_and_a_killed_owner_is_none(tmp_path
     assert {path.name for path in folder.iterdir()} == {"kept", LOCK}
 
 
+def test_a_preparation_into_the_same_folder_is_refused_and_leaves_the_first_alone(tmp_path, capsys):
+    arguments = amazon_arguments(tmp_path / "raw", tmp_path / "out")
+    with owned(tmp_path / "out.lock"):
+        assert prepare(*arguments) == 2
+        told = rf"error: {tmp_path}/out: process {os.getpid()} on .* works there"
+        assert re.match(told, capsys.readouterr().err)
+        assert {path.name for path in tmp_path.iterdir()} == {"raw", "out.lock"}
+    assert prepare(*arguments) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"raw", "out"}
+
+
 def test_a_folder_made_for_nothing_goes_again(tmp_path):
     with pytest.raises(RuntimeError), owned(tmp_path / "a" / "b"):
         raise RuntimeError
@@ -59,6 +74,20 @@ def test_a_folder_made_for_nothing_goes_again(tmp_path):
     with owned(tmp_path / "there"):
         pass
     assert (tmp_path / "there").is_dir()
+
+
+def test_a_folder_that_a_killed_process_made_for_its_lock_goes_again(tmp_path):
+    first = holder(tmp_path / "out.lock")
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert (tmp_path / "out.lock").is_dir()
+    with owned(tmp_path / "out.lock"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "out.lock").mkdir()  # killed before it had the lock
+    with owned(tmp_path / "out.lock", of=tmp_path / "out"):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
@@ -120,12 +149,9 @@ def test_two_trainings_started_together_leave_one_run(tmp_path):
 
 def test_a_closed_pipe_is_no_error(tmp_path):
     """As `uatmc COMMAND | head -1` does it."""
-    for module in ("uatmc_jax", "uatmc_jax.data"):
-        arguments = [sys.executable, "-m", module]
-        if module == "uatmc_jax.data":
-            from tests.auditing.cases import small_folder
-
-            arguments.append(str(small_folder(tmp_path)))
+    data = "uatmc_jax.data"
+    for given in (["uatmc_jax"], [data, str(small_folder(tmp_path))], [data, "--help"]):
+        arguments = [sys.executable, "-m", *given]
         reading, writing = os.pipe()
         os.close(reading)
         result = subprocess.run(
@@ -147,3 +173,13 @@ def test_a_device_that_is_not_there_is_one_line():
         )
         assert result.returncode == 2 and result.stderr.count("\n") == 1
         assert f"JAX cannot start on JAX_PLATFORMS='{platform}'" in result.stderr
+
+
+def test_a_full_disk_is_named_by_the_folder(tmp_path):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    said = r"run: no room left on its disk.*same command"
+    with pytest.raises(InputError, match=said), owned(tmp_path / "run"):
+        raise full
+    full.filename = "elsewhere"
+    with pytest.raises(OSError, match="elsewhere"), owned(tmp_path / "run"):
+        raise full

@@ -132,7 +132,7 @@ def test_uatmc_runs_the_module_as_the_program(tmp_path):
 def test_extras_that_errors_name_exist():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = set(project["optional-dependencies"])
-    assert {"torch", "safetensors", "encoders", "edits", "parquet", "dev", "docs"} <= extras
+    assert {"torch", "safetensors", "encoders", "edits", "zstd", "dev", "docs"} <= extras
 
 
 def test_the_version_stands_in_one_place():

@@ -4,6 +4,7 @@ python -m uatmc_jax.audit                         # the embedded synthetic data
 python -m uatmc_jax.audit --data data/baby        # a folder of your own, see uatmc_jax.prepare
 python -m uatmc_jax.audit --data data/baby --config audit:mmgcn
 python -m uatmc_jax.audit --victim runs/baby_vbpr --checkpoint adversarial/latest
+python -m uatmc_jax.audit --data data/shop --edits --images photos --items items.csv
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from uatmc_jax import checkpoint
 from uatmc_jax.auditing.entries import Given
 from uatmc_jax.auditing.run import REPORT_FILE, run_audit
 from uatmc_jax.cli import data_at, start
+from uatmc_jax.edits import EditSettings
 from uatmc_jax.errors import InputError
 from uatmc_jax.report.text import number, percent
 from uatmc_jax.settings import AuditSettings, from_config_flag
@@ -38,7 +40,15 @@ _VICTIM = flags.DEFINE_string(
 )
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "pretrain/best", "STAGE/WHICH of --victim.")
 _HARDEN = flags.DEFINE_bool("harden", True, "Also harden, and audit what comes out.")
+_EDITS = flags.DEFINE_bool(
+    "edits", False, "Also edit a handful of real --images and titles of --items (extra edits)."
+)
+_IMAGES = flags.DEFINE_string("images", None, "With --edits: folder of the pictures.")
+_ITEMS = flags.DEFINE_string("items", None, "With --edits: table of the items.")
 _SEEDS = flags.DEFINE_integer("seeds", 1, "Trainings of everything, each under its own seed.")
+
+
+_EDITED, _YARDSTICK = 5, 20
 
 
 def main(argv: list[str]) -> None:
@@ -60,9 +70,24 @@ def main(argv: list[str]) -> None:
         name = "_".join(["audit_of", *(part for part in parts if part not in ("/", "runs"))])
     workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / name)
     command = shlex.join(["python", "-m", "uatmc_jax.audit", *sys.argv[1:]])
-    audit = run_audit(settings, workdir, given=given, command=command, seeds=_SEEDS.value)
+    options = {"edits": _edits(), "command": command, "seeds": _SEEDS.value}
+    audit = run_audit(settings, workdir, given=given, **options)
     print(_headline(audit))
     print(f"written to {workdir / REPORT_FILE}", file=sys.stderr)
+
+
+def _edits() -> EditSettings | None:
+    """A handful of items: what it takes for a page, not for a mean."""
+    sources = {
+        name: pathlib.Path(flag.value)
+        for name, flag in (("images", _IMAGES), ("items", _ITEMS))
+        if flag.value
+    }
+    if not _EDITS.value:
+        if sources:
+            raise InputError(f"--{next(iter(sources))}: is for --edits. Give that too, or neither.")
+        return None
+    return EditSettings(sample=_EDITED, yardstick=_YARDSTICK, **sources)
 
 
 def _headline(audit: dict) -> str:

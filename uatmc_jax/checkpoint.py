@@ -1,19 +1,21 @@
 """Checkpoints on disk (orbax), and their restoration for training and for analysis.
 
-    WORKDIR/checkpoints/STAGE/WHICH/EPOCH/{params,training,meta}
+    WORKDIR/checkpoints/STAGE/WHICH/EPOCH/{params,training,meta,files.json}
 
-STAGE is "pretrain" or "adversarial"; WHICH is "best" (by validation recall@20),
-"latest" or, where the config keeps every so many epochs, "epoch_10" and so on. A
-new epoch is written beside the old one and renamed, so a kill leaves one or the
-other. "best" keeps its previous epoch too: a kill between writing "best" and
-"latest" must be able to fall back on both as they were. `params` is always the
-whole model; `training` holds the optimiser's state, the epoch and the key; `meta`
-is JSON: settings, sizes, the data's fingerprint and the stage's progress.
+STAGE is "pretrain" or "adversarial"; WHICH is "best" (by validation recall@20), "latest" or,
+where the config keeps every so many epochs, "epoch_10" and so on; "within", numbered by steps,
+is of an epoch not done yet. A new epoch is written beside the old one and renamed, so a kill
+leaves one or the other; "best" keeps its previous epoch too, for a kill between "best" and
+"latest". `params` is the whole model; `training` the optimiser's state, the epoch and the key;
+`meta` JSON: settings, sizes, the data's fingerprint, the stage's progress; `files.json` has
+digests. Several devices write tables filled up with rows of zeros (placement/mesh.py); read on
+any number of devices they have their true rows, of which the digests of arrays are.
 """
 
 import hashlib
 import pathlib
 import re
+import shutil
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -21,6 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from uatmc_jax import store
+from uatmc_jax.checkpoint_files import DAMAGED, check_files, require_room, seal_files
 from uatmc_jax.data import Dataset, Sizes
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Model, Params, build_model
@@ -28,7 +31,8 @@ from uatmc_jax.settings import Settings, from_config, to_dict
 
 STAGES = ("pretrain", "adversarial")
 WHICH = ("best", "latest")
-_DIGESTS = "digests"
+WITHIN = "within"
+_DIGESTS, _FILLED, _NUMBER = "digests", "filled", "number"
 PyTree = Any
 T = TypeVar("T")
 
@@ -89,31 +93,46 @@ def saved_epoch(workdir: pathlib.Path, stage: str, which: str) -> int | None:
 
 
 def save(
-    workdir: pathlib.Path, stage: str, which: str, params: PyTree, training: PyTree, meta: dict
+    workdir: pathlib.Path,
+    stage: str,
+    which: str,
+    params: PyTree,
+    training: PyTree,
+    meta: dict,
+    rows: tuple[PyTree, PyTree] | None = None,
 ) -> None:
     """Writes one checkpoint; the previous one goes once this one is complete.
 
     Args:
       workdir: the run's folder.
       stage: one of `STAGES`.
-      which: one of `WHICH`, or "epoch_N".
+      which: one of `WHICH`, "epoch_N", or `WITHIN`.
       params: the whole model.
       training: pytree of arrays that training needs to go on.
-      meta: JSON values; meta["epoch"] names the checkpoint.
+      meta: JSON values; meta["epoch"] names the checkpoint, of `WITHIN` meta["number"].
+      rows: of tables of both that are filled up, their true rows, and 0 of all else.
+
+    Raises:
+      InputError: no room for it.
     """
-    path = folder(workdir, stage, which)
-    digests = {"params": digest(params), "training": digest(training)}
+    path, (of_params, of_training) = folder(workdir, stage, which), rows or (None, None)
+    require_room(workdir, (params, training))
+    digests = {"params": digest(params, of_params), "training": digest(training, of_training)}
+    number = meta.get(_NUMBER, meta["epoch"])
     with _manager(path) as manager:
         written = manager.save(
-            meta["epoch"],
+            number,
             args=ocp.args.Composite(
                 params=ocp.args.StandardSave(params),
                 training=ocp.args.StandardSave(training),
-                meta=ocp.args.JsonSave(store.seal(meta | {_DIGESTS: digests})),
+                meta=ocp.args.JsonSave(
+                    store.seal(meta | {_DIGESTS: digests} | ({_FILLED: True} if rows else {}))
+                ),
             ),
         )
     if not written:
-        raise RuntimeError(f"{path}: epoch {meta['epoch']} is not newer than what is there")
+        raise RuntimeError(f"{path}: epoch {number} is not newer than what is there")
+    seal_files(path / str(number))
 
 
 def drop_later(workdir: pathlib.Path, stage: str, epoch: int) -> None:
@@ -144,26 +163,34 @@ def load_settings(workdir: str | pathlib.Path, stage: str, which: str) -> Settin
     return from_config(load_meta(pathlib.Path(workdir), stage, which)["settings"])
 
 
-def load_params(workdir: pathlib.Path, stage: str, which: str, like: T) -> T:
+def load_params(
+    workdir: pathlib.Path, stage: str, which: str, like: T, rows: PyTree | None = None
+) -> T:
     """Reads `params` back into the structure of `like`, arrays or their shapes.
+
+    Args:
+      workdir, stage, which: which checkpoint.
+      like: of the shapes wanted, to be put where these lie.
+      rows: true rows of the tables of `like`, if it is filled up.
 
     Raises:
       InputError: no or unreadable checkpoint, or one of another structure.
     """
-    return _load(workdir, stage, which, params=ocp.args.StandardRestore(shapes(like)))["params"]
+    return _load(workdir, stage, which, {"params": (like, rows)})["params"]
 
 
 def load_state(
-    workdir: pathlib.Path, stage: str, which: str, params: Params, training: PyTree
+    workdir: pathlib.Path,
+    stage: str,
+    which: str,
+    params: Params,
+    training: PyTree,
+    rows: tuple[PyTree, PyTree] | None = None,
 ) -> tuple[Params, PyTree]:
     """Reads `params` and `training` back into the structure of those given; see `load_params`."""
-    loaded = _load(
-        workdir,
-        stage,
-        which,
-        params=ocp.args.StandardRestore(shapes(params)),
-        training=ocp.args.StandardRestore(shapes(training)),
-    )
+    of_params, of_training = rows or (None, None)
+    wanted = {"params": (params, of_params), "training": (training, of_training)}
+    loaded = _load(workdir, stage, which, wanted)
     return loaded["params"], loaded["training"]
 
 
@@ -206,11 +233,22 @@ def restore(
     return Restored(built, params, settings, meta)
 
 
-def digest(params: PyTree) -> str:
-    """SHA-256 over the arrays' values, in the tree's order (16 hex digits)."""
-    found = hashlib.sha256()
-    for leaf in jax.tree.leaves(params):
-        found.update(np.ascontiguousarray(leaf))  # type: ignore[arg-type]
+def digest(params: PyTree, rows: PyTree | None = None) -> str:
+    """SHA-256 over the arrays' values, in the tree's order (16 hex digits).
+
+    Args:
+      params: arrays; of those on several devices one device's part is read at a time.
+      rows: true rows of filled-up tables, which alone count, and 0 of all else.
+    """
+    found, leaves = hashlib.sha256(), jax.tree.leaves(params)
+    counts = [0] * len(leaves) if rows is None else jax.tree.leaves(rows)
+    for leaf, n in zip(leaves, counts, strict=True):
+        if n and isinstance(leaf, jax.Array):
+            for part in sorted(leaf.addressable_shards, key=lambda x: x.index[0].start or 0):
+                left = max(n - (part.index[0].start or 0), 0)
+                found.update(np.ascontiguousarray(part.data)[:left])  # type: ignore[arg-type]
+        else:
+            found.update(np.ascontiguousarray(leaf))  # type: ignore[arg-type]
     return found.hexdigest()[:16]
 
 
@@ -259,33 +297,54 @@ def _manager(path: pathlib.Path) -> ocp.CheckpointManager:
 
 
 def shapes(tree: PyTree) -> PyTree:
-    """The tree with every array replaced by its shape and type, to be put on this device.
+    """The tree with every array replaced by its shape and type, to be put where it lies.
 
-    Without a device orbax would want the one the checkpoint was written on.
+    What is not on several devices is put on this one: without a device orbax would want the
+    one the checkpoint was written on.
     """
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), tree)
+
+    def shape(x: Any) -> jax.ShapeDtypeStruct:
+        where = getattr(x, "sharding", None)
+        spread = isinstance(where, jax.sharding.NamedSharding)
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where if spread else here)
+
+    return jax.tree.map(shape, tree)
 
 
-def _load(workdir: pathlib.Path, stage: str, which: str, **items: Any) -> Any:
-    path = folder(workdir, stage, which)
+def remove(workdir: pathlib.Path, stage: str, which: str) -> None:
+    """Deletes the checkpoints of this kind, if there are any."""
+    shutil.rmtree(folder(workdir, stage, which), ignore_errors=True)
+
+
+def _load(
+    workdir: pathlib.Path, stage: str, which: str, items: dict[str, tuple] | None = None
+) -> Any:
+    """`meta`, and {item: arrays like these} of {item: (arrays or shapes, their true rows)}."""
+    path, items = folder(workdir, stage, which), items or {}
     epoch = saved_epoch(workdir, stage, which)
     if epoch is None:
         raise InputError(f"{path}: no checkpoint. {_what_else(workdir)}")
+    check_files(path / str(epoch))
     try:
         with _manager(path) as manager:
-            given = ocp.args.Composite(**items, meta=ocp.args.JsonRestore())
-            found = dict(manager.restore(epoch, args=given))
-        found["meta"] = store.unseal(
-            found["meta"], str(path / str(epoch)), "Restore it from a copy"
-        )
-        for name, expected in found["meta"].get(_DIGESTS, {}).items():
-            if name in items and digest(found[name]) != expected:
+            kept = manager.restore(epoch, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
+            meta = store.unseal(kept["meta"], str(path / str(epoch)), DAMAGED)
+            found = {"meta": meta}
+            filled = bool(meta.get(_FILLED)) or any(rows is not None for _, rows in items.values())
+            given = {
+                name: ocp.args.StandardRestore(shapes(like), strict=not filled)
+                for name, (like, _) in items.items()
+            }
+            if given:
+                found |= dict(manager.restore(epoch, args=ocp.args.Composite(**given)))
+        for name, expected in meta.get(_DIGESTS, {}).items():
+            if name in items and digest(found[name], items[name][1]) != expected:
                 raise ValueError(f"{name} are not those that were written")
         return found
     except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
         raise InputError(
             f"{path / str(epoch)}: the checkpoint cannot be read; it is damaged or of another "
             f"model ({type(error).__name__}: {str(error).splitlines()[0][:300]}). "
-            "Restore it from a copy, or train anew."
+            f"{DAMAGED}."
         ) from error

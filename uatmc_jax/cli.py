@@ -10,6 +10,7 @@ import difflib
 import functools
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -23,6 +24,7 @@ from uatmc_jax.errors import DivergedError, InputError, Interrupted
 from uatmc_jax.overrides import find_mistake, value_of
 from uatmc_jax.settings import DataSettings, find_config
 
+_LONG_NUMBER = re.compile(r"\d{100,}")
 EXIT_DIVERGED = 1
 EXIT_INPUT_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -158,6 +160,8 @@ def _parse_flags(argv: Sequence[str], defaults: Mapping[str, str] | None = None)
         for name in names:  # an OSError of a config file is held back until something is read
             getattr(flags.FLAGS[name].value, "lock", None)
         return left
+    except BrokenPipeError:  # of --help
+        sys.exit(_closed())
     # A config file is the user's code: whatever it raises is about the config.
     except Exception as error:
         said = f"--config: {type(error).__name__}: {error}"
@@ -196,7 +200,10 @@ def _with_packaged_configs(
 
 
 def _one_line(message: str) -> str:
-    """A library's message on one line; of an embedded traceback only the last."""
+    """A message on one line; of an embedded traceback only the last, of long numbers how long."""
+    message = _LONG_NUMBER.sub(
+        lambda digits: f"{digits[0][:20]}...({len(digits[0])} digits)", message
+    )
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return " ".join([lines[0], lines[-1]] if "Traceback" in message else lines)
 
@@ -211,9 +218,7 @@ def _guard(main: Callable[[Any], int | None], go_on: str) -> Callable[[Any], int
         except InputError as error:
             return _fail(_one_line(str(error)))
         except BrokenPipeError:
-            # Whoever reads has seen enough; nothing more is to be said, not on the way out either.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return EXIT_CLOSED
+            return _closed()
         except OSError as error:
             return _fail(_one_line(f"{error}. Check the path, its permissions and the space left."))
         except DivergedError as error:
@@ -234,6 +239,12 @@ def _guard(main: Callable[[Any], int | None], go_on: str) -> Callable[[Any], int
         return EXIT_INTERRUPTED
 
     return guarded
+
+
+def _closed() -> int:
+    """Whoever reads has seen enough; nothing more is to be said, not on the way out either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_CLOSED
 
 
 # What libraries say of the machine, and the remedy.

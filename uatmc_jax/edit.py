@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from uatmc_jax.cli import Parser, start_parsed
 from uatmc_jax.edits import EditSettings, WordSearch, format_edits, run_edits
+from uatmc_jax.edits.pixels import SEARCHES
 from uatmc_jax.opened import open_run
 from uatmc_jax.store import write_text
 
@@ -53,7 +54,9 @@ def _make_parser() -> Parser:
     add("--k", type=_count, default=20, help="of the hit rate (20)")
     add("--radii", type=_radii, default=(4.0, 8.0), help="of the pixels' balls, in 255ths (4,8)")
     add("--norm", choices=("linf", "l2"), default="linf", help="of these balls (linf)")
-    add("--steps", type=_count, default=40, help="on the pixels in each ball (40)")
+    add("--search", choices=tuple(SEARCHES), default="pgd", help="of the pixels (pgd)")
+    add("--steps", type=_count, default=16, help="on the pixels in the smallest ball (16)")
+    add("--robust", action="store_true", help="seek pixels that outlast JPEG, resizing, a crop")
     add("--rounds", type=_count, default=1, help="of the coordinated search (1)")
     add("--max-words", type=_count, default=3, help="new words in a title (3)")
     add("--any-word", action="store_true", help="put in any word of the encoder's, not sellers'")

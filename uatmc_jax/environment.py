@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import os
 import pathlib
 import platform
 import resource
@@ -29,6 +30,13 @@ def peak_memory_mib() -> int:
     """Most memory this process has held on the host, in MiB."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20
+
+
+def device_memory_bytes() -> int:
+    """What one of JAX's devices may hold: as it says itself, or its part of the host's memory."""
+    said = jax.devices()[0].memory_stats() or {}
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return said.get("bytes_limit", host // jax.local_device_count())
 
 
 @functools.cache

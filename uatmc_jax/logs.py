@@ -1,9 +1,9 @@
 """What training tells of its epochs: JSON lines, TensorBoard, the terminal."""
 
 import contextlib
-import json
 import pathlib
 import sys
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from tqdm import tqdm
 from uatmc_jax import store
 
 if TYPE_CHECKING:
-    from tensorboardX import SummaryWriter
+    from tensorboardX.event_file_writer import EventsWriter
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -30,29 +30,41 @@ def read_records(workdir: pathlib.Path) -> list[dict]:
 def keep_records(workdir: pathlib.Path, epochs: dict[str, int]) -> None:
     """Drops what a resumed run will write again: records past {stage: epoch}."""
     kept = [r for r in read_records(workdir) if r["epoch"] <= epochs.get(r["stage"], 0)]
-    text = "".join(json.dumps(r) + "\n" for r in kept)
-    store.write_text(workdir / METRICS_FILE, text)
+    store.write_rows(workdir / METRICS_FILE, kept)
 
 
 @contextlib.contextmanager
-def tensorboard(workdir: pathlib.Path, stage: str, done: int) -> Iterator["SummaryWriter"]:
+def tensorboard(workdir: pathlib.Path, stage: str, done: int) -> Iterator["EventsWriter"]:
     """A writer for one stage; events past epoch `done` of an earlier attempt are hidden."""
-    from tensorboardX import SummaryWriter  # seconds to import, and most commands write none
+    # Seconds to import, and most commands write none. Its usual writer has a thread, in which a
+    # full disk would be nobody's error.
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-    writer = SummaryWriter(str(workdir / "tensorboard" / stage), purge_step=done + 1)
+    folder = workdir / "tensorboard" / stage
+    folder.mkdir(parents=True, exist_ok=True)
+    writer = EventsWriter(str(folder / "events"))
+    start = SessionLog(status=SessionLog.START)
+    writer.write_event(Event(step=done + 1, wall_time=time.time(), session_log=start))
     try:
         yield writer
     finally:
         writer.close()
 
 
-def add_scalars(writer: "SummaryWriter", record: dict) -> None:
+def add_scalars(writer: "EventsWriter", record: dict) -> None:
     """One epoch's record as TensorBoard scalars."""
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.summary_pb2 import Summary
+
+    scalars = {"seconds": record["seconds"]}
     for group in ("losses", "valid"):
         for name, value in record.get(group, {}).items():
-            tag = name.replace("@", "_at_")  # "@" is not allowed in a tag
-            writer.add_scalar(f"{group}/{tag}", value, record["epoch"])
-    writer.add_scalar("seconds", record["seconds"], record["epoch"])
+            scalars[f"{group}/{name.replace('@', '_at_')}"] = value  # "@" is not allowed in a tag
+    values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
+    event = Event(step=record["epoch"], wall_time=time.time(), summary=Summary(value=values))
+    writer.write_event(event)
+    writer.flush()
 
 
 @contextlib.contextmanager

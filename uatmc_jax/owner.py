@@ -1,6 +1,7 @@
 """One process at a time works in a folder."""
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -13,38 +14,50 @@ import filelock
 
 from uatmc_jax.errors import InputError, InUseError
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LOCK, _OWNER = ".lock", ".owner"
 # Of a folder that someone works in; not part of what the work leaves.
 FILES = (LOCK, _OWNER)
 
 
 @contextlib.contextmanager
-def owned(folder: pathlib.Path) -> Iterator[None]:
+def owned(folder: pathlib.Path, of: pathlib.Path | None = None) -> Iterator[None]:
     """Keeps other processes out of a folder while the block runs.
 
     The lock is the system's: it goes with its process, however that ends, and a lock file
-    that is left says nothing. A folder made for it goes again if nothing was put there.
+    that is left says nothing. A folder made for it goes again if nothing was put there, also
+    one that a killed process has left.
 
     Args:
       folder: made if it is absent.
+      of: what it is the lock of, if not of itself; errors name it.
 
     Raises:
       InUseError: another process works there; says which.
-      InputError: it cannot be made.
+      InputError: it cannot be made, or the block finds its disk full.
     """
-    made = _make(folder)
+    made, named = _make(folder), of or folder
+    if of:  # it is for nothing else, whoever made it
+        made = made or [folder]
     lock = filelock.FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout:
         raise InUseError(
-            f"{folder}: {_owner(folder)} works there. Wait for it to end, stop it, or name another "
+            f"{named}: {_owner(folder)} works there. Wait for it to end, stop it, or name another "
             "folder."
         ) from None
     try:
         mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
         (folder / _OWNER).write_text(json.dumps(mine | {"command": sys.argv[:1]}))
         yield
+    except OSError as error:
+        if error.errno not in _FULL or error.filename:
+            raise
+        raise InputError(
+            f"{named}: no room left on its disk ({error.strerror}). Make room and give the same "
+            "command again (train: with --resume)."
+        ) from None
     finally:
         (folder / _OWNER).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
@@ -56,13 +69,14 @@ def owned(folder: pathlib.Path) -> Iterator[None]:
 
 
 def _make(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The folders that had to be made, the innermost first."""
+    """The folders that had to be made, the innermost first; one that only holds a lock counts."""
     absent = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        there = {path.name for path in folder.iterdir()}
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error}). Name another folder.") from None
-    return absent
+    return absent or ([folder] if there and there <= set(FILES) else [])
 
 
 def _owner(folder: pathlib.Path) -> str:

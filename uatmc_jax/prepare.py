@@ -139,8 +139,8 @@ def _add_common(add: Callable[..., None]) -> None:
     add("seed", _integer(0, 2**63), "of the split (999)", default=999)
     add("split", _text, "random, user-time or global-time (random)", default="random")
     add("min-rating", _number, "leave out what is rated below")
-    add("max-malformed", _share, "share of a source's records (0.01)", default=0.01)
-    add("max-lost", _share, "share of items, ids, ... left behind (0.2)", default=0.2)
+    add("max-malformed", _share, "share of a source's records (0.2)", default=0.2)
+    add("max-lost", _share, "share of lines, items, ... left behind (0.2)", default=0.2)
     add("batch-size", _integer(1, 2**16), "of the encoders (32)", default=32)
 
 

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-_PURPOSES = ("targets", "users", "starts", "content", "survey", "redraw")
+_PURPOSES = ("targets", "users", "starts", "content", "survey", "redraw", "measured")
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
@@ -11,7 +11,8 @@ def generator(seed: int, purpose: str) -> np.random.Generator:
 
     Args:
       seed: any non-negative integer.
-      purpose: "targets", "users", "starts", "content", "survey" or "redraw".
+      purpose: "targets", "users", "starts", "content", "survey", "redraw" or
+        "measured".
     """
     return np.random.default_rng([seed, _PURPOSES.index(purpose)])
 

@@ -1,7 +1,8 @@
 """What results leave on disk: whole files, journals that outlive a kill, and digests.
 
 A file is written beside its place and renamed, so it is there whole or not at all. A
-journal is JSON lines, flushed line by line; a last line cut off by a kill is dropped.
+journal is JSON lines, flushed line by line; a last line cut off by a kill is dropped. Objects
+are sealed: each has the digest of what it was when it was written.
 """
 
 import hashlib
@@ -15,13 +16,21 @@ import numpy as np
 
 from uatmc_jax.errors import InputError
 
+PARTIAL = ".partial"  # ends the name of what is not whole yet
 _SEAL = "sha256"
+_WHOLE, _OF_A_ROW = 64, 16  # hex digits
 
 
 def digest(value: Any, length: int = 10) -> str:
     """SHA-256 of a JSON value, whatever the order of its keys (`length` hex digits)."""
     text = json.dumps(value, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def hash_file(path: pathlib.Path) -> str:
+    """A file's SHA-256, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
@@ -65,11 +74,11 @@ def read_json(
     return value
 
 
-def seal(value: Mapping) -> dict:
-    """The object with the digest of its JSON under "sha256"."""
+def seal(value: Mapping, length: int = _WHOLE) -> dict:
+    """The object with the digest of its JSON under "sha256" (`length` hex digits)."""
     # As it is read again: with keys that are text.
     plain = json.loads(json.dumps({k: v for k, v in value.items() if k != _SEAL}))
-    return plain | {_SEAL: digest(plain, 64)}
+    return plain | {_SEAL: digest(plain, length)}
 
 
 def unseal(value: Mapping, name: str, remedy: str) -> dict:
@@ -84,7 +93,8 @@ def unseal(value: Mapping, name: str, remedy: str) -> dict:
       InputError: its content is not what was sealed.
     """
     plain = {name: part for name, part in value.items() if name != _SEAL}
-    if _SEAL in value and value[_SEAL] != digest(plain, 64):
+    length = _OF_A_ROW if len(str(value.get(_SEAL))) == _OF_A_ROW else _WHOLE
+    if _SEAL in value and value[_SEAL] != digest(plain, length):
         raise InputError(
             f"{name}: was changed or damaged since it was written (its {_SEAL} is of other "
             f"content). {remedy}; or delete the line {_SEAL!r} if the change is meant."
@@ -94,7 +104,7 @@ def unseal(value: Mapping, name: str, remedy: str) -> dict:
 
 def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes named arrays as one `.npz`, whole or not at all."""
-    partial, named = path.with_name(path.name + ".partial"), dict[str, Any](arrays)
+    partial, named = path.with_name(path.name + PARTIAL), dict[str, Any](arrays)
     with open(partial, "wb") as file:
         np.savez(file, **named)
         file.flush()
@@ -118,37 +128,50 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
 def append_rows(path: pathlib.Path, rows: Sequence[Mapping]) -> None:
     """Appends objects to a journal and sees them to the disk."""
     with open(path, "a", encoding="utf-8") as journal:
-        journal.write("".join(json.dumps(row) + "\n" for row in rows))
+        journal.write(_lines(rows))
         journal.flush()
         os.fsync(journal.fileno())
 
 
+def write_rows(path: pathlib.Path, rows: Sequence[Mapping]) -> None:
+    """Writes a journal anew, whole or not at all."""
+    write_text(path, _lines(rows))
+
+
+def _lines(rows: Sequence[Mapping]) -> str:
+    return "".join(json.dumps(seal(row, _OF_A_ROW)) + "\n" for row in rows)
+
+
 def read_rows(path: pathlib.Path) -> list[dict]:
-    """The objects of a journal; [] if there is none.
+    """The objects of a journal, without their seals; [] if there is none.
 
     What a kill has left of a last line is dropped, in the file too, so that the next
     line does not end up behind it.
 
     Raises:
-      InputError: a line that is not JSON.
+      InputError: a line that is not an object's JSON, or was changed since it was written.
     """
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        write_text(path, whole)
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        _write(path, whole)
     rows = []
-    for number, line in enumerate(whole.splitlines(), start=1):
+    for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
+        place = f"{path}, line {number}"
         try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise InputError(f"{path}, line {number}: not JSON ({error}). Delete it.") from None
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:  # of bytes that are no text as well
+            raise InputError(f"{place}: not JSON ({error}). Delete it.") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{place}: not a JSON object. Delete it.")
+        rows.append(unseal(row, place, "Delete it"))
     return rows
 
 
 def _write(path: pathlib.Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(path.name + PARTIAL)
     with open(partial, "wb") as file:
         file.write(content)
         file.flush()

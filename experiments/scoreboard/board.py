@@ -17,7 +17,7 @@ from typing import Any
 from configs import attack as attack_config
 from experiments import content as content_use
 from experiments import plots, runner
-from experiments.scoreboard import pareto
+from experiments.scoreboard import page, pareto
 from experiments.study import (
     CONTROL,
     UNDEFENDED,
@@ -268,7 +268,7 @@ def rebuild(results: pathlib.Path) -> None:
     if not files:
         raise InputError(f"{results}: no STUDY.jsonl. Run the scoreboard first, or name --results.")
     studies = {file.stem: pareto.read_rows(file) for file in files}
-    text = pareto.page(studies)  # raises before anything is written
+    text = page.page(studies)  # raises before anything is written
     for name, rows in studies.items():
         entries = pareto.entries_of(rows)
         best = {entry.name for entry in pareto.pareto_front(entries)}

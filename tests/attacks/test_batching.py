@@ -60,14 +60,14 @@ def test_what_the_receptive_path_leaves_open_the_dense_path_answers():
 
 
 def test_a_grid_over_strengths_compiles_once():
-    from uatmc_jax.attacks.outcome import _attack_batch
+    from uatmc_jax.attacks.outcome import attack_batch
 
     c = case("vbpr")
     run(c, attack(steps=4), strength(0.1))
-    before = _attack_batch._cache_size()
+    before = attack_batch._cache_size()
     for eps in (0.025, 0.05, 0.075):
         run(c, attack(steps=4), strength(eps, step_size=0.2, margin=3.0))
-    assert _attack_batch._cache_size() == before
+    assert attack_batch._cache_size() == before
 
 
 def test_a_field_too_large_goes_to_the_dense_scorer(monkeypatch):

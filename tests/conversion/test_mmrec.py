@@ -64,6 +64,8 @@ WRAPPED = {
     "data parallel": lambda state: {f"module.{name}": x for name, x in state.items()},
     "compiled": lambda state: {f"_orig_mod.{name}": x for name, x in state.items()},
     "both": lambda state: {f"module._orig_mod.{name}": x for name, x in state.items()},
+    "a name of one's own": lambda state: {f"student.vbpr.{name}": x for name, x in state.items()},
+    "an entry of one's own": lambda state: {"best_params": state, "optimizer": {"lr": 0.1}},
     "Lightning": lambda state: {
         "state_dict": {f"model.{name}": x for name, x in state.items()},
         "epoch": 4,
@@ -256,7 +258,7 @@ REFUSED = {
     "another model": (
         "vbpr",
         lambda _: {"embedding_dict.user_emb": torch.zeros(3, 2)},
-        r"neither VBPR nor MMGCN by its names \(embedding_dict.user_emb\)",
+        r"neither VBPR nor MMGCN by its names \(user_emb\)",
     ),
     "nothing": ("vbpr", lambda _: {}, "no state_dict in it"),
     "a tensor alone": ("vbpr", lambda _: torch.zeros(3), "no state_dict in it"),

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
+from tests.auditing.cases import small_folder
 from tests.conftest import make_interactions
+from uatmc_jax import store
 from uatmc_jax.data import (
     DEFAULT_MODALITIES,
     SPLITS,
@@ -14,6 +16,7 @@ from uatmc_jax.data import (
     warm,
     write_dataset,
 )
+from uatmc_jax.data.names import ItemNames, write_names
 from uatmc_jax.data.synthetic import CORE
 from uatmc_jax.errors import InputError
 
@@ -24,6 +27,27 @@ def test_written_data_reads_back_the_same(dataset, tmp_path):
     assert again.fingerprint == dataset.fingerprint
     for a, b in zip(again.features, dataset.features, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["shop.inter", "text_feat.npy", "i_id_mapping.csv", "items.csv"])
+def test_prepared_data_that_were_changed_since_are_refused_with_the_file(name, tmp_path):
+    names = ItemNames({0: "A", 1: "B"}, {0: "Cup"})
+    folder = small_folder(tmp_path)
+    write_names(names, folder)
+    files = {path.name: {"sha256": store.hash_file(path)} for path in folder.iterdir()}
+    store.write_json(folder / "manifest.json", {"files": files})
+    load_dataset(folder)
+    content = bytearray((folder / name).read_bytes())
+    content[-2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"{name}: was changed or damaged since it was prepared"):
+        load_dataset(folder)
+    (folder / "manifest.json").write_text("{")
+    with pytest.raises(InputError, match=r"manifest\.json: not JSON"):
+        load_dataset(folder)
+    (folder / "manifest.json").write_text('["of something else"]')
+    if name.endswith(".npy"):
+        load_dataset(folder)
 
 
 def test_fingerprint_sees_every_part():

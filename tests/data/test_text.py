@@ -59,7 +59,6 @@ OTHERS = {
     "a ZIP archive": archive(),
     "packed with bzip2": bz2.compress(TEXT.encode()),
     "packed with xz": lzma.compress(TEXT.encode()),
-    "packed with zstd": b"\x28\xb5\x2f\xfd\x04\x00" + bytes(30),
     "a PDF": b"%PDF-1.4\n" + bytes(50),
     "an image": b"\x89PNG\r\n\x1a\n" + bytes(50),
     "a NumPy array": npy(),

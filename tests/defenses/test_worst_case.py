@@ -6,10 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests import oracles
 from tests.models.test_oracle import CASES, N_ITEMS, TRIPLES, assert_trees_close, case
 from uatmc_jax.defenses import Coefficients, Defense, Frozen, Trained, adversarial_objective
+from uatmc_jax.defenses.shapes import shape_of
 from uatmc_jax.defenses.step import embed, make_step, select_rows
 from uatmc_jax.defenses.worst_case import worst_margins
 from uatmc_jax.errors import InputError
@@ -210,3 +213,73 @@ def test_the_unpopular_have_smaller_balls_and_weigh_more_in_the_content_term(nor
     usual = terms(defense._replace(by_popularity=False), weights())
     for name, value in terms(defense, weights()).items():
         np.testing.assert_allclose(value, usual[name], rtol=1e-6)
+
+
+def shapes_of(c, seed=0):
+    """An arbitrary ball a modality, and the A of the training."""
+    rng, found = np.random.default_rng(seed), []
+    for z in c.z:
+        z = np.asarray(z, float)[rng.integers(0, len(z), 9)]
+        found.append(shape_of(z, z + rng.normal(size=z.shape) * np.linspace(0.02, 0.4, z.shape[1])))
+    return tuple(found)
+
+
+@pytest.mark.parametrize("arguments", LINEAR)
+def test_shaped_closed_form_is_the_smallest_margin_in_the_shaped_ball(arguments):
+    """It is attained at the dual point, and no drawn point of the balls' surface is below."""
+    c, rng = case(*arguments), np.random.default_rng(1)
+    shapes = shapes_of(c)
+    frozen = Frozen(c.z, c.graph, shapes=shapes)
+    step = make_step(c.model, Defense("shaped"), None, frozen, weights(), c.batch, None)
+    selected = select_rows(step, c.params.encoder)
+    found = np.asarray(worst_margins(step, selected, embed(step, selected, step.z)))
+    shapes64 = [np.asarray(a, float) for a in shapes]
+    width = 2 * sum(z.shape[1] for z in c.z)
+    for worst, triple in zip(found[:3], TRIPLES, strict=False):
+        base = margin64(c, triple, cut(c, np.zeros(width)))
+        slope = np.array([margin64(c, triple, cut(c, row)) - base for row in np.eye(width)])
+        radius = np.ravel(radii64(c, triple))
+
+        def moved(balls, radius=radius):
+            """Points of round balls of length one, as points of the shaped ones."""
+            sides = zip(radius, shapes64 * 2, np.split(balls, len(radius)), strict=True)
+            return np.concatenate([r * a @ x for r, a, x in sides])
+
+        def unit(x):
+            parts = np.split(x, 2 * len(shapes64))
+            return np.concatenate([part / np.linalg.norm(part) for part in parts])
+
+        dual = np.concatenate(
+            [a @ w for a, w in zip(shapes64 * 2, np.split(slope, len(radius)), strict=True)]
+        )
+        lowest = margin64(c, triple, cut(c, moved(-unit(dual))))
+        assert worst == pytest.approx(lowest, rel=1e-4, abs=1e-5)
+        drawn = [margin64(c, triple, cut(c, moved(unit(x)))) for x in rng.normal(size=(50, width))]
+        assert min(drawn) >= worst - 1e-5
+
+
+def test_a_shape_of_all_directions_alike_is_the_round_ball():
+    c = case(*LINEAR[0])
+    round_ball = tuple(jnp.eye(z.shape[1]) for z in c.z)
+    terms = []
+    for kind, shapes in (("exact", None), ("shaped", round_ball)):
+        frozen = Frozen(c.z, c.graph, shapes=shapes)
+        terms.append(
+            adversarial_objective(
+                c.model, Defense(kind, "l2"), Trained(c.params.encoder), frozen, weights(), c.batch,
+                jax.random.key(0),
+            )[0]
+        )  # fmt: skip
+    np.testing.assert_allclose(*terms, rtol=1e-6)
+
+
+@given(st.integers(0, 999), st.integers(1, 12))
+def test_every_harmless_edit_is_in_the_ball_that_its_docstring_says(seed, count):
+    rng = np.random.default_rng(seed)
+    z, share = rng.normal(size=(count, 4)), 0.1
+    edited = z + 0.3 * rng.normal(size=z.shape)
+    a = np.asarray(shape_of(z, edited, share), float)
+    moved = (edited - z) / np.linalg.norm(z, axis=1, keepdims=True)
+    sizes = np.linalg.norm(np.linalg.solve(a, moved.T), axis=0)
+    assert sizes.max() <= np.sqrt(count / (1 - share)) * 1.01
+    assert np.trace(a @ a) == pytest.approx(np.mean(np.sum(moved**2, axis=1)), rel=1e-4)

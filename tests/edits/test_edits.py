@@ -1,21 +1,36 @@
 """From pixels and words to the lists: the bridge's gradients, and what the saved files do."""
 
 import json
+import re
 
+import jinja2
 import numpy as np
 import pytest
 from PIL import Image
 
 torch = pytest.importorskip("torch", reason="edits follow an encoder's derivative (extra edits)")
 
+from tests.auditing.cases import small_audit  # noqa: E402
 from tests.edits import cases  # noqa: E402
 from uatmc_jax.attacks import Lists, make_victim  # noqa: E402
-from uatmc_jax.edits import EditSettings, WordSearch, format_edits, run_edits  # noqa: E402
-from uatmc_jax.edits.bridge import Coder, cotangent_of, picture_look  # noqa: E402
+from uatmc_jax.auditing.edited import edit_items  # noqa: E402
+from uatmc_jax.auditing.entries import Entry  # noqa: E402
+from uatmc_jax.auditing.run import run_audit  # noqa: E402
+from uatmc_jax.edits import EditSettings, WordSearch, format_edits, harmless, run_edits  # noqa: E402
+from uatmc_jax.edits.bridge import (  # noqa: E402
+    Beside,
+    Coder,
+    cotangent_of,
+    picture_look,
+    views_of,
+)
 from uatmc_jax.edits.judge import judge_rows, make_judge  # noqa: E402
+from uatmc_jax.edits.run import open_sources  # noqa: E402
 from uatmc_jax.edits.search import COORDINATED  # noqa: E402
 from uatmc_jax.errors import InputError  # noqa: E402
 from uatmc_jax.preparation import encoders, lite  # noqa: E402
+from uatmc_jax.report.audit.edits import edits_section  # noqa: E402
+from uatmc_jax.report.text import percent  # noqa: E402
 
 K = 5
 
@@ -65,7 +80,8 @@ def phi(judge, place, feature):
 def test_the_cotangent_is_the_finite_difference(shop, place):
     judge = judge_of(shop[1])
     raw = np.asarray(judge.raw[place])[0]
-    cotangent = cotangent_of(judge, place, judge.raw)(torch.from_numpy(raw.copy())[None])[0]
+    beside = Beside(judge, judge.raw)
+    cotangent = cotangent_of(beside, place)(torch.from_numpy(raw.copy())[None])[0]
     for n, slope in enumerate(cotangent.numpy()):
         step = 0.001 * np.eye(len(raw), dtype=np.float32)[n]
         difference = (phi(judge, place, raw + step) - phi(judge, place, raw - step)) / 0.002
@@ -77,12 +93,34 @@ def test_the_slope_by_pixel_is_the_finite_difference(shop):
     judge = judge_of(shop[1])
     encoder = cases.image_encoder("tiny", 4)
     picture = np.array(cases.draw_picture(3))
-    seen = picture_look(judge, Coder(0, encoder, encoder.twin()), judge.raw)(picture)
+    look = picture_look([Beside(judge, judge.raw)], Coder(0, encoder, encoder.twin()))
+    (seen,) = look([picture], 1.0)
     direction = np.random.default_rng(0).normal(size=picture.shape).astype(np.float32)
     ends = [phi(judge, 0, encoder.encode([picture + sign * direction])[0]) for sign in (1.0, -1.0)]
     slope = float(np.sum(seen.slope * direction))
     assert slope == pytest.approx((ends[0] - ends[1]) / 2, rel=0.05, abs=1e-5)
     assert seen.value == pytest.approx(phi(judge, 0, encoder.encode([picture])[0]), abs=1e-6)
+
+
+def test_what_a_robust_search_looks_at_is_what_a_page_does(shop):
+    picture = np.array(cases.draw_picture(3))
+    leaf = lite.as_tensor(picture).requires_grad_(True)
+    views = views_of(leaf)
+    for view, change in zip(views[1:], harmless.AFTERWARDS.values(), strict=True):
+        shown = view.detach()[0].permute(1, 2, 0).numpy()
+        np.testing.assert_allclose(
+            np.clip(shown, 0, 255), change(picture), atol=2.5
+        )  # rounded twice
+    views[1].sum().backward()
+    assert (leaf.grad == 1).all()  # JPEG, straight through
+    judge, encoder = judge_of(shop[1]), cases.image_encoder("tiny", 4)
+    look = picture_look([Beside(judge, judge.raw)], Coder(0, encoder, encoder.twin()), True)
+    (seen,) = look([picture], 1.0)
+    each = [
+        phi(judge, 0, encoder.encode([view.detach()[0].permute(1, 2, 0).numpy()])[0])
+        for view in views
+    ]
+    assert seen.value == pytest.approx(np.mean(each), abs=1e-6)
 
 
 def hit_rate(run, item, rows):
@@ -162,7 +200,7 @@ def test_edits_keep_to_their_budgets_and_say_so(result, shop):
 
 def test_what_is_done_is_not_done_again(result, shop, monkeypatch):
     folder, run = shop
-    monkeypatch.setattr("uatmc_jax.edits.run.edit_target", None)
+    monkeypatch.setattr("uatmc_jax.edits.run.edit_targets", None)
     again = run_edits(settings_of(folder), run, show_progress=False)
     assert json.dumps(again["rows"]) == json.dumps(result["rows"])
 
@@ -214,9 +252,69 @@ def test_shrinking_is_pillows():
 def test_one_kind_alone(shop, without):
     folder, run = shop
     changes = {without: None, "ids": ("p3",), "steps": 1, "radii": (4.0,), "yardstick": 1}
+    changes |= {"robust": True, "search": "apgd"}
     found = run_edits(settings_of(folder, **changes), run, show_progress=False)
     names = [edit["edit"] for edit in found["rows"][0]["edits"]]
     words = ["words by substitution", "words by insertion"]
     assert names == (words if without == "images" else ["pixels 4/255"])
     assert list(found["harmless"]) == ["text" if without == "images" else "image"]
     assert all(name in format_edits(found) for name in names)
+
+
+@pytest.fixture(scope="module")
+def edited(shop, result):
+    folder, run = shop
+    chosen = settings_of(folder)
+    sources = open_sources(chosen, run.data, run.settings.data)
+    return edit_items([Entry("victim", run), Entry("exact", run)], sources, False)
+
+
+def rendered(edited):
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("uatmc_jax.report.audit", "."), autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    section = edits_section({"edits": edited})
+    return environment.get_template("edits.html").render(edits=section, percent=percent)
+
+
+def test_the_section_says_what_was_measured(edited):
+    page, model = rendered(edited), edited["models"]["victim"]
+    text = re.sub(r"<[^>]*>", "", page)
+    for row in model["rows"]:
+        last = row["edits"][-1]
+        ends = [round(hr * model["users"]) for hr in (row["hr_before"], last["hr"])]
+        assert f"{row['id']}: {ends[0]} → {ends[1]} users" in text
+        unit = model["harmless"]["text"]["'new' added"]["l2"]["median"]
+        if "text" in last["moved"]:
+            often = last["moved"]["text"]["l2"] / unit
+            assert f"{often:.{0 if often >= 10 else 1}f} times what adding “new” does" in text
+        for word in last.get("new_words", []):
+            assert f"<mark>{word}</mark>" in page
+        if "title" in last:
+            assert last["title"] in text
+    assert page.count("Outside the certificate") == sum(
+        any(row["edits"][-1]["outside"].values()) for row in model["rows"]
+    )
+    assert page.count("<img") == 3 * len(model["rows"]) and "HR@5, exact" in page
+    assert edits_section({}) is None
+
+
+def test_a_title_is_no_markup(edited):
+    for row in edited["models"]["victim"]["rows"]:
+        assert row["edits"][-1]["edit"] == "coordinated"
+    hostile = "<script>alert(1)</script>"
+    rows = [row | {"title": hostile, "id": hostile} for row in edited["models"]["victim"]["rows"]]
+    models = {"victim": edited["models"]["victim"] | {"rows": rows}}
+    assert "<script" not in rendered(edited | {"models": models})
+
+
+def test_what_cannot_be_edited_is_refused_before_any_work(shop, tmp_path, monkeypatch):
+    folder, _ = shop
+    chosen = settings_of(folder, images=folder / "nowhere")
+    with pytest.raises(InputError, match="nowhere: no such folder"):
+        run_audit(small_audit(folder / "shop"), tmp_path / "run", edits=chosen)
+    monkeypatch.setattr("uatmc_jax.edits.listings.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'uatmc_jax\[edits\]'"):
+        run_audit(small_audit(folder / "shop"), tmp_path / "run", edits=settings_of(folder))
+    assert not (tmp_path / "run").exists()

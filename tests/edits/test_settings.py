@@ -16,6 +16,7 @@ from uatmc_jax.preparation import lite
         ({"radii": (8.0, 4.0)}, "--radii: wanted rising numbers"),
         ({"radii": (0.5,)}, "--radii: wanted rising numbers from 1"),
         ({"norm": "l1"}, "--norm l1"),
+        ({"search": "random"}, "--search random: wanted pgd or apgd"),
         ({"steps": 0}, "--steps: wanted at least 1"),
     ],
 )
@@ -78,5 +79,7 @@ def test_the_real_encoder_is_pillow_and_its_network():
     with torch.inference_mode():
         given = torch.from_numpy((np.stack(planes)[None] - 127) / 128)
         expected = network.extract_features(given.float()).mean(dim=(2, 3)).numpy()
+    quick = twin.quick([lite.as_tensor(picture)]).numpy()
+    np.testing.assert_allclose(quick, found, atol=1e-4 * np.abs(found).max())
     assert found.shape == (1, 1280) and len(recipe["weights_sha256"]) == 64
     np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())

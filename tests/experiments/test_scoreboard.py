@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from configs import scoreboard as boards
 from configs import test as test_config
 from experiments.scoreboard import board as board_module
-from experiments.scoreboard import pareto
+from experiments.scoreboard import page, pareto
 from experiments.scoreboard.board import Board, rebuild, run_board, studies_of, units_of
 from tests.conftest import ROOT
 from uatmc_jax.data import open_dataset
@@ -33,7 +33,10 @@ def row(entry="a", seed=0, recall=0.06, use=0.01, gain=1.0, certificate=0.01, **
         "evaluation": {"targets": 5, "users": 10},
         "members": ["pgd"],
         "recall@20": recall,
-        "sensitivity": use,
+        "contribution": use,
+        "sensitivity": 0.01,
+        "attacked_hit_rate": 0.02,
+        "attacked_contribution": 0.01,
         "gain": gain,
         "certificate": certificate,
         "hr_before": 0.001,
@@ -76,6 +79,33 @@ def test_the_front_is_what_nothing_dominates(points):
     assert gains == sorted(gains)
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True),
+        ({"hr_after": 0.0026}, False),
+        ({"attacked_hit_rate": 0.017}, False),
+        ({"attacked_contribution": 0.008}, False),
+        ({"attacked_contribution": None}, None),
+    ],
+)
+def test_a_defence_holds_where_the_attacked_items_keep_what_they_had(changes, expected):
+    undefended = entry(entry="none", hr_after=0.01)
+    found = entry(**{"hr_after": 0.0025} | changes)
+    assert pareto.holds(found, undefended) is expected
+
+
+def test_rows_older_than_contribution_are_read_and_compared_without_it(tmp_path):
+    old = [row("none", gain=2.0), row("b", gain=1.0)]
+    for one in old:
+        for name in ("contribution", "attacked_hit_rate", "attacked_contribution"):
+            del one[name]
+    (tmp_path / "old.jsonl").write_text("".join(json.dumps(one) + "\n" for one in old))
+    rows = pareto.read_rows(tmp_path / "old.jsonl")
+    assert [found.name for found in pareto.pareto_front(pareto.entries_of(rows))] == ["b"]
+    assert "| – | 0.0100 | – | – |" in page.page({"old": rows})
+
+
 def test_beyond_the_seeds_spread_is_worst_against_best_on_every_axis():
     better = [row("b", s, 0.07 + d, 0.02, 0.5 - d, 0.005) for s, d in ((0, 0.0), (1, 0.001))]
     worse = [row("w", s, 0.06 + d, 0.01, 1.0 - d, 0.010) for s, d in ((0, 0.0), (1, 0.001))]
@@ -114,7 +144,8 @@ def test_rows_that_are_no_one_boards_are_refused(rows, message):
 
 def test_a_row_that_lacks_a_field_is_refused_by_line_and_name(tmp_path):
     file = tmp_path / "mine.jsonl"
-    for name in pareto.FIELDS:
+    later = {"contribution", "attacked_hit_rate", "attacked_contribution"}
+    for name in pareto.FIELDS.keys() - later:
         broken = row()
         del broken[name]
         file.write_text(json.dumps(row()) + "\n" + json.dumps(broken) + "\n")
@@ -240,4 +271,4 @@ def test_every_preset_names_trainings_that_can_be_made(preset, tmp_path):
 @pytest.mark.skipif(not COMMITTED.is_dir(), reason="no committed scoreboard")
 def test_the_committed_page_is_that_of_the_committed_rows():
     studies = {f.stem: pareto.read_rows(f) for f in sorted(COMMITTED.glob("*.jsonl"))}
-    assert (COMMITTED / "SCOREBOARD.md").read_text(encoding="utf-8") == pareto.page(studies)
+    assert (COMMITTED / "SCOREBOARD.md").read_text(encoding="utf-8") == page.page(studies)

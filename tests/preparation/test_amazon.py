@@ -253,7 +253,11 @@ FAILURES = {
         [],
         "image.b: no record of any item left",
     ),
-    "images not finite": ({"image.b": NAN + IMAGES}, [], "image.b: 1 of 21 records are malformed"),
+    "images not finite": (
+        {"image.b": NAN + IMAGES},
+        ["--max-malformed", "0.01"],
+        "image.b: 1 of 21 records are malformed",
+    ),
     "reviews missing": ({}, ["--reviews", "nowhere.gz"], "--reviews nowhere.gz: no such file"),
     "text features malformed": (
         {"text.npy": b"PK\3\4 no"},

@@ -8,24 +8,22 @@ import tempfile
 import duckdb
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from uatmc_jax.errors import InputError
+from uatmc_jax.preparation import kept
 from uatmc_jax.preparation.core import (
-    Rows,
-    renumber,
     split,
     split_by_global_time,
     split_by_user_time,
-    take,
+    time_places,
 )
 from uatmc_jax.preparation.lines import Tally
 from uatmc_jax.preparation.stage import (
     Event,
     Has,
     add,
-    fetch,
     first_of_pairs,
     k_core,
     open_stage,
@@ -35,7 +33,9 @@ from uatmc_jax.preparation.stage import (
 PAIRS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 2)), max_size=60)
 HAS = Has(times=False, ratings=False, labels=False)
 # Each example opens the engine.
-FEW = settings(max_examples=8, deadline=None)
+FEW = settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @contextlib.contextmanager
@@ -70,6 +70,11 @@ def test_the_first_row_of_each_pair_stays(rows, timed):
     assert counts == (len(rows), repeated if timed else 0, len(expected))
 
 
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(kept, "_BLOCK_ROWS", 3)
+
+
 @FEW
 @given(PAIRS, st.integers(0, 5))
 def test_the_core_is_what_repeated_counting_leaves(rows, k):
@@ -88,9 +93,24 @@ def test_the_core_is_what_repeated_counting_leaves(rows, k):
         first_of_pairs(stage)
         assert k_core(stage, k) == sweeps
         assert numbers(stage) == [n for n, _ in left]
-        found, users, items = fetch(stage)
-    ids = [(users[u], items[i]) for u, i in zip(found.users, found.items, strict=True)]
-    assert ids == [(f"u{user}", f"i{item}") for _, (user, item, _) in left]
+        if left:
+            kept.number(stage)
+            ids = [list(kept.names(stage, what)) for what in ("items", "users")]
+            found = [block for block in kept.blocks(stage, "random", 7)]
+            check_blocks(found, *ids, left)
+
+
+def check_blocks(found, items, users, left):
+    """Numbers are by first appearance, rows by user and then as they came, keys in their order."""
+    for names, place, letter in ((users, 0, "u"), (items, 1, "i")):
+        assert names == list(dict.fromkeys(f"{letter}{row[place]}" for _, row in left))
+    rows = [(users.index(f"u{user}"), items.index(f"i{item}")) for _, (user, item, _) in left]
+    columns = [np.concatenate([getattr(b, name) for b in found]) for name in ("users", "items")]
+    order = sorted(range(len(rows)), key=lambda n: rows[n][0])
+    assert list(zip(*map(np.ndarray.tolist, columns), strict=True)) == [rows[n] for n in order]
+    keys = np.random.default_rng(7).random(len(rows))
+    labels = split(np.array([user for user, _ in rows]), keys)
+    assert np.concatenate([b.labels for b in found]).tolist() == labels[order].tolist()
 
 
 @pytest.mark.parametrize("kind", [duckdb.IOException, duckdb.OutOfMemoryException])
@@ -99,12 +119,8 @@ def test_a_full_disk_is_one_error(tmp_path, kind):
         raise kind("could not write: No space left on device\nmore of it")
 
 
-@given(st.lists(st.integers(0, 1000)))
-def test_ids_are_numbered_by_first_appearance(ids):
-    order = list(dict.fromkeys(ids))
-    new, old = renumber(np.array(ids, np.int64))
-    assert new.tolist() == [order.index(i) for i in ids]
-    assert old.tolist() == order
+def drawn(users, seed):
+    return split(users, np.random.default_rng(seed).random(len(users)))
 
 
 def held_out(n):
@@ -119,23 +135,23 @@ def held_out(n):
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=120), st.integers(0, 2**32))
 def test_every_user_is_split_by_the_rule(users, seed):
-    users = renumber(np.array(users))[0]
-    labels = split(users, seed)
+    users = np.unique(users, return_inverse=True)[1]
+    labels = drawn(users, seed)
     for user in range(users.max() + 1):
         valid, test = held_out((users == user).sum())
         assert np.bincount(labels[users == user], minlength=3)[1:].tolist() == [valid, test]
-    np.testing.assert_array_equal(labels, split(users, seed))
+    np.testing.assert_array_equal(labels, drawn(users, seed))
 
 
 @pytest.mark.parametrize(("n", "valid", "test"), [(9, 1, 1), (10, 1, 1), (15, 2, 1), (20, 2, 2)])
 def test_shares_seen_in_the_published_split(n, valid, test):
-    labels = split(np.zeros(n, np.int32), 0)
+    labels = drawn(np.zeros(n, np.int32), 0)
     assert ((labels == 1).sum(), (labels == 2).sum()) == (valid, test)
 
 
 def test_the_seed_decides_who_is_held_out_and_each_row_is_as_likely():
     users = np.repeat(np.arange(4000, dtype=np.int32), 5)
-    first, second = split(users, 1), split(users, 2)
+    first, second = drawn(users, 1), drawn(users, 2)
     assert (first != second).any()
     for label in (1, 2):
         shares = (first.reshape(-1, 5) == label).mean(axis=0)
@@ -146,7 +162,7 @@ def test_the_seed_decides_who_is_held_out_and_each_row_is_as_likely():
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), min_size=1, max_size=80))
 def test_the_latest_of_each_user_are_held_out(rows):
     users, times = np.array(rows).T
-    users, times = renumber(users)[0], times.astype(np.float64)
+    users, times = np.unique(users, return_inverse=True)[1], times.astype(np.float64)
     labels = split_by_user_time(users, times)
     for user in range(users.max() + 1):
         mine = sorted(np.flatnonzero(users == user), key=lambda row: (times[row], row))
@@ -158,15 +174,9 @@ def test_the_latest_of_each_user_are_held_out(rows):
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=80))
 def test_the_latest_of_all_are_held_out(times):
     times = np.array(times, np.float64)
-    labels = split_by_global_time(times)
+    limits = (np.sort(times)[place] for place in time_places(len(times)))
+    labels = split_by_global_time(times, *limits)
     for earlier, later in ((0, 1), (1, 2), (0, 2)):
         if (labels == earlier).any() and (labels == later).any():
             assert times[labels == earlier].max() < times[labels == later].min()
     assert (labels == 2).sum() >= max(len(times) // 10, 1)
-
-
-def test_take_keeps_columns_together_and_absent_ones_absent():
-    rows = Rows(np.array([1, 2, 3]), np.array([4, 5, 6]), None, np.array([7.0, 8.0, 9.0]))
-    taken = take(rows, np.array([2, 0]))
-    assert taken.users.tolist() == [3, 1] and taken.ratings.tolist() == [9.0, 7.0]
-    assert taken.times is None and taken.labels is None

@@ -1,9 +1,11 @@
 """Encoders: what is encoded, how an interruption is taken up, and two real models."""
 
+import collections
 import dataclasses
 import hashlib
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -14,7 +16,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.preparation import sources
 from tests.preparation.sources import amazon_arguments, prepare, tree
-from uatmc_jax import preparation
+from uatmc_jax import preparation, store
 from uatmc_jax.data import load_dataset, load_item_names
 from uatmc_jax.errors import InputError
 from uatmc_jax.preparation import encoders, run
@@ -227,6 +229,60 @@ def test_a_changed_argument_keeps_the_vectors_that_it_does_not_touch(tmp_path, m
     assert after == (anew if change == "core" else anew[3:])  # other items are other texts
 
 
+def test_no_damage_to_unfinished_work_goes_into_the_data(tmp_path, monkeypatch):
+    """Text vectors are begun, done, or done with their gaps filled; then any byte is another."""
+    states, rng, counts = {}, np.random.default_rng(0), collections.Counter()
+    wanted = dataclasses.replace(settings(tmp_path), image_features=None)
+    for state, stop in (("begun", 2), ("done", None)):
+        monkeypatch.setattr(encoders, "text_encoder", lambda model, batch_size, n=stop: fake([], n))
+        with monkeypatch.context() as context, pytest.raises((Stopped, TypeError)):
+            if state == "done":
+                context.setattr(run, "write_manifest", None)
+            preparation.prepare(wanted)
+        states[state] = shutil.copytree(tmp_path / "out.partial", tmp_path / state)
+    monkeypatch.setattr(encoders, "text_encoder", lambda model, batch_size: fake([]))
+    preparation.prepare(wanted)
+    expected = tree(tmp_path / "out")
+    for turn in range(16):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        shutil.rmtree(tmp_path / "out.partial", ignore_errors=True)
+        shutil.copytree(states[list(states)[turn % 2]], tmp_path / "out.partial")
+        files = sorted(p for p in (tmp_path / "out.partial").rglob("*") if p.is_file())
+        file = files[rng.integers(len(files))]
+        content = bytearray(file.read_bytes())
+        place = rng.integers(len(content))
+        content[place] ^= rng.integers(1, 256)
+        file.write_bytes(content[:place] if turn % 3 == 0 else content)
+        try:
+            preparation.prepare(wanted)
+        except InputError as error:
+            assert str(tmp_path / "out.partial") in str(error)
+            counts["refused"] += 1
+        else:
+            assert tree(tmp_path / "out") == expected, file
+            counts["right"] += 1
+    assert counts["refused"] and counts["right"]
+
+
+def test_a_call_after_one_that_was_killed_at_its_very_end_says_what_that_would_have(
+    tmp_path, monkeypatch
+):
+    wanted = dataclasses.replace(settings(tmp_path), text_encoder=None)
+    with monkeypatch.context() as context, pytest.raises(Stopped):
+        context.setattr("uatmc_jax.preparation.folder.shutil.rmtree", stopped)
+        preparation.prepare(wanted)
+    before = tree(tmp_path / "out")
+    manifest = preparation.prepare(wanted)
+    assert manifest == store.read_json(tmp_path / "out" / "manifest.json")
+    assert tree(tmp_path / "out") == before and not (tmp_path / "out.partial").exists()
+    with pytest.raises(InputError, match="not empty"):
+        preparation.prepare(wanted)
+
+
+def stopped(*_, **__):
+    raise Stopped
+
+
 STEPS = ["gather", "write_items", "write_inter", "write_image", "write_manifest"]
 
 
@@ -238,7 +294,7 @@ def test_a_failure_at_any_step_leaves_no_output_and_can_be_repeated(tmp_path, mo
     monkeypatch.setattr(encoders, "text_encoder", lambda model, batch_size: fake([]))
     with monkeypatch.context() as context:
         context.setattr(run, step, fail)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(InputError, match=r"/out: no room left on its disk"):
             preparation.prepare(settings(tmp_path))
     assert not (tmp_path / "out").exists()
     # Only work that the next call can use is kept.

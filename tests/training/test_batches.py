@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.conftest import make_interactions
 from uatmc_jax.data import make_csr
 from uatmc_jax.training.batches import (
-    keyed_batch,
+    keyed_numbers,
     make_batch,
     sample_negatives,
     shuffled_batches,
@@ -71,11 +71,12 @@ def test_batches_hold_training_pairs(dataset):
 def test_a_keyed_order_has_every_pair_once(n):
     size = 64
     batches = jax.jit(
-        lambda key: jax.lax.map(lambda b: keyed_batch(key, n, b, size), jnp.arange(-(-n // size)))
+        lambda key: jax.lax.map(lambda b: keyed_numbers(key, n, b, size), jnp.arange(-(-n // size)))
     )
     orders = []
     for seed in (0, 1):
-        rows, weights = (np.asarray(x).reshape(-1) for x in batches(jax.random.key(seed)))
+        (high, rows), weights = jax.tree.map(np.ravel, batches(jax.random.key(seed)))
+        assert not high.any()
         assert weights.sum() == n and (weights[:n] == 1).all()
         np.testing.assert_array_equal(np.sort(rows[:n]), np.arange(n))
         assert (rows[n:] == 0).all()
@@ -86,7 +87,8 @@ def test_a_keyed_order_has_every_pair_once(n):
 def test_keyed_orders_are_uniform():
     """Where the first of 40 pairs comes, over 8,000 keys; and which pair comes after it."""
     n, keys = 40, jax.random.split(jax.random.key(0), 8000)
-    orders = np.asarray(jax.jit(jax.vmap(lambda k: keyed_batch(k, n, jnp.int32(0), n)[0]))(keys))
+    drawn = jax.jit(jax.vmap(lambda k: keyed_numbers(k, n, jnp.int32(0), n)[0][1]))
+    orders = np.asarray(drawn(keys))
     first = np.argmax(orders == 0, axis=1)
     after = np.take_along_axis(orders, (first[:, None] + 1) % n, axis=1)[:, 0]
     for found, cells in ((first, np.arange(n)), (after, np.arange(1, n))):

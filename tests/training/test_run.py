@@ -1,5 +1,6 @@
 """Whole runs on seconds-sized settings: what is written, what resumes, what is refused."""
 
+import collections
 import dataclasses
 import json
 import os
@@ -18,6 +19,8 @@ from tests.conftest import ROOT
 from uatmc_jax import checkpoint, logs, owner, store
 from uatmc_jax.data import make_synthetic
 from uatmc_jax.errors import DivergedError, InputError, Interrupted
+from uatmc_jax.evaluation.metrics import make_measure
+from uatmc_jax.evaluation.ranking import make_plan
 from uatmc_jax.settings import from_config
 from uatmc_jax.training import folder as folder_module
 from uatmc_jax.training import run as run_module
@@ -82,8 +85,8 @@ def test_restored_model_scores_as_reported(finished, small_data):
     for stage in checkpoint.STAGES:
         restored = checkpoint.restore(workdir, stage, "best", small_data, "vbpr")
         data = small_data.on_device
-        plan = run_module.make_plan(small_data.train, small_data.n_users, small_data.n_items)
-        measure = run_module.make_measure(restored.model, data, plan, (20,))
+        plan = make_plan(small_data.train, small_data.n_users, small_data.n_items)
+        measure = make_measure(restored.model, data, plan, (20,))
         held_out = small_data.held_out("test")
         z = restored.model.project(restored.params.projectors, data.features)
         for known in (None, z):  # projected afresh, or given
@@ -158,9 +161,40 @@ def test_interrupted_run_resumes_to_the_same_bits(
     assert numbers(workdir) == numbers(finished[0])
 
 
+def test_a_crash_within_an_epoch_loses_no_more_than_a_chunk(
+    finished, config, tmp_path, monkeypatch
+):
+    """Three steps an epoch in chunks of two: cut off after one of the second epoch's."""
+    config.pretrain.init_from = str(finished[0])
+    config.checkpoint.update(chunk_steps=2, every_seconds=0.0)
+    settings, save, written = from_config(config), checkpoint.save, []
+
+    def crashing(workdir, stage, which, *given):
+        save(workdir, stage, which, *given)
+        written.append(which)
+        if written.count("within") == 2:
+            raise OSError("cut off")
+
+    monkeypatch.setattr(checkpoint, "save", crashing)
+    with pytest.raises(OSError, match="cut off"):
+        train_and_evaluate(settings, tmp_path / "run")
+    monkeypatch.setattr(checkpoint, "save", save)
+    meta = checkpoint.load_meta(tmp_path / "run", "adversarial", "within")
+    assert (meta["epoch"], meta["step"], meta["number"]) == (1, 2, 5)
+    train_and_evaluate(settings, tmp_path / "run", resume=True)
+    assert_same_parameters(finished[0], tmp_path / "run", ["adversarial"])
+    assert checkpoint.saved_epoch(tmp_path / "run", "adversarial", "within") is None
+    whole, chunked = (logs.read_records(w)[-2:] for w in (finished[0], tmp_path / "run"))
+    for one, other in zip(whole, chunked, strict=True):
+        assert other["losses"] == pytest.approx(one["losses"], rel=1e-6)
+        assert other["valid"] == one["valid"]
+
+
 @pytest.mark.slow
-def test_killed_run_resumes_to_the_same_bits(config, tmp_path):
+@pytest.mark.parametrize("chunk_steps", [0, 1])
+def test_killed_run_resumes_to_the_same_bits(config, tmp_path, chunk_steps):
     """kill -9 in the middle of an epoch, in another process."""
+    config.checkpoint.chunk_steps = chunk_steps
     config.pretrain.epochs = 12
     config.checkpoint.every_seconds = 0.0
     program = (
@@ -309,6 +343,14 @@ def test_refusals_leave_the_run_alone(finished, config, name):
     assert (finished[0] / "summary.json").read_bytes() == before
 
 
+def test_what_a_kill_left_of_the_first_file_is_no_run(settings, tmp_path):
+    (tmp_path / "config.json.partial").write_text("{")
+    folder_module.check_workdir(settings, tmp_path, resume=False, overwrite=False)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"not empty \(config\.json\)"):
+        folder_module.check_workdir(settings, tmp_path, resume=False, overwrite=False)
+
+
 def test_nothing_to_resume(settings, tmp_path):
     with pytest.raises(InputError, match="no run to resume"):
         train_and_evaluate(settings, tmp_path, resume=True)
@@ -362,11 +404,25 @@ def test_a_checkpoint_written_on_another_device_restores_here(finished, tmp_path
         here = f"{jax.devices()[0].platform}:0"
         assert here in text
         file.write_text(text.replace(here, "elsewhere:0"))
+    for file in (tmp_path / "run").rglob("files.json"):
+        file.unlink()  # as of an older version, too
     assert described
     restored = checkpoint.restore(tmp_path / "run")
     jax.tree.map(
         np.testing.assert_array_equal, restored.params, checkpoint.restore(finished[0]).params
     )
+
+
+def test_a_checkpoint_that_finds_no_room_is_not_begun(tmp_path, monkeypatch):
+    arrays = {"a": np.zeros(1 << 18, np.float32)}
+    room = collections.namedtuple("room", "free")
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: room(2 << 20))
+    with pytest.raises(InputError, match=r"run: a checkpoint takes 2\.3 MiB, .* than 2\.0\. Make"):
+        checkpoint.save(tmp_path / "run", "pretrain", "best", arrays, arrays, {"epoch": 1})
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: room(3 << 20))
+    checkpoint.save(tmp_path / "run", "pretrain", "best", arrays, arrays, {"epoch": 1})
+    assert checkpoint.saved_epoch(tmp_path / "run", "pretrain", "best") == 1
 
 
 def test_damaged_checkpoint_is_named(finished, tmp_path):
@@ -375,5 +431,5 @@ def test_damaged_checkpoint_is_named(finished, tmp_path):
     for file in folder.rglob("*"):
         if (file.is_file() and "ocdbt" in str(file)) or file.name == "manifest.ocdbt":
             file.write_bytes(b"broken")
-    with pytest.raises(InputError, match=r"pretrain/best/\d+: the checkpoint cannot be read"):
+    with pytest.raises(InputError, match=r"pretrain/best/\d+/.*: was damaged since it was written"):
         checkpoint.restore(tmp_path / "run", "pretrain")

@@ -1,5 +1,6 @@
 """Many targets in `vmap`ped batches of bounded memory, each batch of one shape."""
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -36,12 +37,16 @@ class Options(NamedTuple):
       scorer: "auto", what the model's functions allow, or "dense" whatever the model.
       memory_mib: for a batch of targets; 0 picks what suits the device. A single
         target is attacked whatever it needs.
+      multiple: what a batch's size is a multiple of, where as many devices share it.
+      put: what puts a batch's targets where they are worked off.
     """
 
     ks: tuple[int, ...] = ()
     ranks: bool = False
     scorer: str = "auto"
     memory_mib: float = 0.0
+    multiple: int = 1
+    put: Callable[[Target], Target] = lambda targets: targets
 
 
 def memory_of(options: Options) -> float:
@@ -96,6 +101,7 @@ def plan_batches(
     scorer: Scorer,
     memory_mib: float,
     places: np.ndarray | None = None,
+    multiple: int = 1,
 ) -> list[TargetBatch]:
     """Cuts the targets into batches of one shape each that fit into the memory.
 
@@ -105,6 +111,7 @@ def plan_batches(
       scorer: to take; a target whose receptive field is too large takes the dense one.
       memory_mib: for a batch; a single target is attacked whatever it needs.
       places: (T,) what `TargetBatch.places` counts from; by default 0..T-1.
+      multiple: of the compiled sizes; the memory is that of one device of as many.
     """
     places = np.arange(len(items)) if places is None else places
     groups: dict[tuple[Scorer, tuple[int, ...]], list[int]] = {}
@@ -122,8 +129,9 @@ def plan_batches(
     batches = []
     for (kind, sizes), members in groups.items():
         most = memory_mib * 2**20 // kind.bytes_per_target(victim, sizes)
-        most = int(np.clip(most, 1, _LARGEST_BATCH))
+        most = int(np.clip(most, 1, _LARGEST_BATCH)) * multiple
         size = -(-len(members) // -(-len(members) // most))  # as even as can be
+        size = -(-size // multiple) * multiple
         for start in range(0, len(members), size):
             part = np.array(members[start : start + size])
             fields = tuple(shells[n] for n in part) if sizes else ()
@@ -206,18 +214,20 @@ def in_batches(
         either.
     """
     items, memory = check_items(victim, items), memory_of(options)
-    pending = plan_batches(victim, items, scorer_of(victim.model, options.scorer), memory)
+    plan = functools.partial(plan_batches, victim, multiple=options.multiple)
+    pending = plan(items, scorer_of(victim.model, options.scorer), memory)
     while pending:
         batch = pending.pop(0)
         count = len(batch.items)
         padded = np.pad(batch.places, (0, batch.size - count), mode="edge")
-        result = run(batch.scorer, stack_targets(batch, victim.adjacency), padded)
+        targets = options.put(stack_targets(batch, victim.adjacency))
+        result = run(batch.scorer, targets, padded)
         result = jax.tree.map(lambda x, rows=slice(count): np.asarray(x)[rows], result)
         columns = [x.reshape(count, -1) for x in numbers(result)]
         answered = np.isfinite(np.concatenate(columns, axis=1)).all(axis=1)
         if batch.scorer is not DENSE and not answered.all():
             left = batch.places[~answered]
-            pending += plan_batches(victim, items[left], DENSE, memory, places=left)
+            pending += plan(items[left], DENSE, memory, places=left)
         elif not answered.all():
             raise InputError(
                 f"item {batch.items[~answered][0]}: the attack gives values that are not finite. "

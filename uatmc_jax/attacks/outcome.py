@@ -93,7 +93,7 @@ def attack_batches(
     def run(scorer: Scorer, targets: Target, places: np.ndarray) -> dict[str, Any]:
         chosen = None if weights is None else jnp.asarray(weights[places], jnp.float32)
         measured = (ks, options.ranks)
-        return _attack_batch(attack, victim, scorer, measured, targets, chosen, key)
+        return attack_batch(attack, victim, scorer, measured, targets, chosen, key)
 
     def numbers(result: dict[str, Any]) -> Sequence[np.ndarray]:
         names = ("values", "utility_after", "hr_before", "hr_after")
@@ -105,7 +105,7 @@ def attack_batches(
 
 
 @functools.partial(jax.jit, static_argnames=("scorer", "measured"))
-def _attack_batch(
+def attack_batch(
     attack: Attack,
     victim: Victim,
     scorer: Scorer,
@@ -114,7 +114,17 @@ def _attack_batch(
     weights: jax.Array | None,
     key: jax.Array,
 ) -> dict[str, Any]:
-    """`Outcome`'s fields of one batch; `measured` is (Ks, whether ranks are asked for)."""
+    """`Outcome`'s fields of one batch, compiled.
+
+    Args:
+      attack: as `as_compiled` gives it.
+      victim: the clean model and its users.
+      scorer: how scores are got.
+      measured: (Ks of the hit rates, whether ranks are asked for).
+      targets: b of them, stacked.
+      weights: (b, n) of the users in Phi; None for all alike.
+      key: target i's random starts come from fold_in(key, i).
+    """
     (ks, ranks), n_budgets = measured, budgets(attack)
 
     def under(one: Attack, aim: Aim, key: jax.Array) -> tuple[Perturbed, jax.Array]:

@@ -6,7 +6,7 @@ given; "position" is a place in that order.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -89,6 +89,34 @@ jax.tree_util.register_dataclass(
 )
 
 
+@functools.partial(jax.jit, static_argnames=("model", "depth"))
+def encoded(
+    model: Model,
+    encoder: PyTree,
+    z: Modal,
+    graph: Graph,
+    users: jax.Array,
+    plan: RankingPlan,
+    depth: int,
+) -> tuple[jax.Array, jax.Array, tuple[jax.Array, jax.Array], PyTree]:
+    """The users' and all items' embeddings, each user's best items, and the model's trace.
+
+    Args:
+      model: the recommender.
+      encoder: its parameters.
+      z: modal, (|I|, d).
+      graph: the training graph.
+      users: (n,) int32.
+      plan: ranks these users.
+      depth: how many items.
+    """
+    with jax.default_matmul_precision(EXACT):
+        user, item = model.encode(encoder, z, graph)
+        trace = None if model.field is None else model.field.trace(encoder, z, graph)
+        best = top_k(user[users], item, plan, depth)
+    return user[users], item, best, trace
+
+
 class Lists(NamedTuple):
     """How much of the clean ranking a victim keeps, and how it is computed.
 
@@ -97,12 +125,14 @@ class Lists(NamedTuple):
       spare: best items to keep beyond, for models that propagate or list neighbours.
       block_users: users ranked at a time.
       block_items: items ranked at a time.
+      encoded: what computes it, as `encoded` here.
     """
 
     k: int = 50
     spare: int = SPARE_ITEMS
     block_users: int = 2048
     block_items: int = 8192
+    encoded: Callable[..., tuple] = encoded
 
 
 def make_victim(
@@ -147,7 +177,8 @@ def make_victim(
     depth = lists.k + 1 + spare
     z = project_catalogue(model, params, data.features) if z is None else z
     kept = min(depth, dataset.n_items)
-    user, item, best, trace = encoded(model, params.encoder, z, data.graph, users, plan, kept)
+    given = model, params.encoder, z, data.graph, users
+    user, item, best, trace = lists.encoded(*given, plan=plan, depth=kept)
     if not (jnp.isfinite(user).all() and jnp.isfinite(item).all()):
         raise InputError(
             f"the checkpoint's {model.name} gives embeddings that are not finite, so nothing can "
@@ -172,34 +203,6 @@ def make_victim(
         dataset=dataset,
         adjacency=dataset.adjacency,
     )
-
-
-@functools.partial(jax.jit, static_argnames=("model", "depth"))
-def encoded(
-    model: Model,
-    encoder: PyTree,
-    z: Modal,
-    graph: Graph,
-    users: jax.Array,
-    plan: RankingPlan,
-    depth: int,
-) -> tuple[jax.Array, jax.Array, tuple[jax.Array, jax.Array], PyTree]:
-    """The users' and all items' embeddings, each user's best items, and the model's trace.
-
-    Args:
-      model: the recommender.
-      encoder: its parameters.
-      z: modal, (|I|, d).
-      graph: the training graph.
-      users: (n,) int32.
-      plan: ranks these users.
-      depth: how many items.
-    """
-    with jax.default_matmul_precision(EXACT):
-        user, item = model.encode(encoder, z, graph)
-        trace = None if model.field is None else model.field.trace(encoder, z, graph)
-        best = top_k(user[users], item, plan, depth)
-    return user[users], item, best, trace
 
 
 def _fill(rows: jax.Array, width: int, value: float) -> jax.Array:

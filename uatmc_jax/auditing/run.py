@@ -13,8 +13,11 @@ import os
 import pathlib
 import sys
 import time
+from collections.abc import Mapping
 
 from uatmc_jax import store
+from uatmc_jax.attacks import Attack
+from uatmc_jax.auditing.edited import edit_items
 from uatmc_jax.auditing.entries import (
     RECALL_K,
     Audited,
@@ -41,6 +44,7 @@ from uatmc_jax.benchmark.targets import choose_targets
 from uatmc_jax.benchmark.verdict import threat_of
 from uatmc_jax.data import Dataset, open_dataset, statistics
 from uatmc_jax.defenses import check_model
+from uatmc_jax.edits import EditSettings, Sources, open_sources
 from uatmc_jax.environment import environment, peak_memory_mib
 from uatmc_jax.errors import InputError
 from uatmc_jax.evaluation.content import compare_hits
@@ -62,6 +66,7 @@ def run_audit(
     workdir: str | pathlib.Path,
     *,
     given: Given | None = None,
+    edits: EditSettings | None = None,
     command: str = "",
     seeds: int = 1,
     show_progress: bool = True,
@@ -74,6 +79,8 @@ def run_audit(
       given: a trained model to audit, in place of one trained for the audit; its attacks
         are written to its run's folder. Hardening starts from the pre-trained state of
         that run, or of the one that it started from.
+      edits: real pictures and titles to edit too, against the model audited and the one
+        recommended; K and the budget held against are the audit's.
       command: how this audit was called, for the report.
       seeds: trainings of everything, each under a seed of its own: the settings' first, then
         1, 2 and so on. Recommended is what nothing speaks against in any of them.
@@ -102,6 +109,7 @@ def run_audit(
         _check(settings, dataset, k, given)
     except InputError as error:
         raise name_fields(error) from None
+    sources = None if edits is None else _sources(edits, settings, suite, dataset)
     with owned(workdir):
 
         def say(text: str) -> None:
@@ -135,6 +143,11 @@ def run_audit(
             if entry.name in (VICTIM, recommended):
                 say(f"looking at the users of {entry.name}")
                 one.found.update(look_closer(entry, one, settings, k))
+        edited = {}
+        if sources is not None:
+            say("editing pictures and titles")
+            chosen = [one for one in audited.entries if one.name in (VICTIM, recommended)]
+            edited["edits"] = edit_items(chosen, sources, show_progress)
         audit = {
             "command": command,
             **_audit(settings, dataset, audited, [one.found for one in judged], k),
@@ -142,6 +155,7 @@ def run_audit(
             "by_training": trainings,
             "fitted": notes + audited.notes,
             "recommended": recommended,
+            **edited,
             "wall_seconds": time.monotonic() - started,
             "peak_memory_mib": peak_memory_mib(),
             **environment(),
@@ -151,6 +165,15 @@ def run_audit(
         store.write_json(workdir / AUDIT_FILE, audit)
         store.write_text(workdir / REPORT_FILE, page)
         return audit
+
+
+def _sources(
+    edits: EditSettings, settings: AuditSettings, suite: Mapping[str, Attack], dataset: Dataset
+) -> Sources:
+    """What is edited, opened before any training."""
+    threat = threat_of({name: to_dict(attack) for name, attack in suite.items()})
+    edits = dataclasses.replace(edits, k=threat["k"], eps=threat["eps"])
+    return open_sources(edits, dataset, settings.experiment.data)
 
 
 def _audit(

@@ -52,6 +52,7 @@ from uatmc_jax.environment import environment
 from uatmc_jax.models import Params
 from uatmc_jax.opened import OpenedRun
 from uatmc_jax.owner import owned
+from uatmc_jax.placement import make_placement, spread_lists, spread_options, spread_victim
 from uatmc_jax.seeds import generator, starts_key
 from uatmc_jax.settings import (
     AttackRunSettings,
@@ -60,8 +61,8 @@ from uatmc_jax.settings import (
     to_dict,
 )
 
-# Settings that change no number of an attack.
-_FREE = ("memory_mib", "attacks", "cold_count", "permutations")
+# Settings that change no number of an attack, but for rounding.
+_FREE = ("memory_mib", "attacks", "cold_count", "permutations", "mesh")
 
 
 class _Job(NamedTuple):
@@ -110,6 +111,7 @@ def run_attacks(
       InputError: before any long work, for anything the user can mend.
     """
     attacks, data = chosen_attacks(settings.attacks, only), runs[0].data
+    make_placement(settings.mesh.devices, settings.mesh.row_multiple)  # that there are so many
     surrogates = surrogates or {}
     check_attacks(settings, attacks, data)
     for run in runs:
@@ -178,9 +180,10 @@ def victim_of(
     users = choose_users(run.data, settings.user_share, seed)
     lists = Lists(k=max(*settings.ks, *(attack.k for attack in attacks.values())))
     params = redrawn(run, seed) if settings.redraw else run.params
-    return make_victim(
-        run.model, params, run.data, users, masked=settings.masked, z=run.z, lists=lists
-    )
+    placement = make_placement(settings.mesh.devices, settings.mesh.row_multiple)
+    lists = spread_lists(placement, lists)
+    chosen = {"masked": settings.masked, "z": run.z, "lists": lists}
+    return spread_victim(placement, make_victim(run.model, params, run.data, users, **chosen))
 
 
 def redrawn(run: OpenedRun, seed: int) -> Params:
@@ -191,7 +194,9 @@ def redrawn(run: OpenedRun, seed: int) -> Params:
 
 def options_of(settings: AttackRunSettings) -> Options:
     """What an evaluation measures of a target, and how targets are worked off."""
-    return Options(tuple(settings.ks), settings.ranks, settings.scorer, settings.memory_mib)
+    placement = make_placement(settings.mesh.devices, settings.mesh.row_multiple)
+    options = Options(tuple(settings.ks), settings.ranks, settings.scorer, settings.memory_mib)
+    return spread_options(placement, options)
 
 
 def _attack_rows(

@@ -7,7 +7,7 @@ loads is read: tensors and plain containers.
 import math
 import pathlib
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,9 +18,8 @@ from uatmc_jax.errors import InputError
 from uatmc_jax.settings import Settings
 from uatmc_jax.training.stage import Progress
 
-# What a file calls its weights, and what wrappers put before their names.
+# What a file calls its weights; another name will do if it is the only one.
 _ENTRIES = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights")
-_PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 
 
 class State(NamedTuple):
@@ -61,9 +60,9 @@ def import_mmrec(
 
 
 def read_state(file: pathlib.Path) -> State:
-    """Reads the state_dict of a PyTorch file: the file's own, or its entry of such a name.
+    """Reads the state_dict of a PyTorch file: the file's own, or that of an entry.
 
-    Prefixes that all names have, of wrappers (data parallel, compiled, Lightning), go.
+    Prefixes that all names have go: wrappers put them there (data parallel, compiled, Lightning).
 
     Raises:
       InputError: torch is not installed; the file is damaged, holds more than tensors,
@@ -76,12 +75,9 @@ def read_state(file: pathlib.Path) -> State:
             "PyTorch checkpoints need torch: pip install 'uatmc_jax[torch]'."
         ) from None
     content = _load(torch, file)
-    tensors, epochs = content, 0
-    entries = [
-        e for e in _ENTRIES if isinstance(content, dict) and isinstance(content.get(e), dict)
-    ]
-    if entries:
-        tensors, epoch = content[entries[0]], content.get("epoch")
+    tensors, epochs = weights_in(content), 0
+    if tensors is not content:
+        epoch = content.get("epoch")
         if type(epoch) is int and 0 <= epoch < 2**31 - 1:
             epochs = epoch + 1  # counted from 0 there
     right = isinstance(tensors, dict) and tensors
@@ -89,15 +85,41 @@ def read_state(file: pathlib.Path) -> State:
         raise InputError(f"{file}: no state_dict in it. {_save_again(file)}")
     size = file.stat().st_size
     arrays = {name: _array(torch, x, f"{file}: {name}", size) for name, x in tensors.items()}
-    return State(_without_prefixes(arrays), epochs)
+    return State(without_prefixes(arrays), epochs)
 
 
-def _without_prefixes(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    while True:
-        common = [p for p in _PREFIXES if all(name.startswith(p) for name in arrays)]
-        if not common:
-            return arrays
-        arrays = {name.removeprefix(common[0]): x for name, x in arrays.items()}
+def weights_in(content: Any) -> Any:
+    """What of a file's content are the weights: an entry of a usual name, or the one that can be.
+
+    >>> weights_in({"epoch": 3, "network": {"a": np.zeros(2)}, "optimizer": {"lr": 0.1}})
+    {'a': array([0., 0.])}
+    """
+    if not isinstance(content, dict):
+        return content
+    named = [content[e] for e in _ENTRIES if isinstance(content.get(e), dict)]
+    if named:
+        return named[0]
+    others = [
+        part
+        for part in content.values()
+        if isinstance(part, dict) and part and all(hasattr(x, "shape") for x in part.values())
+    ]
+    return others[0] if len(others) == 1 else content
+
+
+def without_prefixes(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays by their names, without the parts that all names begin with.
+
+    >>> list(without_prefixes({"module._orig_mod.a": 0, "module._orig_mod.b.c": 1}))
+    ['a', 'b.c']
+    """
+    while all("." in name for name in arrays):
+        heads = {name.partition(".")[0] for name in arrays}
+        if len(heads) != 1:
+            break
+        head = heads.pop()
+        arrays = {name.removeprefix(f"{head}."): x for name, x in arrays.items()}
+    return arrays
 
 
 def _load(torch, file: pathlib.Path):

@@ -1,11 +1,14 @@
 """Rows of sorted item ids as a pytree: membership and complement on the device."""
 
+from collections.abc import Callable
+
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from uatmc_jax.data.interactions import Interactions
+from uatmc_jax.errors import InputError
 
 
 @flax.struct.dataclass
@@ -24,7 +27,16 @@ class CSR:
 
 
 def make_csr(pairs: Interactions, n_users: int) -> CSR:
-    """Builds the rows of `pairs`, which are sorted by (user, item)."""
+    """Builds the rows of `pairs`, which are sorted by (user, item).
+
+    Raises:
+      InputError: 2^31 pairs or more, whose places int32 does not hold.
+    """
+    if len(pairs) >= 2**31:
+        raise InputError(
+            f"{len(pairs)} pairs on one device; its numbers hold fewer than 2^31. Spread them over "
+            "several (config.mesh.devices)."
+        )
     degrees = np.bincount(pairs.users, minlength=n_users)
     indptr = np.zeros(n_users + 1, np.int32)
     np.cumsum(degrees, out=indptr[1:])
@@ -51,7 +63,7 @@ def contains(csr: CSR, users: jax.Array, items: jax.Array) -> jax.Array:
       bool of the broadcast shape.
     """
     users, items = jnp.broadcast_arrays(users, items)
-    place = _search(csr, users, lambda value, _: value < items)
+    place = _search(*_runs(csr, users), lambda value, _: value < items, csr.search_steps)
     found = csr.indices[jnp.minimum(place, csr.indices.shape[0] - 1)] == items
     return (place < csr.indptr[users + 1]) & found
 
@@ -71,21 +83,43 @@ def nth_absent(csr: CSR, users: jax.Array, n: jax.Array) -> jax.Array:
     Returns:
       int32 item ids of the same shape.
     """
-    place = _search(csr, users, lambda value, k: value - k <= n)
-    return n + place - csr.indptr[users]
+    return nth_absent_at(*_runs(csr, users), n, csr.search_steps)
 
 
-def _search(csr: CSR, users, goes_right) -> jax.Array:
-    """First position of each row where goes_right(indices[position], rank in row) fails."""
-    start = csr.indptr[users]
+def nth_absent_at(
+    item_at: Callable[[jax.Array], jax.Array],
+    bounds: tuple[jax.Array, jax.Array],
+    n: jax.Array,
+    search_steps: int,
+) -> jax.Array:
+    """`nth_absent` of runs of ascending ids, wherever they are kept.
+
+    Args:
+      item_at: places, of the shape of `n`, -> the ids there; a place may be its run's end.
+      bounds: first place of each run, and its end.
+      n: int32, below the number of absent ids.
+      search_steps: halvings that find a place in the longest run.
+    """
+    place = _search(item_at, bounds, lambda value, k: value - k <= n, search_steps)
+    return n + place - bounds[0]
+
+
+def _runs(csr: CSR, users: jax.Array) -> tuple[Callable, tuple[jax.Array, jax.Array]]:
+    """What reads the ids, and where the users' runs begin and end."""
     last = max(csr.indices.shape[0] - 1, 0)
+    bounds = csr.indptr[users], csr.indptr[users + 1]
+    return lambda place: csr.indices[jnp.minimum(place, last)], bounds
+
+
+def _search(item_at: Callable, bounds: tuple, goes_right: Callable, steps: int) -> jax.Array:
+    """First place of each run where goes_right(the id there, its rank in the run) fails."""
+    start = bounds[0]
 
     def halve(_, bounds):
         low, high = bounds
         middle = low + (high - low) // 2
-        right = goes_right(csr.indices[jnp.minimum(middle, last)], middle - start)
+        right = goes_right(item_at(middle), middle - start)
         right &= low < high
         return jnp.where(right, middle + 1, low), jnp.where(right, high, middle)
 
-    bounds = (start, csr.indptr[users + 1])
-    return jax.lax.fori_loop(0, csr.search_steps, halve, bounds)[0]
+    return jax.lax.fori_loop(0, steps, halve, bounds)[0]

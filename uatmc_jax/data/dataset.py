@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -14,8 +14,15 @@ import numpy as np
 from uatmc_jax.data.csr import CSR, make_csr
 from uatmc_jax.data.features import load_features, parse_modalities
 from uatmc_jax.data.graph import Adjacency, Graph, make_adjacency, make_graph
-from uatmc_jax.data.interactions import SPLITS, Interactions, read_inter, split_interactions
-from uatmc_jax.data.names import ItemNames, load_names, write_names
+from uatmc_jax.data.interactions import (
+    SPLITS,
+    Interactions,
+    of_users,
+    read_inter,
+    split_interactions,
+)
+from uatmc_jax.data.manifest import require_unchanged
+from uatmc_jax.data.names import NAMES_FILE, TITLES_FILE, ItemNames, load_names, write_names
 from uatmc_jax.errors import InputError
 
 DEFAULT_MODALITIES = ("visual:image_feat.npy", "textual:text_feat.npy")
@@ -99,13 +106,26 @@ class Dataset:
         """Neighbours of every node of the training graph, on the host."""
         return make_adjacency(self.train, self.n_users, self.n_items)
 
-    def held_out(self, split: str) -> CSR:
+    def held_out(self, split: str, users: np.ndarray | None = None) -> CSR:
         """By user the items of "valid" or "test", without users who have not trained.
+
+        Args:
+          split: "valid" or "test".
+          users: (n,) those whose they are, in this order; by default all.
 
         Raises:
           InputError: nothing is left.
         """
-        return make_csr(warm(self.split(split), self), self.n_users)
+        pairs = warm(self.split(split), self)
+        if users is None:
+            return make_csr(pairs, self.n_users)
+        chosen = of_users(pairs, users)
+        if not len(chosen):
+            raise InputError(
+                f"data set '{self.name}': none of the {len(users)} users to be measured has an "
+                f"interaction of the {split} split. Measure more (config.eval.sample)."
+            )
+        return make_csr(chosen, len(users))
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -126,16 +146,22 @@ class DeviceData:
     """A data set on the device.
 
     Attributes:
-      pairs: (users, items), each (n,) int32 training interactions.
-      seen: the same, by user.
+      pairs: (users, items), each (n,) int32 training interactions; on several devices what
+        `placement.own_pairs` makes of them.
+      seen: the same, by user; None on several devices.
       graph: the same, as a graph.
       features: modal, raw, (|I|, dim_m) float32.
     """
 
-    pairs: tuple[jax.Array, jax.Array]
-    seen: CSR
+    pairs: Any
+    seen: CSR | None
     graph: Graph
     features: tuple[jax.Array, ...]
+
+    @property
+    def n_pairs(self) -> int:
+        """Training interactions."""
+        return self.pairs[0].size if isinstance(self.pairs, tuple) else self.pairs.n_pairs
 
 
 def put_on_device(dataset: Dataset) -> DeviceData:
@@ -227,7 +253,9 @@ def load_dataset(
     entries = present_modalities(folder) if modalities is None else modalities
     files = parse_modalities(tuple(entries))
     inter = _find_inter(folder, name)
-    _require(folder, [inter, *(folder / file for file in files.values())])
+    needed = [inter, *(folder / file for file in files.values())]
+    _require(folder, needed)
+    require_unchanged(folder, [*needed, folder / NAMES_FILE, folder / TITLES_FILE])
     rows = read_inter(inter)
     features = {m: load_features(folder / file) for m, file in files.items()}
     dataset = make_dataset(name, rows, features, str(inter))

@@ -89,6 +89,16 @@ def make_graph(pairs: Interactions, n_users: int, n_items: int, width: int | Non
     )
 
 
+def edgeless_graph(pairs: Interactions, n_users: int, n_items: int) -> Graph:
+    """Nodes and degrees of `make_graph` without its edges, for models that do not propagate."""
+
+    def side(destinations: np.ndarray, n: int) -> Side:
+        none, degrees = jnp.zeros(0, jnp.int32), np.bincount(destinations, minlength=n)
+        return Side(none[None], none, jnp.asarray(degrees, jnp.float32))
+
+    return Graph(side(pairs.users, n_users), side(pairs.items, n_items))
+
+
 def edge_graph(users: jax.Array, items: jax.Array, graph: Graph) -> Graph:
     """The bipartite graph of some edges, of static shape whichever they are.
 

@@ -12,14 +12,16 @@ from collections.abc import Callable, Iterator
 from uatmc_jax.errors import InputError
 
 BLOCK_BYTES = 1 << 20
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+# Unpacked at once, so that a small file of nothing but zeros stays small.
+_ZSTD_PIECE = 1 << 12
 Watch = Callable[[bytes], object]
 # How files begin that are taken for text, and what to do with them.
-_UNPACK = "Unpack it, or pack it with gzip"
+_UNPACK = "Unpack it, or pack it with gzip or zstd"
 _MAGIC = {
     b"PK\x03\x04": ("a ZIP archive or an Excel workbook", "Unpack it, or save the sheet as CSV"),
     b"BZh91AY": ("packed with bzip2", _UNPACK),
     b"\xfd7zXZ\0": ("packed with xz", _UNPACK),
-    b"\x28\xb5\x2f\xfd": ("packed with zstd", _UNPACK),
     b"7z\xbc\xaf\x27\x1c": ("a 7-Zip archive", _UNPACK),
     b"Rar!": ("a RAR archive", _UNPACK),
     b"\xd0\xcf\x11\xe0": ("an old Excel or Word file", "Save it as CSV"),
@@ -56,21 +58,25 @@ _ZEROS = 0.8
 
 
 def unpacked_blocks(path: pathlib.Path, watch: Watch = len) -> Iterator[bytes]:
-    """Yields a file's content in blocks, unpacked if it is gzip (by its first bytes).
+    """Yields a file's content in blocks, unpacked if it is gzip or zstd (by its first bytes).
 
     Args:
       path: of the file.
       watch: is shown each block as it is stored.
 
     Raises:
-      InputError: no such file, or a gzip file that is cut off or damaged.
+      InputError: no such file, a packed one that is cut off or damaged, or zstandard is absent.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file. Check the path.")
     with open(path, "rb") as file:
-        packed = file.peek(2)[:2] == b"\x1f\x8b"
-        stored = _watched(file, watch)
-        yield from _unpacked(stored, path) if packed else stored
+        head, stored = file.peek(4), _watched(file, watch)
+        if head.startswith(_GZIP):
+            yield from _unpacked(stored, path)
+        elif head.startswith(_ZSTD):
+            yield from _unpacked_zstd(stored, path)
+        else:
+            yield from stored
 
 
 def _watched(file, watch: Watch) -> Iterator[bytes]:
@@ -101,10 +107,33 @@ def _unpacked(blocks: Iterator[bytes], path: pathlib.Path) -> Iterator[bytes]:
         raise InputError(f"{path}: the gzip file is truncated. Fetch it again.")
 
 
+def _unpacked_zstd(blocks: Iterator[bytes], path: pathlib.Path) -> Iterator[bytes]:
+    """A zstd file's content; it may consist of several frames."""
+    try:
+        import zstandard
+    except ImportError:
+        raise InputError(
+            f"{path}: reading zstd needs zstandard. pip install 'uatmc_jax[zstd]', or unpack it."
+        ) from None
+    frame = zstandard.ZstdDecompressor().decompressobj()
+    pieces = (b[n : n + _ZSTD_PIECE] for b in blocks for n in range(0, len(b), _ZSTD_PIECE))
+    try:
+        for piece in pieces:
+            while piece:
+                if frame.eof:
+                    frame = zstandard.ZstdDecompressor().decompressobj()
+                yield frame.decompress(piece)
+                piece = frame.unused_data if frame.eof else b""
+    except zstandard.ZstdError as error:
+        raise InputError(f"{path}: damaged zstd file ({error}). Fetch it again.") from None
+    if not frame.eof:
+        raise InputError(f"{path}: the zstd file is truncated. Fetch it again.")
+
+
 def text_blocks(path: pathlib.Path, watch: Watch = len) -> Iterator[bytes]:
     """Yields a text's content in blocks of UTF-8, lines ending in LF or CR LF.
 
-    Gzip is unpacked; a byte order mark is left out; UTF-16 (with a mark or without) and
+    Gzip and zstd are unpacked; a byte order mark is left out; UTF-16 (with a mark or without) and
     UTF-32 are recoded; lines that end in CR alone end in LF. Bytes that are not UTF-8 are
     left to the reader, who knows their line.
 

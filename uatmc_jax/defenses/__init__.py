@@ -2,8 +2,9 @@
 
 In reading order: `step` (one batch as every defence sees it), `perturbed` (train on
 perturbed items: UAT, UAT-MC, noise, dropout), `worst_case` (train on a bound of all
-perturbations: exact, linearized), `penalties` (spectral, mirror), `objective` (their sum),
-`settings` (stage 2's, and what a training takes of them), `kinds` (each by its name).
+perturbations: exact, shaped, linearized), `shapes` (the balls of shaped), `penalties`
+(spectral, mirror), `objective` (their sum), `settings` (stage 2's, and what a training takes
+of them), `kinds` (each by its name).
 """
 
 from uatmc_jax.defenses.kinds import (
@@ -13,6 +14,7 @@ from uatmc_jax.defenses.kinds import (
     mirror,
     noise,
     none,
+    shaped,
     spectral,
     uat,
     uat_mc,
@@ -46,6 +48,7 @@ __all__ = [
     "mirror",
     "noise",
     "none",
+    "shaped",
     "spectral",
     "static_defense",
     "uat",

@@ -47,6 +47,12 @@ def exact(**fields: Any) -> AdversarialSettings:
     return AdversarialSettings(defense="exact", **_ATTACKS_BALL | fields)
 
 
+def shaped(harmless: str, **fields: Any) -> AdversarialSettings:
+    """The worst case in a ball shaped by harmless edits (`shapes`); eps counts these."""
+    chosen = {"lam": 0.2, "eps": 3.0} | fields
+    return AdversarialSettings(defense="shaped", harmless=harmless, **chosen)
+
+
 def linearized(**fields: Any) -> AdversarialSettings:
     """Its first-order surrogate, for any model (`worst_case`)."""
     return AdversarialSettings(defense="linearized", **_ATTACKS_BALL | fields)

@@ -44,7 +44,7 @@ from uatmc_jax.models import Batch, Embeddings, Model, unmet
 from uatmc_jax.models.protocol import PyTree, in_encoder
 from uatmc_jax.numerics import weighted_mean
 
-DEFENSES = ("none", *PERTURBED, "exact", "linearized", "spectral", "mirror")
+DEFENSES = ("none", *PERTURBED, "exact", "shaped", "linearized", "spectral", "mirror")
 # Those that level = "feature" is possible with; the others work on z, or perturb nothing.
 ON_FEATURES = ("none", "uat", "uat_mc", "noise")
 
@@ -100,7 +100,7 @@ def adversarial_objective(
         loss += terms["leak"]
     if defense.kind in PERTURBED:
         terms["adv"] = adversarial_term(step, selected, first)
-    elif defense.kind == "exact":
+    elif defense.kind in ("exact", "shaped"):
         terms["adv"] = exact_term(step, selected, clean)
     elif defense.kind == "linearized":
         terms["adv"] = linearized_term(step, selected)

@@ -28,8 +28,8 @@ class AdversarialSettings:
     The projectors are frozen, but for their last layer with `train_projector_head`.
 
     Attributes:
-      defense: "none", "uat", "uat_mc", "noise", "dropout", "exact", "linearized",
-        "spectral" or "mirror"; see `uatmc_jax.defenses`.
+      defense: "none", "uat", "uat_mc", "noise", "dropout", "exact", "shaped",
+        "linearized", "spectral" or "mirror"; see `uatmc_jax.defenses`.
       epochs: at most this many; 0 leaves the stage out.
       patience: as in stage 1.
       batch_size: B.
@@ -60,6 +60,8 @@ class AdversarialSettings:
       swap_modalities: train on [z^t ; z^v], to be evaluated on [z^v ; z^t], as published.
       train_projector_head: train the projectors' last layer too, so that z itself is learned
         anew (beyond the paper); with level = "projected".
+      harmless: with "shaped" and nothing else, a file of harmless edits that `uatmc edit` has
+        written; eps then counts such edits, and norm is not read.
     """
 
     defense: str = "uat_mc"
@@ -86,6 +88,7 @@ class AdversarialSettings:
     detach_align: bool = False
     leak: bool = False
     swap_modalities: bool = False
+    harmless: str = ""
 
     def __post_init__(self):
         one_of("adversarial.defense", self.defense, DEFENSES)
@@ -113,6 +116,12 @@ class AdversarialSettings:
         )
         wanted = "False, or level = 'projected' without train_projector_head"
         require(right, "adversarial.swap_modalities", self.swap_modalities, wanted)
+        right = bool(self.harmless) == (self.defense == "shaped")
+        wanted = "a file of harmless edits with defense = 'shaped', '' with any other"
+        require(right, "adversarial.harmless", self.harmless, wanted)
+        right = self.defense != "shaped" or not (self.train_projector_head or self.swap_modalities)
+        wanted = "another without train_projector_head and swap_modalities, which move z"
+        require(right, "adversarial.defense", self.defense, wanted)
         once = len(set(self.modalities)) == len(self.modalities)
         require(once, "adversarial.modalities", self.modalities, "each modality once")
         for field in ("patience", "batch_size", "steps"):

@@ -102,6 +102,7 @@ class Frozen:
       features: modal, raw, (|I|, dim_m); None unless they are perturbed.
       hidden: modal, (|I|, h_m), what the projectors' last layer reads; None unless
         that is trained, and then z is not read.
+      shapes: modal, (d, d), A of `shapes`; None where the balls are round or boxes.
     """
 
     z: Modal
@@ -109,6 +110,7 @@ class Frozen:
     projectors: PyTree = None
     features: Modal | None = None
     hidden: Modal | None = None
+    shapes: Modal | None = None
 
 
 class Step(NamedTuple):

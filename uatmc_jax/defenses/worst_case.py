@@ -13,6 +13,9 @@ and softplus, which decreases in the margin, is largest there. Its mean is the l
 L_adv if every triple has perturbations of its own; UAT's, shared by an item's triples,
 cannot exceed it. The budget certificate rests on the same norms.
 
+*shaped*, for the same models: over balls that are not round but shaped by harmless edits,
+where A' w takes the place of w (`shapes`).
+
 *linearized*, for any model: the same for the first-order expansion of L_BPR around the
 clean content of the batch's items,
 
@@ -50,7 +53,11 @@ def worst_margins(step: Step, selected: PyTree, clean: Embeddings) -> jax.Array:
       selected: the batch's part of the trained parameters.
       clean: the batch's embeddings as they are.
     """
-    lengths = [dual_norm(w, step.defense.norm) for w in _slopes(step, selected, clean)]
+    slopes = _slopes(step, selected, clean)
+    if step.frozen.shapes is None:
+        lengths = [dual_norm(w, step.defense.norm) for w in slopes]
+    else:
+        lengths = [safe_norm(w @ a) for w, a in zip(slopes, step.frozen.shapes, strict=True)]
     radius = radii(step, step.z)
     loss = sum(
         (r[step.positive, 0] + r[step.negative, 0]) * length

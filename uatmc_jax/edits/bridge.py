@@ -12,8 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax.edits.judge import Judge, Judged, judge_rows, slopes
-from uatmc_jax.edits.pixels import Seen
+from uatmc_jax.edits.harmless import (
+    AFTERWARDS_CROP,
+    AFTERWARDS_QUALITY,
+    AFTERWARDS_SCALE,
+    jpeg,
+    margins,
+    scaled,
+)
+from uatmc_jax.edits.judge import NARROW, Judge, Judged, judge_rows, slopes
+from uatmc_jax.edits.pixels import Look, Seen
 from uatmc_jax.edits.words import Verified
 from uatmc_jax.preparation.encoders import Encoder
 from uatmc_jax.preparation.lite import as_tensor
@@ -56,63 +64,124 @@ def _with(place: int, rows: jax.Array, others: Sequence) -> tuple[jax.Array, ...
     )
 
 
-def cotangent_of(
-    judge: Judge, place: int, others: Sequence, judged: list[Judged] | None = None
-) -> Callable[[Any], Any]:
+class Beside(NamedTuple):
+    """A target with what stands beside the modality that is edited.
+
+    Attributes:
+      judge: of the target.
+      others: modal, (1, dim_m), the content of the other modalities.
+    """
+
+    judge: Judge
+    others: Sequence
+
+
+def cotangent_of(beside: Beside, place: int, width: float = NARROW) -> Callable[[Any], Any]:
     """Torch features (n, dim) -> torch dPhi / df (n, dim).
 
     Args:
-      judge: of the target.
+      beside: the target.
       place: of the features' modality.
-      others: modal, (1, dim_m), the content of the other modalities.
-      judged: where what the features are worth is put.
+      width: of Phi, as `judge.slopes` has it.
     """
-
-    def cotangent(features: Any) -> Any:
-        found, slope = slopes(judge, _with(place, to_jax(features), others))
-        if judged is not None:
-            judged.append(found)
-        return to_torch(slope[place], features)
-
-    return cotangent
+    return lambda features: _slopes_of(beside, place, features, width)[1]
 
 
-def picture_look(judge: Judge, coder: Coder, others: Sequence) -> Callable[[np.ndarray], Seen]:
-    """(H, W, 3) uint8 -> what it is worth, with its slope; arguments as of `cotangent_of`."""
+def _slopes_of(beside: Beside, place: int, features: Any, width: float) -> tuple[Judged, Any]:
+    found, slope = slopes(beside.judge, _with(place, to_jax(features), beside.others), width)
+    return found, to_torch(slope[place], features)
+
+
+def picture_look(targets: Sequence[Beside], coder: Coder, robust: bool = False) -> Look:
+    """Pictures (H, W, 3) uint8, one of each target -> what each is worth, with its slope.
+
+    The width of the Phi whose slope it is shrinks from the spread to `NARROW` of it along the
+    search: first whatever brings the item nearer to anyone, then whom it takes to get in.
+
+    Args:
+      targets: whose pictures they are.
+      coder: of the pictures.
+      robust: what a picture is worth is the mean over it and what a page does to it, as
+        expectation over transformation has it (Athalye et al., 2018).
+    """
     twin: ImageTwin = coder.twin
 
-    def look(picture: np.ndarray) -> Seen:
-        judged: list[Judged] = []
-        leaf = as_tensor(picture).requires_grad_(True)
-        feature = twin.forward(leaf)
-        feature.backward(cotangent_of(judge, coder.place, others, judged)(feature.detach()))
-        slope = leaf.grad[0].permute(1, 2, 0).cpu().numpy()
-        return Seen(float(judged[0].hr[0]), float(judged[0].value[0]), slope)
+    def look(pictures: Sequence[np.ndarray], along: float) -> list[Seen]:
+        leaves = [as_tensor(picture).requires_grad_(True) for picture in pictures]
+        views = [one for leaf in leaves for one in (views_of(leaf) if robust else [leaf])]
+        each = len(views) // len(leaves)
+        features = quick_features(twin, views)
+        rows = features.detach()
+        found = [
+            _slopes_of(target, coder.place, rows[n * each : (n + 1) * each], NARROW**along)
+            for n, target in enumerate(targets)
+        ]
+        features.backward(torch_rows([slope / each for _, slope in found]))
+        return [
+            Seen(float(judged.hr.mean()), float(judged.value.mean()), _by_pixel(leaf))
+            for leaf, (judged, _) in zip(leaves, found, strict=True)
+        ]
 
     return look
+
+
+def views_of(leaf: Any) -> list[Any]:
+    """A picture, torch (1, 3, H, W), and what `harmless.AFTERWARDS` makes of it, differentiable.
+
+    JPEG's derivative is taken to be one (Athalye et al., 2018); rounding is left out.
+    """
+    import torch
+
+    picture = leaf.detach()[0].permute(1, 2, 0).cpu().numpy().round().astype(np.uint8)
+    saved = as_tensor(jpeg(picture, AFTERWARDS_QUALITY)).to(leaf.device)
+    rows, columns = margins(picture, AFTERWARDS_CROP)
+    size = scaled(picture, AFTERWARDS_SCALE)
+    smaller = torch.nn.functional.interpolate(
+        leaf, size=size, mode="bicubic", align_corners=False, antialias=True
+    )
+    cropped = leaf[:, :, rows : leaf.shape[2] - rows, columns : leaf.shape[3] - columns]
+    return [leaf, leaf + (saved - leaf).detach(), smaller, cropped]
+
+
+def quick_features(twin: ImageTwin, leaves: Sequence[Any]) -> Any:
+    """(n, dim) torch, differentiable, of pictures (1, 3, H, W) of any sizes."""
+    import torch
+
+    if twin.quick is not None:
+        return twin.quick(leaves)
+    return torch.cat([twin.forward(leaf) for leaf in leaves])
+
+
+def torch_rows(rows: Sequence[Any]) -> Any:
+    """(n, dim) of n (1, dim)."""
+    import torch
+
+    return torch.cat(list(rows))
+
+
+def _by_pixel(leaf: Any) -> np.ndarray:
+    return leaf.grad[0].permute(1, 2, 0).cpu().numpy()
 
 
 class TextBridge(NamedTuple):
     """A listing's text and what a wording of its edited part is worth.
 
     Attributes:
-      judge: of the target.
+      beside: the target.
       coder: of the texts.
       compose: edited part -> (the whole text, where in it the part begins).
-      others: modal, (1, dim_m), the content of the other modalities.
     """
 
-    judge: Judge
+    beside: Beside
     coder: Coder
     compose: Callable[[str], tuple[str, int]]
-    others: Sequence
 
 
 def text_slopes(bridge: TextBridge, parts: Sequence[str]) -> list[Saliency]:
     """Phi's slopes by token, with places counted from where the edited part begins."""
     twin: TextTwin = bridge.coder.twin
     composed = [bridge.compose(part) for part in parts]
-    cotangent = cotangent_of(bridge.judge, bridge.coder.place, bridge.others)
+    cotangent = cotangent_of(bridge.beside, bridge.coder.place)
     found = twin.saliency([text for text, _ in composed], cotangent)
     return [
         each._replace(spans=each.spans - start)
@@ -123,8 +192,8 @@ def text_slopes(bridge: TextBridge, parts: Sequence[str]) -> list[Saliency]:
 def text_worth(bridge: TextBridge, clean: np.ndarray, parts: Sequence[str]) -> list[Verified]:
     """What wordings are worth, encoded; `clean` is the original's feature, (dim,)."""
     features = encode_texts(bridge.coder, [bridge.compose(part)[0] for part in parts])
-    rows = _with(bridge.coder.place, jnp.asarray(features), bridge.others)
-    judged = judge_rows(bridge.judge, rows)
+    rows = _with(bridge.coder.place, jnp.asarray(features), bridge.beside.others)
+    judged = judge_rows(bridge.beside.judge, rows)
     cosine = (
         features
         @ clean

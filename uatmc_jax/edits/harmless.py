@@ -23,9 +23,15 @@ def jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
         return np.array(image.convert("RGB"))
 
 
+def margins(picture: np.ndarray, share: float) -> tuple[int, int]:
+    """Rows and columns that `crop` leaves out on each side."""
+    rows, columns = (round(side * share / 2) for side in picture.shape[:2])
+    return rows, columns
+
+
 def crop(picture: np.ndarray, share: float) -> np.ndarray:
     """A picture without a margin of `share` / 2 of its sides."""
-    rows, columns = (round(side * share / 2) for side in picture.shape[:2])
+    rows, columns = margins(picture, share)
     return picture[rows : picture.shape[0] - rows, columns : picture.shape[1] - columns]
 
 
@@ -34,12 +40,18 @@ def brighten(picture: np.ndarray, factor: float) -> np.ndarray:
     return np.clip(np.rint(picture.astype(np.float32) * factor), 0, 255).astype(np.uint8)
 
 
+def scaled(picture: np.ndarray, factor: float) -> tuple[int, int]:
+    """Rows and columns of what `rescale` gives."""
+    rows, columns = (max(1, round(side * factor)) for side in picture.shape[:2])
+    return rows, columns
+
+
 def rescale(picture: np.ndarray, factor: float) -> np.ndarray:
     """A picture with its sides multiplied, by bicubic resampling."""
     from PIL import Image
 
-    sides = [max(1, round(side * factor)) for side in picture.shape[1::-1]]
-    resampled = Image.fromarray(picture).resize(sides, Image.Resampling.BICUBIC)  # type: ignore[arg-type]
+    rows, columns = scaled(picture, factor)
+    resampled = Image.fromarray(picture).resize((columns, rows), Image.Resampling.BICUBIC)
     return np.array(resampled)
 
 
@@ -53,11 +65,12 @@ PICTURES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "2 % cropped": lambda picture: crop(picture, 0.02),
     "5 % cropped": lambda picture: crop(picture, 0.05),
 }
+AFTERWARDS_QUALITY, AFTERWARDS_SCALE, AFTERWARDS_CROP = 85, 0.9, 0.05
 # What an edited picture has to outlast.
 AFTERWARDS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
-    "JPEG 85": lambda picture: jpeg(picture, 85),
-    "rescaled to 90 %": PICTURES["rescaled to 90 %"],
-    "5 % cropped": PICTURES["5 % cropped"],
+    "JPEG 85": lambda picture: jpeg(picture, AFTERWARDS_QUALITY),
+    "rescaled to 90 %": lambda picture: rescale(picture, AFTERWARDS_SCALE),
+    "5 % cropped": lambda picture: crop(picture, AFTERWARDS_CROP),
 }
 
 

@@ -1,6 +1,10 @@
 """What the recommender makes of a target with given raw features: who sees it, and which way is up.
 
 The JAX half of the way from pixels and words to the lists; `bridge` joins it to the encoders.
+
+Phi is a smooth hit rate, the mean of sigmoid(x_u / w) over the users, with x_u how far the
+target is above user u's K-th. Its width w is a share of how far the users' x_u spread for the
+item as it is, so that it suits any model's scores: all of it looks far, a quarter nearly counts.
 """
 
 import functools
@@ -20,21 +24,27 @@ from uatmc_jax.attacks.victim import Victim, check_lists, recommendable, rows_of
 from uatmc_jax.models import Modal
 from uatmc_jax.numerics import EXACT
 
+_LEAST_SPREAD = 1e-6
+# Width of the Phi that decides between edits, as a share of the spread.
+NARROW = 0.25
+
 
 class Judge(NamedTuple):
     """One target, ready to be judged.
 
     Attributes:
       victim: the clean model.
-      attack: whose Phi is ascended; on raw features.
+      attack: whose Phi decides between edits; on raw features.
       aim: the target.
       raw: modal, (1, dim_m), its stored features.
+      spread: () standard deviation over the users of x_u, for the item as it is.
     """
 
     victim: Victim
     attack: Attack
     aim: Aim
     raw: Modal
+    spread: jax.Array
 
 
 class Judged(NamedTuple):
@@ -51,29 +61,32 @@ class Judged(NamedTuple):
     z: tuple[np.ndarray, ...]
 
 
-def make_judge(victim: Victim, item: int, k: int, utility: str = "elu") -> Judge:
+def make_judge(victim: Victim, item: int, k: int) -> Judge:
     """A target's judge.
 
     Args:
       victim: the clean model, whose lists reach K.
       item: the target.
       k: K of the hit rate and of Phi's threshold.
-      utility: of Phi.
 
     Raises:
       InputError: a K beyond the lists.
     """
     check_lists(victim, (k,))
-    attack = as_compiled(Attack(utility=utility, k=k, level="feature"))
-    aim = _aim(victim, jnp.asarray(item, jnp.int32), k)
-    return Judge(victim, attack, aim, _stored(victim, aim.state.item))
+    aim, spread = _aim(victim, jnp.asarray(item, jnp.int32), k)
+    sigmoid = Attack(utility="sigmoid", k=k, level="feature")
+    attack = as_compiled(sigmoid).replace(margin=NARROW * spread)  # type: ignore[attr-defined]
+    return Judge(victim, attack, aim, _stored(victim, aim.state.item), spread)
 
 
 @functools.partial(jax.jit, static_argnames=("k",))
-def _aim(victim: Victim, item: jax.Array, k: int) -> Aim:
+def _aim(victim: Victim, item: jax.Array, k: int) -> tuple[Aim, jax.Array]:
     scorer = DENSE if victim.model.encode_rows is None else DIRECT
     with jax.default_matmul_precision(EXACT):
-        return aim_at(victim, scorer, Target(item), k, (k,))
+        aim = aim_at(victim, scorer, Target(item), k, (k,))
+        excess = scorer.excess(victim, aim.state, rows_of(victim.z, item))
+        counted = recommendable(victim, item)
+        return aim, jnp.maximum(jnp.std(excess, where=counted), _LEAST_SPREAD)
 
 
 @jax.jit
@@ -88,11 +101,17 @@ def judge_rows(judge: Judge, features: Sequence[np.ndarray | jax.Array]) -> Judg
       judge: of the target.
       features: modal, raw, (n, dim_m).
     """
+    n, rows = _padded(features)
+    hr, value, z = _values(judge.attack, judge.victim, judge.aim, rows)
+    return Judged(np.asarray(hr)[:n], np.asarray(value)[:n], tuple(np.asarray(x)[:n] for x in z))
+
+
+def _padded(features: Sequence[np.ndarray | jax.Array]) -> tuple[int, Modal]:
+    """How many contents there are, and they with their last repeated up to a power of two."""
     n = len(features[0])
     size = 1 << (n - 1).bit_length()  # few shapes, so few programs
     rows = tuple(jnp.pad(jnp.asarray(x), ((0, size - n), (0, 0)), mode="edge") for x in features)
-    hr, value, z = _values(judge.attack, judge.victim, judge.aim, rows)
-    return Judged(np.asarray(hr)[:n], np.asarray(value)[:n], tuple(np.asarray(x)[:n] for x in z))
+    return n, rows
 
 
 @jax.jit
@@ -112,26 +131,34 @@ def _hit_rate(victim: Victim, aim: Aim, z: Modal) -> jax.Array:
     return jnp.mean(jnp.where(recommendable(victim, aim.state.item), hits, 0.0))
 
 
-def slopes(judge: Judge, features: Sequence[jax.Array]) -> tuple[Judged, Modal]:
+def slopes(
+    judge: Judge, features: Sequence[jax.Array], width: float = NARROW
+) -> tuple[Judged, Modal]:
     """What contents are worth, and dPhi / df, modal (n, dim_m).
 
     Args:
       judge: of the target.
       features: modal, raw, (n, dim_m).
+      width: of the Phi whose slope is asked for, as a share of the spread; what contents
+        are worth is by the one that decides.
     """
-    hr, value, z, slope = _slopes(judge.attack, judge.victim, judge.aim, judge.raw, features)
-    return Judged(np.asarray(hr), np.asarray(value), tuple(map(np.asarray, z))), slope
+    n, rows = _padded(features)
+    wide = judge.attack.replace(margin=width * judge.spread)  # type: ignore[attr-defined]
+    hr, value, z, slope = _slopes(judge.attack, wide, judge.victim, judge.aim, judge.raw, rows)
+    found = Judged(np.asarray(hr)[:n], np.asarray(value)[:n], tuple(np.asarray(x)[:n] for x in z))
+    return found, tuple(x[:n] for x in slope)
 
 
 @jax.jit
-def _slopes(attack: Attack, victim: Victim, aim: Aim, raw: Modal, features: Modal):
-    objective = make_objective(attack, victim, aim)
+def _slopes(attack: Attack, wide: Attack, victim: Victim, aim: Aim, raw: Modal, rows: Modal):
+    objective = make_objective(wide, victim, aim)
+    utility = make_utility(attack, victim, aim)
 
     def one(row: Modal):
         delta = tuple(x[None] - base for x, base in zip(row, raw, strict=True))
         look = objective(delta)
-        z = tuple(x[0] for x in look.z)
-        return _hit_rate(victim, aim, look.z), look.value, z, tuple(x[0] for x in look.direction)
+        z, slope = (tuple(x[0] for x in each) for each in (look.z, look.direction))
+        return _hit_rate(victim, aim, look.z), utility(look.z), z, slope
 
     with jax.default_matmul_precision(EXACT):
-        return jax.lax.map(one, tuple(jnp.asarray(x) for x in features))
+        return jax.lax.map(one, rows)

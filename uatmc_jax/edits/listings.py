@@ -12,19 +12,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from uatmc_jax.data import Dataset
 from uatmc_jax.data.features import parse_modalities
 from uatmc_jax.data.ids import canonical
+from uatmc_jax.data.manifest import MANIFEST_FILE
 from uatmc_jax.data.source import DataSettings, dataset_folder
 from uatmc_jax.edits.bridge import Coder, encode_pictures, encode_texts
 from uatmc_jax.edits.settings import EditSettings
 from uatmc_jax.errors import InputError
-from uatmc_jax.opened import OpenedRun
 from uatmc_jax.preparation import encoders, generic, images
 from uatmc_jax.preparation.encoders import Encoder
 from uatmc_jax.preparation.features import IMAGE_FILE, TEXT_FILE
 from uatmc_jax.preparation.lines import MalformedError, Tally, flat
 from uatmc_jax.preparation.settings import GenericSettings
-from uatmc_jax.preparation.writing import MANIFEST_FILE
 from uatmc_jax.store import read_json
 
 _FILES = {"image": IMAGE_FILE, "text": TEXT_FILE}
@@ -67,13 +67,13 @@ def compose(listing: Listing, title: str) -> tuple[str, int]:
     return whole, len(before) + bool(before)
 
 
-def read_manifest(run: OpenedRun) -> dict:
-    """The manifest of a run's data.
+def read_manifest(data: DataSettings) -> dict:
+    """The manifest of a data set.
 
     Raises:
       InputError: data that `uatmc prepare generic` has not written, or an older one.
     """
-    folder = _folder(run.settings.data)
+    folder = _folder(data)
     manifest = read_json(
         folder / MANIFEST_FILE, "command", "settings", "features", remedy="Prepare it again"
     )
@@ -91,12 +91,12 @@ def _folder(data: DataSettings) -> pathlib.Path:
     return dataset_folder(data)
 
 
-def open_coders(run: OpenedRun, manifest: Mapping, settings: EditSettings) -> dict[str, Coder]:
+def open_coders(data: DataSettings, manifest: Mapping, settings: EditSettings) -> dict[str, Coder]:
     """{"image" or "text": its encoder with derivative}, of the kinds to be edited.
 
     Args:
-      run: names the modalities' files.
-      manifest: of its data.
+      data: names the modalities' files.
+      manifest: of these data.
       settings: which kinds are edited.
 
     Raises:
@@ -105,7 +105,7 @@ def open_coders(run: OpenedRun, manifest: Mapping, settings: EditSettings) -> di
     """
     if importlib.util.find_spec("torch") is None:
         raise InputError("edits need encoders with derivatives. pip install 'uatmc_jax[edits]'")
-    files = list(parse_modalities(run.settings.data.modalities).values())
+    files = list(parse_modalities(data.modalities).values())
     wanted = {"image": settings.images, "text": settings.items}
     makers = {"image": encoders.image_encoder, "text": encoders.text_encoder}
     found = {}
@@ -115,7 +115,7 @@ def open_coders(run: OpenedRun, manifest: Mapping, settings: EditSettings) -> di
         said = manifest["features"].get(kind) or {}
         if _FILES[kind] not in files or "recipe" not in said:
             raise InputError(
-                f"{_folder(run.settings.data)}: its {kind} features have no encoder on record. "
+                f"{_folder(data)}: its {kind} features have no encoder on record. "
                 f"Prepare the data with --{kind}-encoder, by this version, and train again."
             )
         encoder = makers[kind](said["encoder"], manifest["settings"]["batch_size"])
@@ -137,12 +137,12 @@ def _twin(kind: str, encoder: Encoder, said: Mapping[str, Any]) -> Any:
 
 
 def read_listings(
-    run: OpenedRun, manifest: Mapping, settings: EditSettings, items: Sequence[int]
+    data: Dataset, manifest: Mapping, settings: EditSettings, items: Sequence[int]
 ) -> dict[int, Listing]:
     """{item: what its seller has put up}.
 
     Args:
-      run: whose data the items are of.
+      data: that the items are of.
       manifest: of these data.
       settings: where pictures and texts are.
       items: numbers.
@@ -150,7 +150,7 @@ def read_listings(
     Raises:
       InputError: a source that is not there, or an item without picture or text.
     """
-    names = {int(item): run.data.names.ids.get(int(item), "") for item in items}
+    names = {int(item): data.names.ids.get(int(item), "") for item in items}
     read = _generic(manifest, settings)
     cells = _cells(read, names) if settings.items else dict.fromkeys(names.values(), ())
     columns = generic.text_columns(read)
@@ -224,7 +224,7 @@ def _pictures(read: GenericSettings, names: Mapping[int, str]) -> dict[str, np.n
 
 
 def check_stored(
-    run: OpenedRun, coders: Mapping[str, Coder], listings: Sequence[Listing]
+    data: Dataset, coders: Mapping[str, Coder], listings: Sequence[Listing]
 ) -> dict[str, float]:
     """Encodes items again and compares with the stored features.
 
@@ -240,7 +240,7 @@ def check_stored(
             found = encode_pictures(coder, [one.picture for one in listings])  # type: ignore[misc]
         else:
             found = encode_texts(coder, [compose(one, one.title)[0] for one in listings])
-        stored = run.data.features[coder.place][[one.item for one in listings]]
+        stored = data.features[coder.place][[one.item for one in listings]]
         length = np.maximum(np.linalg.norm(stored, axis=1), 1e-12)
         missed = np.linalg.norm(found - stored, axis=1) / length
         worst = int(missed.argmax())

@@ -15,10 +15,10 @@ from uatmc_jax.attacks import certify
 from uatmc_jax.attacks.victim import Victim
 from uatmc_jax.edits import harmless
 from uatmc_jax.edits.bridge import encode_pictures, encode_texts
-from uatmc_jax.edits.judge import Judge, judge_rows
-from uatmc_jax.edits.listings import Listing, compose
+from uatmc_jax.edits.judge import judge_rows
+from uatmc_jax.edits.listings import compose
 from uatmc_jax.edits.pixels import distance, psnr, ssim
-from uatmc_jax.edits.search import Edit, Workshop, judged
+from uatmc_jax.edits.search import Case, Edit, Workshop, judged
 from uatmc_jax.edits.wording import marked, new_words, parse, text_of
 from uatmc_jax.models import certifiable
 from uatmc_jax.preparation.images import open_image
@@ -65,15 +65,12 @@ def stem_of(name: str) -> str:
     return re.sub(r"\W+", "_", name)
 
 
-def measure(
-    shop: Workshop, judge: Judge, listing: Listing, edit: Edit, folder: pathlib.Path
-) -> dict[str, Any]:
+def measure(shop: Workshop, case: Case, edit: Edit, folder: pathlib.Path) -> dict[str, Any]:
     """Saves an edit and measures what its files do.
 
     Args:
       shop: what all targets share.
-      judge: of the target.
-      listing: as it was.
+      case: the target as it was.
       edit: to measure.
       folder: of the target's files.
 
@@ -81,6 +78,7 @@ def measure(
       A row, but for certificates and reach: "hr", "value", "files", "moved" by kind,
       "afterwards" and what was edited.
     """
+    judge, listing = case
     files = save(edit, Files(folder, stem_of(edit.name)))
     row: dict[str, Any] = {"edit": edit.name, "files": files, "seconds": edit.seconds}
     rows, moved = [np.asarray(x) for x in judge.raw], {}
@@ -90,7 +88,7 @@ def measure(
         coder = shop.coders["image"]
         rows[coder.place] = encode_pictures(coder, [picture])
         row["afterwards"] = {
-            name: judged(shop, judge, listing, change(picture), edit.wording).hr
+            name: judged(shop, case, change(picture), edit.wording).hr
             for name, change in harmless.AFTERWARDS.items()
         }
     if "text" in files:
@@ -180,43 +178,3 @@ def certificates(
                 row["certificate"][norm] = float(bound)
                 if anything is not None:
                     row["certificate"]["any_content"] = float(anything)
-
-
-def yardstick(shop: Workshop, judges: Sequence[tuple[Judge, Listing]]) -> dict[str, Any]:
-    """How far harmless edits move content: {kind: {edit: {measure: quantiles}}}.
-
-    Args:
-      shop: what all items share.
-      judges: items with their listings.
-    """
-    found: dict[str, dict] = {}
-    for kind, coder in shop.coders.items():
-        moves: dict[str, list] = {name: [] for name in _harmless(kind)}
-        for judge, listing in judges:
-            changed = [_encode(shop, kind, listing, name) for name in moves]
-            place = coder.place
-            rows = [np.repeat(np.asarray(x), len(changed), axis=0) for x in judge.raw]
-            rows[place] = np.concatenate(changed)
-            z, clean = judge_rows(judge, rows).z[place], judge_rows(judge, judge.raw).z[place][0]
-            raw = np.asarray(judge.raw[place])[0]
-            for name, after, features in zip(moves, z, rows[place], strict=True):
-                moves[name].append(displacement((clean, after), (raw, features)))
-        found[kind] = {
-            name: {
-                measured: harmless.quantiles([move[measured] for move in some])
-                for measured in ("l2", "linf", "raw")
-            }
-            for name, some in moves.items()
-        }
-    return found
-
-
-def _harmless(kind: str) -> Sequence[str]:
-    return list(harmless.PICTURES if kind == "image" else harmless.TEXTS)
-
-
-def _encode(shop: Workshop, kind: str, listing: Listing, name: str) -> np.ndarray:
-    coder = shop.coders[kind]
-    if kind == "image":
-        return encode_pictures(coder, [harmless.PICTURES[name](listing.picture)])  # type: ignore[arg-type]
-    return encode_texts(coder, [compose(listing, harmless.TEXTS[name](listing.title))[0]])

@@ -6,12 +6,17 @@ more than k, l2 of k leaves a root mean square of the moves of at most k.
 """
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from uatmc_jax.ascent.auto import checkpoints
+
 _LONGEST_STEP, _SHORTEST_STEP = 0.6, 0.05
+_MOMENTUM = 0.9
+# As published: the share of a step in an iterate, and of steps that have to raise Phi.
+_STEP_SHARE, _RAISED = 0.75, 0.75
 _WINDOW, _K1, _K2 = 8, 0.01, 0.03
 
 
@@ -38,7 +43,7 @@ class Seen(NamedTuple):
 
     hr: float
     value: float
-    slope: np.ndarray | None = None
+    slope: Any = None
 
 
 class FoundPicture(NamedTuple):
@@ -53,34 +58,88 @@ class FoundPicture(NamedTuple):
     seen: Seen
 
 
-def climb(
-    original: np.ndarray,
-    start: np.ndarray,
-    ball: Ball,
-    steps: int,
-    look: Callable[[np.ndarray], Seen],
-) -> FoundPicture:
-    """Ascends Phi inside the ball and keeps the best picture by hit rate, then by Phi.
+# Yields pictures, is sent what each is worth.
+Search = Generator[np.ndarray, Seen, None]
+# (pictures, how far along the search is, from 0 to 1) -> what each is worth, with its slope
+Look = Callable[[Sequence[np.ndarray], float], Sequence[Seen]]
+
+
+def pgd(original: np.ndarray, start: np.ndarray, ball: Ball, steps: int) -> Search:
+    """Projected ascent with momentum (MI-FGSM's, Dong et al., 2018), in ever shorter steps.
+
+        v <- 0.9 v + slope / mean |slope|,    x <- project(x + step * radius * direction(v))
 
     The steps shrink from 0.6 of the radius to 0.05, so that early ones outlast the rounding.
-    `start` is looked at as it is: where it lies in the ball, nothing worse is found.
 
     Args:
       original: (H, W, 3) uint8.
       start: (H, W, 3) uint8, where to begin: the original, or the best of a smaller ball.
       ball: around the original.
-      steps: number of steps; looks are one more.
-      look: what a (H, W, 3) uint8 picture is worth, with its slope.
+      steps: number of steps; pictures looked at are one more.
     """
-    at, best = start.astype(np.float32), None
+    at, velocity = start.astype(np.float32), np.zeros(original.shape, np.float32)
+    for n in range(steps):
+        seen = yield to_8_bits(at, original, ball)
+        velocity = _MOMENTUM * velocity + _unit(seen.slope)
+        at = project(at + _step(n, steps) * _direction(velocity, ball), original, ball)
+    yield to_8_bits(at, original, ball)
+
+
+def apgd(original: np.ndarray, start: np.ndarray, ball: Ball, steps: int) -> Search:
+    """Auto-PGD (Croce and Hein, ICML 2020), as `ascent.apgd` has it, on pictures as saved.
+
+        y = project(x_k + eta r direction(slope))
+        x_{k+1} = project(x_k + 0.75 (y - x_k) + 0.25 (x_k - x_{k-1}))
+
+    eta is 2 at first; at `checkpoints` it is halved, and the search goes on from the best
+    picture, where too few steps have raised Phi. Arguments as of `pgd`.
+    """
+    at = before = start.astype(np.float32)
+    best, best_value, best_slope, best_then = at, -math.inf, None, -math.inf
+    eta, raised, since, halved, left = 2.0, 0, 0, False, math.inf
+    for n in range(steps):
+        seen = yield to_8_bits(at, original, ball)
+        raised, left, slope = raised + (seen.value > left), seen.value, seen.slope
+        if seen.value > best_value:
+            best, best_value, best_slope = at, seen.value, slope
+        best_then = best_then if n else best_value
+        if n in checkpoints(steps):
+            halved = raised < _RAISED * since or (not halved and best_value == best_then)
+            raised, since, best_then = 0, 0, best_value
+            if halved:
+                eta, at, slope, left = eta / 2, best, best_slope, best_value
+        since += 1
+        ahead = project(at + eta * _direction(slope, ball), original, ball)
+        share = _STEP_SHARE if n else 1.0
+        moved = at + share * (ahead - at) + (1 - share) * (at - before)
+        at, before = project(moved, original, ball), at
+    yield to_8_bits(at, original, ball)
+
+
+SEARCHES: Mapping[str, Callable[..., Search]] = {"pgd": pgd, "apgd": apgd}
+
+
+def climb(searches: Sequence[Search], steps: int, look: Look) -> list[FoundPicture]:
+    """Runs searches of as many steps side by side; of each the best picture by `rank`.
+
+    What a search begins at is looked at as it is: where that lies in the ball, nothing worse
+    is found.
+
+    Args:
+      searches: of `steps` steps each.
+      steps: of each.
+      look: what pictures are worth; a search's are always at the same place.
+    """
+    shown = [next(search) for search in searches]
+    best: list[FoundPicture | None] = [None] * len(searches)
     for n in range(steps + 1):
-        shown = to_8_bits(at, original, ball)
-        seen = look(shown)
-        if best is None or rank(seen) > rank(best.seen):
-            best = FoundPicture(shown, seen)
+        seen = look(shown, n / max(steps, 1))
+        for place, (picture, worth) in enumerate(zip(shown, seen, strict=True)):
+            so_far = best[place]
+            if so_far is None or rank(worth) > rank(so_far.seen):
+                best[place] = FoundPicture(picture, worth)
         if n < steps:
-            moved = at + _step(n, steps) * _direction(seen.slope, ball)  # type: ignore[arg-type]
-            at = project(moved, original, ball)
+            shown = [search.send(worth) for search, worth in zip(searches, seen, strict=True)]
     return best  # type: ignore[return-value]
 
 
@@ -92,6 +151,11 @@ def rank(seen: Seen) -> tuple[float, float]:
 def _step(n: int, steps: int) -> float:
     along = 0.5 * (1 + math.cos(math.pi * n / steps))
     return _SHORTEST_STEP + (_LONGEST_STEP - _SHORTEST_STEP) * along
+
+
+def _unit(slope: np.ndarray) -> np.ndarray:
+    """Of mean absolute value 1, so that steps of any steepness are remembered alike."""
+    return slope / max(float(np.abs(slope).mean()), 1e-30)
 
 
 def _direction(slope: np.ndarray, ball: Ball) -> np.ndarray:

@@ -3,6 +3,7 @@
     RUN/edits/STAGE-WHICH-DIGEST/results.json     what came out
     RUN/edits/STAGE-WHICH-DIGEST/table.md         the same, short
     RUN/edits/STAGE-WHICH-DIGEST/rows.jsonl       targets done, while it runs and after
+    RUN/edits/STAGE-WHICH-DIGEST/harmless.npz     harmless edits' features (training/harmless.py)
     RUN/edits/STAGE-WHICH-DIGEST/ITEM/            a target's edited pictures and titles
 
 The digest is over everything that the numbers depend on: the same command goes on where an
@@ -11,7 +12,7 @@ earlier one was stopped.
 
 import csv
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,9 +21,9 @@ from tqdm import tqdm
 from uatmc_jax import store
 from uatmc_jax.attacks import Lists, Victim, attack, make_victim, pgd
 from uatmc_jax.benchmark.targets import targets as choose
-from uatmc_jax.data import resolve_items
+from uatmc_jax.data import Dataset, resolve_items
 from uatmc_jax.data.names import TITLES_FILE
-from uatmc_jax.data.source import dataset_folder
+from uatmc_jax.data.source import DataSettings, dataset_folder
 from uatmc_jax.edits.attributes import SELLERS_WORDS, protected_words
 from uatmc_jax.edits.bridge import Coder
 from uatmc_jax.edits.constraints import (
@@ -42,46 +43,87 @@ from uatmc_jax.edits.listings import (
     read_listings,
     read_manifest,
 )
-from uatmc_jax.edits.measure import certificates, measure, yardstick
-from uatmc_jax.edits.search import Workshop, edit_target
+from uatmc_jax.edits.measure import certificates, measure
+from uatmc_jax.edits.search import Case, Edit, Workshop, edit_targets
 from uatmc_jax.edits.settings import EditSettings
 from uatmc_jax.edits.summary import summarize
 from uatmc_jax.edits.wording import parse
 from uatmc_jax.edits.words import Words, neighbours
+from uatmc_jax.edits.yardstick import HarmlessEdits, encode_harmless, moved_by
 from uatmc_jax.environment import environment
 from uatmc_jax.opened import OpenedRun
 from uatmc_jax.owner import owned
 from uatmc_jax.seeds import generator
 from uatmc_jax.settings import to_dict
 
-FOLDER, RESULTS, ROWS = "edits", "results.json", "rows.jsonl"
+FOLDER, RESULTS, ROWS, HARMLESS = "edits", "results.json", "rows.jsonl", "harmless.npz"
 _PGD_EPS = 0.1
+# Targets whose pictures go through the encoder together.
+_TOGETHER = 4
 
 
-class _Opened(NamedTuple):
-    """What an evaluation works with.
+class Sources(NamedTuple):
+    """What an evaluation works with, whichever the model.
 
     Attributes:
       shop: encoders, words and rules.
-      victim: the model under attack.
       listings: {item: as its seller has put it up}.
       items: the targets.
       measured: items of the yardstick.
+      harmless: what harmless edits make of these.
+      missed: {kind: by what share encoding again misses the stored features, at most}.
+      features: the manifest's words on what the features were made of, by kind.
     """
 
     shop: Workshop
-    victim: Victim
     listings: Mapping[int, Listing]
     items: np.ndarray
     measured: np.ndarray
+    harmless: HarmlessEdits
+    missed: Mapping[str, float]
+    features: Mapping[str, Any]
 
 
-def run_edits(settings: EditSettings, run: OpenedRun, *, show_progress: bool = True) -> dict:
+def open_sources(settings: EditSettings, data: Dataset, where: DataSettings) -> Sources:
+    """Reads what is to be edited and checks that it is what the data were prepared from.
+
+    Args:
+      settings: which items, and how far.
+      data: the data set.
+      where: it is.
+
+    Raises:
+      InputError: for anything the user can mend.
+    """
+    manifest = read_manifest(where)
+    coders = open_coders(where, manifest, settings)
+    items = _targets(settings, data)
+    drawn = generator(settings.seed, "survey").choice(
+        data.n_items, min(settings.yardstick, data.n_items), replace=False
+    )
+    listings = read_listings(data, manifest, settings, np.union1d(items, drawn))
+    missed = check_stored(data, coders, list(listings.values()))
+    shop = _workshop(settings, where, coders, listings)
+    features = {kind: manifest["features"][kind] for kind in coders}
+    harmless = encode_harmless(coders, [listings[int(item)] for item in drawn], data.features)
+    return Sources(shop, listings, items, drawn, harmless, missed, features)
+
+
+def run_edits(
+    settings: EditSettings,
+    run: OpenedRun,
+    *,
+    sources: Sources | None = None,
+    limit: int | None = None,
+    show_progress: bool = True,
+) -> dict:
     """Edits targets of a run's data and counts who sees them; what is done is not done again.
 
     Args:
       settings: which items, and how far.
       run: the checkpoint.
+      sources: of the same settings and data, where they are open already.
+      limit: targets that are done after this call, in the order of their numbers; by default all.
       show_progress: a bar on a terminal.
 
     Returns:
@@ -90,36 +132,30 @@ def run_edits(settings: EditSettings, run: OpenedRun, *, show_progress: bool = T
     Raises:
       InputError: before any search, for anything the user can mend.
     """
-    manifest = read_manifest(run)
-    coders = open_coders(run, manifest, settings)
-    items = _targets(settings, run)
-    drawn = generator(settings.seed, "survey").choice(
-        run.data.n_items, min(settings.yardstick, run.data.n_items), replace=False
-    )
-    listings = read_listings(run, manifest, settings, np.union1d(items, drawn))
-    missed = check_stored(run, coders, list(listings.values()))
-    shop = _workshop(settings, run, coders, listings)
+    if sources is None:
+        sources = open_sources(settings, run.data, run.settings.data)
     victim = make_victim(run.model, run.params, run.data, z=run.z, lists=Lists(k=settings.k))
-    opened = _Opened(shop, victim, listings, items, drawn)
     identity = {
         "settings": _recorded(settings),
         "dataset": run.data.fingerprint,
         "checkpoint": run.where,
-        "features": {kind: manifest["features"][kind] for kind in coders},
-        "items": items.tolist(),
+        "features": dict(sources.features),
+        "items": sources.items.tolist(),
     }
     folder = run.folder / FOLDER / f"{run.name.replace('/', '-')}-{store.digest(identity)}"
     with owned(folder):
-        rows = _rows(opened, run, folder, show_progress)
-        chosen = [int(item) for item in drawn]
-        pairs = [(make_judge(victim, item, settings.k), listings[item]) for item in chosen]
+        wanted = sources.items[:limit]
+        _write_harmless(sources, run.data.modalities, folder)
+        rows = _rows(sources, victim, wanted, folder, show_progress)
         result = identity | {
-            "encoded_again": missed,
-            "constraints": [rule.name for rule in shop.rules]
-            + ["sentence_encoder"] * ("text" in coders),
+            "encoded_again": dict(sources.missed),
+            "constraints": [rule.name for rule in sources.shop.rules]
+            + ["sentence_encoder"] * ("text" in sources.shop.coders),
             "users": len(victim.users),
             "trained_with": to_dict(run.settings),
-            "harmless": yardstick(shop, pairs),
+            "harmless": moved_by(
+                sources.harmless, sources.shop.coders, _cases(sources, victim, sources.measured)
+            ),
             **environment(),
             "rows": rows,
         }
@@ -128,10 +164,10 @@ def run_edits(settings: EditSettings, run: OpenedRun, *, show_progress: bool = T
     return result | {"folder": str(folder)}
 
 
-def _targets(settings: EditSettings, run: OpenedRun) -> np.ndarray:
+def _targets(settings: EditSettings, data: Dataset) -> np.ndarray:
     if settings.ids:
-        return np.unique(resolve_items(run.data.names, settings.ids, run.data.n_items))
-    return choose(run.data, quantiles=(0, 0.5), sample=settings.sample, seed=settings.seed)
+        return np.unique(resolve_items(data.names, settings.ids, data.n_items))
+    return choose(data, quantiles=(0, 0.5), sample=settings.sample, seed=settings.seed)
 
 
 def _recorded(settings: EditSettings) -> dict:
@@ -144,13 +180,13 @@ def _recorded(settings: EditSettings) -> dict:
 
 def _workshop(
     settings: EditSettings,
-    run: OpenedRun,
+    where: DataSettings,
     coders: Mapping[str, Coder],
     listings: Mapping[int, Listing],
 ) -> Workshop:
     if "text" not in coders:
         return Workshop(settings, coders, None, ())
-    protected = protected_words(*_catalogue(run))
+    protected = protected_words(*_catalogue(where))
     twin = coders["text"].twin
     vocabulary = twin.vocabulary
     allowed = usable(vocabulary.words, protected)
@@ -173,9 +209,9 @@ def _workshop(
     return Workshop(settings, coders, Words(vocabulary, put_in, nearest, twin.placeholder), rules)
 
 
-def _catalogue(run: OpenedRun) -> tuple[list[str], list[str]]:
+def _catalogue(where: DataSettings) -> tuple[list[str], list[str]]:
     """Brands and categories of the whole catalogue, as `prepare` has written them."""
-    path = dataset_folder(run.settings.data) / TITLES_FILE
+    path = dataset_folder(where) / TITLES_FILE
     if not path.is_file():
         return [], []
     with open(path, encoding="utf-8", newline="") as file:
@@ -183,41 +219,66 @@ def _catalogue(run: OpenedRun) -> tuple[list[str], list[str]]:
     return [row.get("brand") or "" for row in rows], [row.get("category") or "" for row in rows]
 
 
+def _write_harmless(sources: Sources, modalities: Sequence[str], folder: pathlib.Path) -> None:
+    """For a training shaped by them (`training.harmless`)."""
+    arrays = {
+        f"{modalities[sources.shop.coders[kind].place]}_{name}": values[kind]
+        for name, values in sources.harmless._asdict().items()
+        for kind in values
+    }
+    store.write_arrays(folder / HARMLESS, arrays)
+
+
 def _rows(
-    opened: _Opened, run: OpenedRun, folder: pathlib.Path, show_progress: bool
+    sources: Sources,
+    victim: Victim,
+    wanted: np.ndarray,
+    folder: pathlib.Path,
+    show_progress: bool,
 ) -> list[dict[str, Any]]:
     """A row a target, those of an earlier call among them."""
-    done = {row["item"]: row for row in store.read_rows(folder / ROWS)}
+    shop, done = sources.shop, {row["item"]: row for row in store.read_rows(folder / ROWS)}
+    names = {kind: victim.modalities[coder.place] for kind, coder in shop.coders.items()}
+    left = [item for item in wanted.tolist() if item not in done]
     disable = None if show_progress else True
-    with tqdm(opened.items, unit="target", disable=disable, dynamic_ncols=True) as bar:
-        for item in map(int, bar):
-            if item not in done:
-                done[item] = _row(opened, run, item, folder)
-                store.append_rows(folder / ROWS, [done[item]])
-    return [done[int(item)] for item in opened.items]
+    with tqdm(total=len(left), unit="target", disable=disable, dynamic_ncols=True) as bar:
+        for start in range(0, len(left), _TOGETHER):
+            cases = _cases(sources, victim, left[start : start + _TOGETHER])
+            for case, edits in zip(cases, edit_targets(shop, cases), strict=True):
+                row = _row(shop, case, edits, names, folder / f"{case.listing.item}")
+                done[row["item"]] = row
+                store.append_rows(folder / ROWS, [row])
+                bar.update()
+    return [done[int(item)] for item in wanted]
 
 
-def _row(opened: _Opened, run: OpenedRun, item: int, folder: pathlib.Path) -> dict[str, Any]:
-    shop, victim, listing = opened.shop, opened.victim, opened.listings[item]
-    settings = shop.settings
-    judge = make_judge(victim, item, settings.k)
-    target = folder / f"{item}"
-    edits = [
-        measure(shop, judge, listing, edit, target) for edit in edit_target(shop, judge, listing)
-    ]
-    names = {kind: run.data.modalities[coder.place] for kind, coder in shop.coders.items()}
-    certificates(victim, item, edits, names, settings.eps, settings.k)
+def _cases(sources: Sources, victim: Victim, items: Iterable[int]) -> list[Case]:
+    k, listings = sources.shop.settings.k, sources.listings
+    return [Case(make_judge(victim, item, k), listings[item]) for item in map(int, items)]
+
+
+def _row(
+    shop: Workshop,
+    case: Case,
+    edits: Sequence[Edit],
+    names: dict[str, str],
+    folder: pathlib.Path,
+) -> dict[str, Any]:
+    """A target's row; its files go to the folder."""
+    (judge, listing), settings = case, shop.settings
+    measured = [measure(shop, case, edit, folder) for edit in edits]
+    certificates(judge.victim, listing.item, measured, names, settings.eps, settings.k)
     before = float(judge_rows(judge, judge.raw).hr[0])
-    on_z = _on_z(victim, item, settings.k)
-    for edit in edits:
+    on_z = _on_z(judge.victim, listing.item, settings.k)
+    for edit in measured:
         edit["reach"] = _reach(edit["hr"], before, on_z["linf"])
     return {
-        "item": item,
+        "item": listing.item,
         "id": listing.name,
         "title": listing.title,
         "hr_before": before,
         "pgd_on_z": on_z,
-        "edits": edits,
+        "edits": measured,
     }
 
 

@@ -2,12 +2,13 @@
 
 import functools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from uatmc_jax.edits.bridge import (
+    Beside,
     Coder,
     TextBridge,
     encode_pictures,
@@ -19,7 +20,7 @@ from uatmc_jax.edits.bridge import (
 from uatmc_jax.edits.constraints import Constraint
 from uatmc_jax.edits.judge import Judge, judge_rows
 from uatmc_jax.edits.listings import Listing, compose
-from uatmc_jax.edits.pixels import Ball, Seen, climb, rank
+from uatmc_jax.edits.pixels import SEARCHES, Ball, Seen, climb, rank
 from uatmc_jax.edits.settings import EditSettings
 from uatmc_jax.edits.wording import Wording, parse, text_of
 from uatmc_jax.edits.words import OPERATIONS, Words, search_words
@@ -82,57 +83,89 @@ def edit_names(coders: Mapping[str, Coder], settings: EditSettings) -> list[str]
     return [*names, EACH_ALONE, COORDINATED] if len(coders) > 1 else names
 
 
-def edit_target(shop: Workshop, judge: Judge, listing: Listing) -> list[Edit]:
-    """The edits of one target, in the order of `edit_names`.
+class Case(NamedTuple):
+    """A target to be edited.
 
-    A ball's search begins at the best of the smaller one, and the coordinated one knows all
-    others, so neither is worth less than these.
-
-    Args:
-      shop: what all targets share.
+    Attributes:
       judge: of the target.
       listing: as its seller has put it up.
     """
-    edits: list[Edit] = []
+
+    judge: Judge
+    listing: Listing
+
+
+def edit_targets(shop: Workshop, cases: Sequence[Case]) -> list[list[Edit]]:
+    """The edits of some targets, each's in the order of `edit_names`.
+
+    Pictures of several targets go through the encoder together; no target's edits depend on
+    another's but for rounding. A ball's search begins at the best of the smaller one, and the
+    coordinated one knows all others, so neither is worth less than these.
+
+    Args:
+      shop: what all targets share.
+      cases: the targets.
+    """
+    edits: list[list[Edit]] = [[] for _ in cases]
+    settings, steps = shop.settings, shop.settings.steps
     if "image" in shop.coders:
-        edits += _pixels(shop, judge, listing)
+        starts = [_as_it_is(case) for case in cases]
+        for radius in settings.radii:
+            named = [start._replace(name=pixels_name(radius)) for start in starts]
+            starts = _climb(shop, cases, named, Ball(settings.norm, radius), steps)
+            steps = -(-settings.steps // 2)  # they go on from the smaller ball's best
+            edits = [[*some, one] for some, one in zip(edits, starts, strict=True)]
     if "text" in shop.coders:
-        edits += [_words(shop, judge, listing, operation) for operation in OPERATIONS]
-    return [*edits, *_together(shop, judge, listing, edits)] if len(shop.coders) > 1 else edits
+        for case, some in zip(cases, edits, strict=True):
+            some += [_words(shop, case, _as_it_is(case), operation) for operation in OPERATIONS]
+    return _together(shop, cases, edits) if len(shop.coders) > 1 else edits
 
 
-def _pixels(shop: Workshop, judge: Judge, listing: Listing) -> Iterator[Edit]:
-    at = listing.picture
-    for radius in shop.settings.radii:
-        started = time.monotonic()
-        at, seen = _climb(shop, judge, listing, Ball(shop.settings.norm, radius), at, None)
-        seconds = time.monotonic() - started
-        yield Edit(pixels_name(radius), at, None, seen, seconds)
+def _as_it_is(case: Case) -> Edit:
+    found = judge_rows(case.judge, case.judge.raw)
+    return Edit("", None, None, Seen(float(found.hr[0]), float(found.value[0])), 0.0)
 
 
-def _climb(shop, judge, listing, ball, start, wording) -> tuple[np.ndarray, Seen]:
-    """The best picture beside a title, from a picture on."""
-    others: list = list(judge.raw)
-    if wording is not None:
-        others[shop.coders["text"].place] = text_feature(shop, listing, wording)
-    look = picture_look(judge, shop.coders["image"], others)
-    return climb(listing.picture, start, ball, shop.settings.steps, look)
+def _climb(
+    shop: Workshop, cases: Sequence[Case], starts: Sequence[Edit], ball: Ball, steps: int
+) -> list[Edit]:
+    """Each target's best picture beside its title, from its picture on; never worse than that.
+
+    The steps are judged by the encoder's quick twin; what is kept, by the encoder.
+    """
+    started, settings = time.monotonic(), shop.settings
+    targets, searches = [], []
+    for case, start in zip(cases, starts, strict=True):
+        others = features_of(shop, case, None, start.wording)
+        targets.append(Beside(case.judge, others))
+        original: np.ndarray = case.listing.picture  # type: ignore[assignment]
+        begin = original if start.picture is None else start.picture
+        searches.append(SEARCHES[settings.search](original, begin, ball, steps))
+    look = picture_look(targets, shop.coders["image"], settings.robust)
+    found = climb(searches, steps, look)
+    edits = []
+    for case, start, one in zip(cases, starts, found, strict=True):
+        seen = judged(shop, case, one.picture, start.wording)
+        edits.append(_better(start, start._replace(picture=one.picture, seen=seen)))
+    seconds = (time.monotonic() - started) / len(cases)
+    return [
+        edit._replace(
+            picture=case.listing.picture if edit.picture is None else edit.picture, seconds=seconds
+        )
+        for case, edit in zip(cases, edits, strict=True)
+    ]
 
 
-def _words(
-    shop: Workshop,
-    judge: Judge,
-    listing: Listing,
-    operation: str,
-    picture: np.ndarray | None = None,
-) -> Edit:
-    """The best wording beside a picture."""
+def _better(one: Edit, other: Edit) -> Edit:
+    return max(one, other, key=lambda edit: rank(edit.seen))
+
+
+def _words(shop: Workshop, case: Case, start: Edit, operation: str) -> Edit:
+    """The best wording beside an edit's picture."""
     started = time.monotonic()
-    others: list = list(judge.raw)
-    if picture is not None:
-        others[shop.coders["image"].place] = encode_pictures(shop.coders["image"], [picture])
-    coder = shop.coders["text"]
-    bridge = TextBridge(judge, coder, functools.partial(compose, listing), others)
+    listing, coder = case.listing, shop.coders["text"]
+    beside = Beside(case.judge, features_of(shop, case, start.picture, None))
+    bridge = TextBridge(beside, coder, functools.partial(compose, listing))
     clean = encode_texts(coder, [compose(listing, listing.title)[0]])[0]
     found = search_words(
         parse(listing.title),
@@ -143,60 +176,52 @@ def _words(
         functools.partial(text_slopes, bridge),
         functools.partial(text_worth, bridge, clean),
     )
+    seen = judged(shop, case, start.picture, found.wording)
     seconds = time.monotonic() - started
-    return Edit(words_name(operation), picture, found.wording, found.verified.seen, seconds)
+    return Edit(words_name(operation), start.picture, found.wording, seen, seconds)
 
 
-def _together(shop, judge: Judge, listing: Listing, edits: list[Edit]) -> list[Edit]:
+def _together(
+    shop: Workshop, cases: Sequence[Case], edits: Sequence[list[Edit]]
+) -> list[list[Edit]]:
     """The two best edits put together, and what goes on from there."""
     started = time.monotonic()
-    settings = shop.settings
-    pictures = [edit for edit in edits if edit.wording is None]
-    wordings = [edit for edit in edits if edit.picture is None]
-    pixels, words = pictures[-1], max(wordings, key=lambda edit: rank(edit.seen))
-    seen = judged(shop, judge, listing, pixels.picture, words.wording)
-    alone = Edit(EACH_ALONE, pixels.picture, words.wording, seen, 0.0)
-    best = max([*edits, alone], key=lambda edit: rank(edit.seen))
-    operation = OPERATIONS[wordings.index(words)]
-    ball, at = Ball(settings.norm, settings.radii[-1]), alone
+    alone, operations = [], []
+    for case, some in zip(cases, edits, strict=True):
+        pictures = [edit for edit in some if edit.wording is None]
+        wordings = [edit for edit in some if edit.picture is None]
+        pixels, words = pictures[-1], max(wordings, key=lambda edit: rank(edit.seen))
+        seen = judged(shop, case, pixels.picture, words.wording)
+        alone.append(Edit(EACH_ALONE, pixels.picture, words.wording, seen, 0.0))
+        operations.append(OPERATIONS[wordings.index(words)])
+    at, settings = list(alone), shop.settings
+    ball = Ball(settings.norm, settings.radii[-1])
     for _ in range(settings.rounds):
-        found = _words(shop, judge, listing, operation, at.picture)
-        at = max(at, found, key=lambda edit: rank(edit.seen))
-        picture, seen = _climb(shop, judge, listing, ball, at.picture, at.wording)
-        at = max(at, at._replace(picture=picture, seen=seen), key=lambda edit: rank(edit.seen))
-    best = max(best, at, key=lambda edit: rank(edit.seen))
-    return [alone, best._replace(name=COORDINATED, seconds=time.monotonic() - started)]
+        for n, (case, operation) in enumerate(zip(cases, operations, strict=True)):
+            at[n] = _better(at[n], _words(shop, case, at[n], operation))
+        at = _climb(shop, cases, at, ball, settings.steps)
+    seconds = (time.monotonic() - started) / len(cases)
+    found = []
+    for some, one, last in zip(edits, alone, at, strict=True):
+        best = functools.reduce(_better, [*some, one], last)
+        found.append([*some, one, best._replace(name=COORDINATED, seconds=seconds)])
+    return found
 
 
-def text_feature(shop: Workshop, listing: Listing, wording: Wording) -> np.ndarray:
-    """(1, dim) of the listing's whole text with another title."""
-    return encode_texts(shop.coders["text"], [compose(listing, text_of(wording))[0]])
-
-
-def judged(
-    shop: Workshop,
-    judge: Judge,
-    listing: Listing,
-    picture: np.ndarray | None,
-    wording: Wording | None,
-) -> Seen:
+def judged(shop: Workshop, case: Case, picture: np.ndarray | None, wording: Wording | None) -> Seen:
     """What an edited listing is worth; None stands for what is not edited."""
-    rows = features_of(shop, judge, listing, picture, wording)
-    found = judge_rows(judge, rows)
+    found = judge_rows(case.judge, features_of(shop, case, picture, wording))
     return Seen(float(found.hr[0]), float(found.value[0]))
 
 
 def features_of(
-    shop: Workshop,
-    judge: Judge,
-    listing: Listing,
-    picture: np.ndarray | None,
-    wording: Wording | None,
+    shop: Workshop, case: Case, picture: np.ndarray | None, wording: Wording | None
 ) -> list[np.ndarray]:
     """Modal raw features, (1, dim_m), of an edited listing."""
-    rows = [np.asarray(x) for x in judge.raw]
+    rows = [np.asarray(x) for x in case.judge.raw]
     if picture is not None:
         rows[shop.coders["image"].place] = encode_pictures(shop.coders["image"], [picture])
     if wording is not None:
-        rows[shop.coders["text"].place] = text_feature(shop, listing, wording)
+        text = compose(case.listing, text_of(wording))[0]
+        rows[shop.coders["text"].place] = encode_texts(shop.coders["text"], [text])
     return rows

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 
+from uatmc_jax.edits.pixels import SEARCHES
 from uatmc_jax.edits.words import WordSearch
 from uatmc_jax.errors import InputError
 
@@ -22,7 +23,10 @@ class EditSettings:
       k: K of the hit rate.
       radii: of the pixels' balls, in steps of 1/255, ascending.
       norm: of the pixels' balls, "linf" or "l2".
-      steps: on the pixels in each ball.
+      search: of the pixels, "pgd" with momentum or "apgd".
+      steps: on the pixels in the smallest ball, and in the coordinated search; half as many
+        in larger ones.
+      robust: seek pixels that outlast JPEG, resizing and a crop (`harmless.AFTERWARDS`).
       rounds: of the coordinated search: words, then pixels, each with the other's best.
       words: how far the search for words goes.
       word_similarity: least cosine of a replaced word and the new one.
@@ -41,7 +45,9 @@ class EditSettings:
     k: int = 20
     radii: tuple[float, ...] = (4.0, 8.0)
     norm: str = "linf"
-    steps: int = 40
+    search: str = "pgd"
+    steps: int = 16
+    robust: bool = False
     rounds: int = 1
     words: WordSearch = dataclasses.field(default_factory=WordSearch)
     word_similarity: float = 0.4
@@ -52,6 +58,7 @@ class EditSettings:
     def __post_init__(self):
         _require(self.images or self.items, "--images and --items: neither is given. Give one")
         _require(self.norm in ("linf", "l2"), f"--norm {self.norm}: wanted linf or l2")
+        _require(self.search in SEARCHES, f"--search {self.search}: wanted pgd or apgd")
         rising = all(a < b for a, b in zip(self.radii, self.radii[1:], strict=False))
         least = 1 if self.norm == "linf" else 0.5
         right = self.radii and rising and least <= self.radii[0] and self.radii[-1] <= 255

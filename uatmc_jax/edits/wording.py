@@ -105,3 +105,17 @@ def marked(original: Wording, edited: Wording) -> str:
     new = set(changed(original, edited))
     words = tuple(f"[{word}]" if place in new else word for place, word in enumerate(shown))
     return text_of(edited._replace(words=words))
+
+
+def parts(text: str, new: Sequence[str]) -> list[tuple[str, bool]]:
+    """A text in pieces, each with whether it is one of the new words.
+
+    >>> parts("slim new dress", ["new"])
+    [('slim ', False), ('new', True), (' dress', False)]
+    """
+    wanted, found, end = {word.lower() for word in new}, [], 0
+    for match in _WORD.finditer(text):
+        if match.group().lower() in wanted:
+            found += [(text[end : match.start()], False), (match.group(), True)]
+            end = match.end()
+    return [piece for piece in [*found, (text[end:], False)] if piece[0]]

@@ -34,13 +34,13 @@ class WordSearch(NamedTuple):
     Attributes:
       max_words: at most so many new words.
       beam: wordings kept after each word.
-      verified: candidates encoded for each wording kept.
+      verified: candidates encoded for each wording kept, at most one for each word put in.
       similarity: least cosine of the edited text's feature with the original's, by operation.
     """
 
     max_words: int = 3
     beam: int = 2
-    verified: int = 48
+    verified: int = 24
     similarity: tuple[float, float] = (0.8, 0.7)
 
 
@@ -166,13 +166,19 @@ def _first(ordered, original: Wording, rules, count: int, tried) -> list[Wording
 
 
 def _ranked(wording: Wording, operation: str, words: Words, slopes: Slopes):
-    """Yields candidates, the most promising to first order first."""
-    make = substitute if operation == "substitution" else insert
-    score, place, word = (_substitutes if operation == "substitution" else _inserted)(
-        wording, words, slopes
-    )
+    """Yields candidates, the most promising to first order first.
+
+    A word to be put in comes at its most promising place alone: where it stands matters less
+    than which it is, and each that is tried costs a forward pass.
+    """
+    substitutes = operation == "substitution"
+    make = substitute if substitutes else insert
+    score, place, word = (_substitutes if substitutes else _inserted)(wording, words, slopes)
+    put_in: set[int] = set()
     for n in np.argsort(-score, kind="stable"):
-        yield make(wording, int(place[n]), words.vocabulary.words[word[n]])
+        if substitutes or int(word[n]) not in put_in:
+            put_in.add(int(word[n]))
+            yield make(wording, int(place[n]), words.vocabulary.words[word[n]])
 
 
 def _substitutes(wording: Wording, words: Words, slopes: Slopes):

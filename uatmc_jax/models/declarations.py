@@ -19,6 +19,12 @@ _NEEDS = {
         "which model {} does not declare (affine_in_content = True, with select, encode_rows)",
         "Use 'linearized', its first-order surrogate.",
     ),
+    "shaped": (
+        lambda model: certifiable(model),
+        "scores that are affine in an item's content, and rows of content no longer than 1, which "
+        "model {} does not declare (affine_in_content = True, with encode_rows)",
+        "Use 'linearized', its first-order surrogate.",
+    ),
     "spectral": (
         lambda model: model.content_kernels is not None,
         "the matrices that content passes through, which model {} does not name (content_kernels)",

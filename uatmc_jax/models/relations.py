@@ -5,6 +5,7 @@ import functools
 import numpy as np
 
 from uatmc_jax.data.dataset import Dataset, DeviceData
+from uatmc_jax.data.graph import Graph
 from uatmc_jax.errors import InputError
 from uatmc_jax.models.protocol import Model
 
@@ -29,13 +30,27 @@ def device_data(model: Model, dataset: Dataset) -> DeviceData:
 @functools.lru_cache(maxsize=4)
 def _related(model: Model, dataset: Dataset) -> DeviceData:
     """Comparing all items with all takes seconds, and every user of the data asks for it."""
-    data, graph = dataset.on_device, dataset.on_device.graph
+    data = dataset.on_device
+    return data.replace(graph=related(model, dataset, data.graph))
+
+
+def related(model: Model, dataset: Dataset, graph: Graph) -> Graph:
+    """The graph with the model's relations; itself for a model without.
+
+    Args:
+      model: the recommender.
+      dataset: the data, whose interactions and features they are built of.
+      graph: of the data.
+
+    Raises:
+      InputError: features that the model's `relate` cannot use.
+    """
     if model.relate_users is not None:
         graph = graph.replace(user_relations=model.relate_users(dataset.train))
     if model.relate is not None:
         check_features(model, dataset)
         graph = graph.replace(relations=model.relate(dataset.features))
-    return data.replace(graph=graph)
+    return graph
 
 
 def check_features(model: Model, dataset: Dataset) -> None:

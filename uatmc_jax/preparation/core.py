@@ -1,4 +1,4 @@
-"""Which ids interactions have, and which splits they are in: pure NumPy on whole columns."""
+"""Which splits interactions are in: pure NumPy on whole columns."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ _SHORTEST_TO_SPLIT, _SHORTEST_IN_SHARES = 3, 10
 
 
 class Rows(NamedTuple):
-    """Interactions as columns of equal length n, in the source's order.
+    """Interactions as columns of equal length n.
 
     Attributes:
       users: int32.
@@ -36,38 +36,16 @@ class Rows(NamedTuple):
     labels: np.ndarray | None = None
 
 
-def take(rows: Rows, index: np.ndarray) -> Rows:
-    """The rows that `index`, a mask or positions, chooses, in its order."""
-    return Rows(*(None if column is None else column[index] for column in rows))  # type: ignore[arg-type]
-
-
-def renumber(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers 0, 1, 2, ... by first appearance.
-
-    >>> renumber(np.array([7, 3, 7, 5]))
-    (array([0, 1, 0, 2], dtype=int32), array([7, 3, 5]))
-
-    Returns:
-      (n,) int32 new ids, and the old id of each new one.
-    """
-    old, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    new = np.empty(len(old), np.int32)
-    new[order] = np.arange(len(old), dtype=np.int32)
-    return new[inverse], old[order]
-
-
-def split(users: np.ndarray, seed: int) -> np.ndarray:
-    """Draws each row's split by the rule "random".
+def split(users: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Each row's split by the rule "random".
 
     Args:
       users: (n,) ids from 0 on.
-      seed: of numpy's PCG64 generator.
+      keys: (n,) random numbers, of numpy's PCG64 generator.
 
     Returns:
       (n,) int8: 0 train, 1 validation, 2 test.
     """
-    keys = np.random.default_rng(seed).random(len(users))
     return _hold_out(users, np.lexsort((keys, users)))
 
 
@@ -84,28 +62,24 @@ def split_by_user_time(users: np.ndarray, times: np.ndarray) -> np.ndarray:
     return _hold_out(users, np.lexsort((-np.arange(len(users)), -times, users)))
 
 
-def split_by_global_time(times: np.ndarray) -> np.ndarray:
+def time_places(n: int) -> tuple[int, int]:
+    """Of n times in order, the places of the first in validation, and in test."""
+    return n - max(2 * (n // 10), 1), n - max(n // 10, 1)
+
+
+def split_by_global_time(times: np.ndarray, valid_from: float, test_from: float) -> np.ndarray:
     """Each row's split by the rule "global-time".
 
     Args:
       times: (n,) float64.
+      valid_from: the first time in validation, at one of `time_places`.
+      test_from: the first time in test.
 
     Returns:
       (n,) int8: 0 train, 1 validation, 2 test.
     """
-    tenth = len(times) // 10
-    in_order = np.sort(times)
-    labels = np.full(len(times), TRAIN, np.int8)
-    for label, held in ((VALID, 2 * tenth), (TEST, tenth)):
-        labels[times >= in_order[len(times) - max(held, 1)]] = label
-    return labels
-
-
-SPLITTERS = {
-    "random": lambda rows, seed: split(rows.users, seed),
-    "user-time": lambda rows, _: split_by_user_time(rows.users, rows.times),
-    "global-time": lambda rows, _: split_by_global_time(rows.times),
-}
+    late = np.where(times >= valid_from, VALID, TRAIN)
+    return np.where(times >= test_from, TEST, late).astype(np.int8)
 
 
 def _hold_out(users: np.ndarray, order: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """What is encoded, a chunk at a time, so that an interruption loses one chunk."""
 
 import dataclasses
-import os
+import hashlib
 import pathlib
 import sys
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from tqdm import tqdm
 from uatmc_jax.errors import InputError
 from uatmc_jax.preparation.encoders import Encoder
 from uatmc_jax.preparation.lines import Tally, finish, sync
-from uatmc_jax.preparation.matrices import create, filled_rows, stand_in, writer
+from uatmc_jax.preparation.matrices import blocks, create, open_matrix, stand_in, writer
 from uatmc_jax.store import read_json, write_json
 
 # What of an encoder can be written down.
@@ -65,11 +65,20 @@ def encode_resumably(
     n_rows = content.n_rows
     of_content = {"rows": n_rows, "source": tally.sha256, "content": content.digest}
     identity = {**of_content, **{name: getattr(encoder, name) for name in _SAID}}
-    done = _resume(identity, out, progress, tally)
-    if done is None:
-        progress.with_suffix(".npy").unlink(missing_ok=True)
+    begun = _resume(identity, out, progress, tally)
+    if begun is None:
         create(out, n_rows, encoder.dim)
-        done = 0
+        begun = Begun(0, None, hashlib.sha256())
+    done, without, digest = begun
+
+    def note_progress(done: int) -> None:
+        state = {
+            "encoder": identity,
+            "tally": dataclasses.asdict(tally),
+            "digest": digest.hexdigest(),
+        }
+        write_json(progress, state | {"done": done, "without": without})
+
     shown = sys.stderr.isatty()
     with (
         writer(out) as write,
@@ -77,40 +86,52 @@ def encode_resumably(
     ):
         for start in range(done, n_rows, encoder.chunk):
             rows = range(start, min(start + encoder.chunk, n_rows))
-            write(start, _encode_chunk(encoder, content.fetch(rows, tally)))
+            block = _encode_chunk(encoder, content.fetch(rows, tally))
+            write(start, block)
             sync(out)
-            state = {"encoder": identity, "done": rows.stop, "tally": dataclasses.asdict(tally)}
-            write_json(progress, state)
+            digest.update(block.astype("<f4").tobytes())
+            note_progress(rows.stop)
             bar.update(len(rows))
     if tally.records:
         finish(tally, share)
-    nothing = f"{tally.file}: nothing to encode for any item that is left"
-    return stand_in(out, _present(out, progress.with_suffix(".npy")), nothing)
-
-
-def _present(out: pathlib.Path, kept: pathlib.Path) -> np.ndarray:
-    """(n_rows,) boolean of the rows with content, kept for a call that finds the gaps filled."""
-    if not kept.is_file():
-        partial = kept.with_name(kept.name + ".partial")
-        with open(partial, "wb") as file:
-            np.save(file, filled_rows(out))
-        sync(partial)
-        os.replace(partial, kept)
-    return np.load(kept)
+    if without is None:
+        empty = [start + np.flatnonzero(np.isnan(x[:, 0])) for start, x in blocks(open_matrix(out))]
+        without = np.concatenate(empty).tolist()
+        note_progress(n_rows)  # for a call that finds the gaps filled
+    present = np.ones(n_rows, bool)
+    present[without] = False
+    return stand_in(out, present, f"{tally.file}: nothing to encode for any item that is left")
 
 
 def forget(progress: pathlib.Path, *more: pathlib.Path) -> None:
     """Deletes what is noted of an encoding, and its matrix if given, if there are any."""
-    for path in (progress, progress.with_suffix(".npy"), *more):
+    for path in (progress, *more):
         path.unlink(missing_ok=True)
 
 
-def _resume(identity: dict, out: pathlib.Path, progress: pathlib.Path, tally: Tally) -> int | None:
-    """How many rows are done, and puts the earlier call's counts into the tally."""
+class Begun(NamedTuple):
+    """What an earlier call has left.
+
+    Attributes:
+      done: rows that are encoded.
+      without: rows without content, once all are done.
+      digest: SHA-256 of the rows as they were encoded.
+    """
+
+    done: int
+    without: list[int] | None
+    digest: "hashlib._Hash"
+
+
+def _resume(
+    identity: dict, out: pathlib.Path, progress: pathlib.Path, tally: Tally
+) -> Begun | None:
+    """What is done, if anything; puts the earlier call's counts into the tally."""
     if not (progress.is_file() and out.is_file()):
         return None
     remedy = f"Delete {progress} to encode anew"
-    state = read_json(progress, "encoder", "tally", "done", remedy=remedy)
+    needed = ("encoder", "tally", "done", "without", "digest")
+    state = read_json(progress, *needed, remedy=remedy)
     changed = {name for name in identity if identity[name] != state["encoder"].get(name)}
     if "content" in changed and changed <= {"content", "rows", "source"}:
         return None  # other items: it is these that are to be encoded
@@ -122,7 +143,20 @@ def _resume(identity: dict, out: pathlib.Path, progress: pathlib.Path, tally: Ta
         )
     for name, value in state["tally"].items():
         setattr(tally, name, value)
-    return state["done"]
+    digest = _digest(out, state["done"], state["without"])
+    if digest.hexdigest() != state["digest"]:
+        raise InputError(f"{out}: was changed or damaged since it was encoded. {remedy}.")
+    return Begun(state["done"], state["without"], digest)
+
+
+def _digest(out: pathlib.Path, done: int, without: list[int] | None) -> "hashlib._Hash":
+    """Of the first rows of a matrix, with NaN again where the gaps are filled."""
+    digest, left = hashlib.sha256(), np.array(without or (), np.int64)
+    for start, rows in blocks(open_matrix(out)[:done]):
+        block = np.array(rows)
+        block[left[(left >= start) & (left < start + len(block))] - start] = np.nan
+        digest.update(block.tobytes())
+    return digest
 
 
 def _encode_chunk(encoder: Encoder, things: list) -> np.ndarray:

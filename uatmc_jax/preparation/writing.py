@@ -9,28 +9,43 @@ from typing import Any
 
 import numpy as np
 
+from uatmc_jax.data.interactions import SPLITS
+from uatmc_jax.data.manifest import MANIFEST_FILE
 from uatmc_jax.preparation.core import SPLIT_RULES, Rows
-from uatmc_jax.preparation.lines import Tally, hash_file
+from uatmc_jax.preparation.interactions import SplitSizes
+from uatmc_jax.preparation.lines import Tally
 from uatmc_jax.preparation.settings import AmazonSettings, Settings
-from uatmc_jax.store import write_json, write_text
+from uatmc_jax.store import hash_file, write_json, write_text
 
-MANIFEST_FILE = "manifest.json"
 MALFORMED_FILE = "malformed.log"
 _BLOCK_ROWS = 1 << 16
 
 
-def write_inter(path: pathlib.Path, rows: Rows) -> None:
-    """Writes interactions in MMRec's layout, with those of rating and time that there are."""
-    columns: dict[str, Any] = {"userID": (rows.users, _texts), "itemID": (rows.items, _texts)}
-    columns |= {"rating": (rows.ratings, _ratings), "timestamp": (rows.times, _times)}
-    columns |= {"x_label": (rows.labels, _texts)}
-    columns = {name: pair for name, pair in columns.items() if pair[0] is not None}
+def write_inter(path: pathlib.Path, blocks: Iterable[Rows]) -> SplitSizes:
+    """Writes interactions in MMRec's layout, with those of rating and time that there are.
+
+    Args:
+      path: of the file.
+      blocks: of whole users, with labels; at least one.
+    """
+    n_each, most_trained, begun = np.zeros(len(SPLITS), np.int64), 0, False
     with open(path, "w", encoding="utf-8") as file:
-        file.write("\t".join(columns) + "\n")
-        for start in range(0, len(rows.users), _BLOCK_ROWS):
-            block = slice(start, start + _BLOCK_ROWS)
-            cells = [form(column[block]) for column, form in columns.values()]
-            file.write("\n".join(map("\t".join, zip(*cells, strict=True))) + "\n")
+        for rows in blocks:
+            columns: dict[str, Any] = {"userID": (rows.users, _texts)}
+            columns |= {"itemID": (rows.items, _texts), "rating": (rows.ratings, _ratings)}
+            columns |= {"timestamp": (rows.times, _times), "x_label": (rows.labels, _texts)}
+            columns = {name: pair for name, pair in columns.items() if pair[0] is not None}
+            if not begun:
+                file.write("\t".join(columns) + "\n")
+                begun = True
+            for start in range(0, len(rows.users), _BLOCK_ROWS):
+                block = slice(start, start + _BLOCK_ROWS)
+                cells = [form(column[block]) for column, form in columns.values()]
+                file.write("\n".join(map("\t".join, zip(*cells, strict=True))) + "\n")
+            n_each += np.bincount(rows.labels, minlength=len(SPLITS))  # type: ignore[arg-type]
+            trained = np.bincount(rows.users[rows.labels == 0] - rows.users[0], minlength=1)
+            most_trained = max(most_trained, int(trained.max()))
+    return SplitSizes(dict(zip(SPLITS, n_each.tolist(), strict=True)), most_trained)
 
 
 def _texts(values: np.ndarray) -> Iterable[str]:
@@ -51,7 +66,7 @@ def _times(values: np.ndarray) -> Iterable[str]:
     return (str(int(t)) if t.is_integer() else repr(t) for t in values.tolist())
 
 
-def write_names(path: pathlib.Path, header: tuple[str, str], names: list[str]) -> None:
+def write_names(path: pathlib.Path, header: tuple[str, str], names: Iterable[str]) -> None:
     """Writes the source's ids beside ours, as MMRec does; the header names both."""
     with open(path, "w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, delimiter="\t", lineterminator="\n")

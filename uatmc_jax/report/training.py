@@ -28,9 +28,11 @@ def format_summary(summary: dict) -> str:
             rows.append((label, f"last, epoch {stage['epochs']}", stage["at_last_epoch"]["test"]))
     shown = [m for m in _SHOWN if all(m in metrics for *_, metrics in rows)]
     data, device = summary["dataset"], summary["device"]
+    drawn = summary.get("settings", {}).get("eval", {}).get("sample", 0)
+    of_drawn = f", {min(drawn, data['users']):,} users drawn" if drawn else ""
     lines = [
         f"\n{summary['model']} on {data['name']} (data {data['fingerprint']}, seed "
-        f"{summary['seed']}, {device['platform']}), test split",
+        f"{summary['seed']}, {device['platform']}), test split{of_drawn}",
         "",
         f"{'stage':<22}{'parameters':<18}" + "".join(f"{m:>11}" for m in shown),
     ]

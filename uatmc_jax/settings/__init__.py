@@ -22,6 +22,7 @@ from uatmc_jax.settings.experiment import (
     from_config,
     from_flag,
 )
+from uatmc_jax.settings.mesh import MeshSettings
 from uatmc_jax.settings.reading import (
     find_config,
     from_config_flag,
@@ -37,6 +38,7 @@ __all__ = [
     "CheckpointSettings",
     "DataSettings",
     "EvalSettings",
+    "MeshSettings",
     "ModelSettings",
     "OptimizerSettings",
     "PretrainSettings",

@@ -38,6 +38,7 @@ ADDED: dict[str, tuple[str, ...]] = {
     ),
     "Attack": ("search", "surrogate"),
 }
+_ONE_DEVICE = {"devices": 1, "row_multiple": 64}
 # {settings: {field that came later still: the default that stands for what was done before}}.
 # With its default a field is in no digest, so that what was computed before is found.
 LATER: dict[str, dict[str, Any]] = {
@@ -46,13 +47,16 @@ LATER: dict[str, dict[str, Any]] = {
         "detach_align": False,
         "leak": False,
         "swap_modalities": False,
+        "harmless": "",
         "eps_tail": 0.0,
         "content_tail": 0.0,
     },
-    "AttackRunSettings": {"redraw": False, "permutations": 20},
-    "CheckpointSettings": {"keep_every": 0},
+    "AttackRunSettings": {"redraw": False, "permutations": 20, "mesh": _ONE_DEVICE},
+    "CheckpointSettings": {"keep_every": 0, "chunk_steps": 0},
+    "EvalSettings": {"sample": 0},
     "OptimizerSettings": {"rows": "dense", "shuffle": "sort"},
     "PretrainSettings": {"mu_warmup_epochs": 0},
+    "Settings": {"mesh": _ONE_DEVICE},
     "TargetSettings": {"file": ""},
 }
 

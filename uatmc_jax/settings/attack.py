@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from uatmc_jax.attacks.batching import SCORERS
 from uatmc_jax.attacks.record import Attack, check
 from uatmc_jax.checks import at_least, is_count, one_of, require
+from uatmc_jax.settings.mesh import MeshSettings
 
 RULES = ("count", "quantile", "ids", "pool")
 
@@ -72,6 +73,7 @@ class AttackRunSettings:
       cold_count: items with at most this many training interactions are cold.
       attacks: by name.
       permutations: exchanges of the items' contents that sensitivity is the mean of.
+      mesh: the devices that share rankings and targets.
     """
 
     seeds: tuple[int, ...]
@@ -87,6 +89,7 @@ class AttackRunSettings:
     attacks: Mapping[str, Attack]
     redraw: bool = False
     permutations: int = 20
+    mesh: MeshSettings = dataclasses.field(default_factory=MeshSettings)
 
     def __post_init__(self):
         right = len(self.seeds) > 0 and all(

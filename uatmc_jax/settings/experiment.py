@@ -14,6 +14,7 @@ from uatmc_jax.errors import InputError
 from uatmc_jax.models import ModelSettings, VBPRSettings, unmet
 from uatmc_jax.models.registry import declared
 from uatmc_jax.optimizer import OptimizerSettings
+from uatmc_jax.settings.mesh import MeshSettings
 from uatmc_jax.settings.reading import from_config_flag, from_values
 
 
@@ -61,12 +62,15 @@ class EvalSettings:
     Attributes:
       ks: the K of the metrics; 20 must be among them, it selects the best epoch.
       every: epochs between evaluations.
+      sample: users drawn, with the seed, of those who have trained, whom all metrics are of; 0
+        for all. Where all users' scores of all items are too many.
       block_users: users scored at a time.
       block_items: items scored at a time.
     """
 
     ks: tuple[int, ...] = (5, 10, 20, 50)
     every: int = 1
+    sample: int = 0
     block_users: int = 2048
     block_items: int = 8192
 
@@ -77,6 +81,7 @@ class EvalSettings:
             self.ks,
             "positive integers, 20 among them",
         )
+        at_least("eval.sample", self.sample, 0)
         for field in ("every", "block_users", "block_items"):
             at_least(f"eval.{field}", getattr(self, field), 1)
 
@@ -90,12 +95,16 @@ class CheckpointSettings:
         stage's end and an interruption always write.
       keep_every: epochs between checkpoints that are kept for good, as "epoch_10" and so
         on; 0 for none but the best and the latest.
+      chunk_steps: steps that are compiled as one, between which a checkpoint may be written
+        and a stop is heeded; 0 for whole epochs.
     """
 
     every_seconds: float = 30.0
     keep_every: int = 0
+    chunk_steps: int = 0
 
     def __post_init__(self):
+        at_least("checkpoint.chunk_steps", self.chunk_steps, 0)
         at_least("checkpoint.keep_every", self.keep_every, 0)
         at_least("checkpoint.every_seconds", self.every_seconds, 0)
 
@@ -111,6 +120,7 @@ class Settings:
     adversarial: AdversarialSettings = dataclasses.field(default_factory=AdversarialSettings)
     eval: EvalSettings = dataclasses.field(default_factory=EvalSettings)
     checkpoint: CheckpointSettings = dataclasses.field(default_factory=CheckpointSettings)
+    mesh: MeshSettings = dataclasses.field(default_factory=MeshSettings)
 
     def __post_init__(self):
         require(0 <= self.seed < 2**32, "seed", self.seed, "an integer in [0, 2^32)")

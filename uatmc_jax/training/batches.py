@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from uatmc_jax.data import CSR, nth_absent
+from uatmc_jax.errors import InputError
 from uatmc_jax.models import Batch
 
 _ROUNDS = 8  # even, so that the halves are where they were
@@ -32,10 +33,10 @@ def shuffled_batches(key: jax.Array, n: int, batch_size: int) -> tuple[jax.Array
     return rows.reshape(n_batches, batch_size), weights.reshape(n_batches, batch_size)
 
 
-def keyed_batch(
+def keyed_numbers(
     key: jax.Array, n: int, batch: jax.Array, batch_size: int
-) -> tuple[jax.Array, jax.Array]:
-    """One batch of an epoch's order, without the others.
+) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+    """One batch of an epoch's order, without the others, of up to 2^62 pairs.
 
     The order is a permutation of 0..n-1 that is computed place by place, where
     `shuffled_batches` sorts all n: a Feistel network (Luby and Rackoff, SIAM J. Comput. 1988)
@@ -44,39 +45,78 @@ def keyed_batch(
 
     Args:
       key: of the epoch's order.
-      n: number of training pairs, below 2^31.
+      n: number of training pairs.
       batch: () int32, which of the ceil(n / B).
       batch_size: B.
 
     Returns:
-      rows: (B,) int32, those of all batches each of 0..n-1 once; filled up with 0.
+      numbers: (B,) int32 each, high and low limb of 31 bits of the pairs' numbers; those of
+        all batches are each of 0..n-1 once; filled up with 0.
       weights: (B,) float32: 1, and 0 for the filling.
+
+    Raises:
+      InputError: more than 2^16 triples a batch of 2^31 pairs or more.
     """
-    places = batch * batch_size + jnp.arange(batch_size)
-    keys = jax.random.bits(key, (_ROUNDS,))
-    inside = places < n
-
     bits = max((n - 1).bit_length(), 2)
+    low = bits // 2
+    if n >= 2**31 and batch_size > 2**16:
+        raise InputError(
+            f"batch_size = {batch_size}: wanted 65536 at most, with {n} training pairs, which are "
+            "2^31 or more."
+        )
+    if n < 2**31:
+        numbers = (batch * batch_size + jnp.arange(batch_size)).astype(jnp.uint32)
+        places = numbers >> low, numbers & ((1 << low) - 1)
+    else:
+        places = _halves_of_places(batch, batch_size, low)
+    keys = jax.random.bits(key, (_ROUNDS,))
+    inside = _below(places, n, low)
 
-    def walk(x: jax.Array) -> jax.Array:
-        return jnp.where(x < n, x, _feistel(keys, x, bits))
+    def walk(x: tuple) -> tuple:
+        done = _below(x, n, low)
+        again = _feistel(keys, x, bits)
+        return tuple(jnp.where(done, old, new) for old, new in zip(x, again, strict=True))
 
-    first = _feistel(keys, jnp.where(inside, places, 0).astype(jnp.uint32), bits)
-    rows = jax.lax.while_loop(lambda x: jnp.any(x >= n), walk, first)
-    return jnp.where(inside, rows, 0).astype(jnp.int32), inside.astype(jnp.float32)
+    started = jnp.where(inside, places[0], 0), jnp.where(inside, places[1], 0)
+    first = _feistel(keys, started, bits)
+    found = jax.lax.while_loop(lambda x: jnp.any(~_below(x, n, low)), walk, first)
+    left, right = (jnp.where(inside, x, 0) for x in found)
+    limbs = left >> (31 - low), ((left << low) | right) & jnp.uint32(2**31 - 1)
+    high, rest = (x.astype(jnp.int32) for x in limbs)
+    return (high, rest), inside.astype(jnp.float32)
 
 
-def _feistel(keys: jax.Array, x: jax.Array, bits: int) -> jax.Array:
-    """A permutation of the uint32 numbers of so many bits, for each keys.
+def _halves_of_places(batch: jax.Array, size: int, low: int) -> tuple[jax.Array, jax.Array]:
+    """The left half and the right, of `low` bits, of batch * size + 0, 1, ..., below 2^62."""
+    # In parts of 16 bits, whose products with up to 2^16 32 bits hold.
+    batch = jnp.asarray(batch).astype(jnp.uint32)
+    rest = (batch & 0xFFFF) * size + jnp.arange(size, dtype=jnp.uint32)
+    upper = (batch >> 16) * size + (rest >> 16)
+    rest &= 0xFFFF
+    if low >= 16:
+        return upper >> (low - 16), ((upper << 16) | rest) & ((1 << low) - 1)
+    return (upper << (16 - low)) | (rest >> low), rest & ((1 << low) - 1)
+
+
+def _below(x: tuple[jax.Array, jax.Array], n: int, low: int) -> jax.Array:
+    """Which of the numbers, in halves, are below n."""
+    left, right = (jnp.uint32(part) for part in (n >> low, n & ((1 << low) - 1)))
+    return (x[0] < left) | ((x[0] == left) & (x[1] < right))
+
+
+def _feistel(
+    keys: jax.Array, x: tuple[jax.Array, jax.Array], bits: int
+) -> tuple[jax.Array, jax.Array]:
+    """A permutation of the numbers of so many bits, in halves, for each keys.
 
     The number's halves, of unlike width if the bits are odd, change places in every round.
     """
     low = bits // 2
-    left, right, widths = x >> low, x & ((1 << low) - 1), (bits - low, low)
+    (left, right), widths = x, (bits - low, low)
     for key in keys:
         left, right = right, left ^ (_mixed(right ^ key) & ((1 << widths[0]) - 1))
         widths = widths[::-1]
-    return (left << low) | right
+    return left, right
 
 
 def _mixed(x: jax.Array) -> jax.Array:

@@ -12,7 +12,8 @@ import optax
 
 from uatmc_jax.data.dataset import DeviceData
 from uatmc_jax.models import Batch
-from uatmc_jax.training.batches import keyed_batch, make_batch, shuffled_batches
+from uatmc_jax.placement import Placement, draw_batch
+from uatmc_jax.training.batches import keyed_numbers, make_batch, shuffled_batches
 from uatmc_jax.training.rows import ITEMS, USERS, Rows, Updates, row_updates
 
 PyTree = Any
@@ -52,10 +53,9 @@ def steps_per_epoch(n_pairs: int, batch_size: int) -> int:
     return -(-n_pairs // batch_size)
 
 
-# (state, fixed values, data) -> state after the epoch, {term: (steps,) values}, all finite
-Epoch = Callable[
-    [TrainState, PyTree, DeviceData], tuple[TrainState, dict[str, jax.Array], jax.Array]
-]
+# (state, fixed values, data) -> state after the epoch, {term: (steps,) values}, all finite; of a
+# chunk of it with (..., its first step, count=) beside them
+Epoch = Callable[..., tuple[TrainState, dict[str, jax.Array], jax.Array]]
 
 
 class Order(NamedTuple):
@@ -63,12 +63,14 @@ class Order(NamedTuple):
 
     Attributes:
       batch_size: B.
-      keyed: batches are computed one by one (`keyed_batch`); else all at once by a sort.
+      keyed: batches are computed one by one (`keyed_numbers`); else all at once by a sort.
+      placement: the devices that own the pairs; None for one that has them all.
       numbered: each says which of the epoch's it is (`Batch.step`).
     """
 
     batch_size: int
     keyed: bool = False
+    placement: Placement | None = None
     numbered: bool = False
 
 
@@ -89,39 +91,56 @@ def make_epoch(
     Returns:
       (state, fixed, data) -> (state after the epoch, {term: (steps,) values},
       whether all trained parameters are finite), the terms being the
-      objective's and "loss".
+      objective's and "loss". With (first, count=) beside them, `count` steps of it from step
+      `first` on; the epoch is done with its last.
     """
 
-    def epoch(state: TrainState, fixed: PyTree, data: DeviceData):
+    def epoch(
+        state: TrainState,
+        fixed: PyTree,
+        data: DeviceData,
+        first: jax.Array | int = 0,
+        count: int | None = None,
+    ):
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.epoch)
         k_shuffle, k_steps = jax.random.split(key)
-        n_pairs, size = data.pairs[0].size, order.batch_size
+        n_pairs, size = data.n_pairs, order.batch_size
         n_steps = steps_per_epoch(n_pairs, size)
         batches = jnp.arange(n_steps) if order.keyed else shuffled_batches(k_shuffle, n_pairs, size)
-        keys = jax.random.split(k_steps, n_steps)
+        numbers = jnp.arange(n_steps) if order.numbered else None
+        inputs = jax.random.split(k_steps, n_steps), batches, numbers
+        epochs = state.epoch + 1
+        if count is not None:
+            inputs = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, count), inputs)
+            epochs = state.epoch + (first + count == n_steps)
         begin = _dense_updates(objective, optimizer)
         if rows is not None:
             counts = {USERS: data.graph.n_users, ITEMS: data.graph.n_items}
-            begin = row_updates(objective, optimizer, rows, counts, n_steps)
+            begin = row_updates(objective, optimizer, rows, counts, count or n_steps)
         updates = begin(state.trained, state.optimizer)
+
+        def draw(key: jax.Array, some: PyTree) -> Batch:
+            if order.keyed:
+                numbers, weights = keyed_numbers(k_shuffle, n_pairs, some, size)
+            else:
+                places, weights = some
+                numbers = jnp.zeros_like(places), places
+            if order.placement is not None:
+                return draw_batch(order.placement, key, data.pairs, numbers, weights)
+            n_items = data.graph.n_items
+            pairs, seen = data.pairs, data.seen
+            return make_batch(key, pairs, seen, numbers[1], weights, n_items)  # type: ignore[arg-type]
 
         def step(carry, inputs):
             step_key, some, number = inputs
-            if order.keyed:
-                some = keyed_batch(k_shuffle, n_pairs, some, size)
             k_negatives, k_objective = jax.random.split(step_key)
-            places, weights = some
-            batch = make_batch(
-                k_negatives, data.pairs, data.seen, places, weights, data.graph.n_items
-            )
-            batch = dataclasses.replace(batch, step=number)
+            batch = dataclasses.replace(draw(k_negatives, some), step=number)
             return updates.step(carry, fixed, batch, k_objective)
 
-        numbers = jnp.arange(n_steps) if order.numbered else None
-        carry, terms = jax.lax.scan(step, updates.carry, (keys, batches, numbers))
+        carry, terms = jax.lax.scan(step, updates.carry, inputs)
         trained, optimizer_state = updates.end(carry)
         finite = jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(trained)]))
-        return TrainState(trained, optimizer_state, state.epoch + 1, state.key), terms, finite
+        return TrainState(trained, optimizer_state, epochs, state.key), terms, finite
 
     return epoch
 
@@ -146,7 +165,7 @@ def _dense_updates(
 @functools.lru_cache(maxsize=16)
 def compile_epoch(epoch: Epoch) -> Epoch:
     """The epoch compiled, once for the same function; it consumes the state it is given."""
-    return jax.jit(epoch, donate_argnums=0)
+    return jax.jit(epoch, donate_argnums=0, static_argnames="count")
 
 
 @functools.lru_cache(maxsize=16)

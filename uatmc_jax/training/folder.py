@@ -7,14 +7,15 @@ import shutil
 
 from uatmc_jax import logs, owner, store
 from uatmc_jax.errors import InputError
-from uatmc_jax.settings import Settings, from_config, to_dict
+from uatmc_jax.settings import MeshSettings, Settings, from_config, to_dict
 
 CONFIG_FILE = "config.json"
 SUMMARY_FILE = "summary.json"
 # What a run writes; --overwrite removes these and nothing else.
 OUTPUTS = (CONFIG_FILE, SUMMARY_FILE, logs.METRICS_FILE, "checkpoints", "tensorboard")
-# May differ between a run and its resumption: they change no number.
-FREE_FIELDS = ("data.root", "checkpoint.every_seconds")
+# May differ between a run and its resumption: they change no number, but that one device and
+# several differ by rounding.
+FREE_FIELDS = ("data.root", "checkpoint.every_seconds", "mesh.devices")
 
 
 def check_workdir(
@@ -32,7 +33,8 @@ def check_workdir(
             f"config.pretrain.init_from = {source!r} is the workdir itself. Name another --workdir."
         )
     names = {path.name for path in workdir.iterdir()} if workdir.is_dir() else set()
-    there = sorted(names.difference(owner.FILES))
+    # A call that was killed before anything was whole has left nothing.
+    there = sorted(n for n in names.difference(owner.FILES) if not n.endswith(store.PARTIAL))
     if resume:
         if CONFIG_FILE not in there:
             raise InputError(f"{workdir}: no {CONFIG_FILE}, so no run to resume. Drop --resume.")
@@ -91,6 +93,9 @@ def without_free_fields(settings: Settings) -> dict:
     for path in (*FREE_FIELDS, "pretrain.init_from"):
         section, _, field = path.partition(".")
         del plain[section][field]
+    # Where nothing else is said of the mesh, it is as before there was one.
+    if plain["mesh"] == {"row_multiple": MeshSettings.row_multiple}:
+        del plain["mesh"]
     return plain
 
 

@@ -24,7 +24,6 @@ from uatmc_jax.optimizer import Adam
 from uatmc_jax.training.replay import Moved, Schedule, advance, make_schedule
 
 USERS, ITEMS, WHOLE = "users", "items", ""
-_BLOCK = 65_536  # rows moved on at a time at an epoch's end
 
 
 class Rows(NamedTuple):
@@ -35,11 +34,13 @@ class Rows(NamedTuple):
         is no table and all of which every step trains.
       adam: the optimiser.
       replays: missed steps are made up for ("deferred"); else they are left out ("lazy").
+      block: rows moved on at a time at an epoch's end; None for all, where devices share them.
     """
 
     kinds: tuple[str, ...]
     adam: Adam
     replays: bool
+    block: int | None = 65_536
 
 
 class Carry(NamedTuple):
@@ -228,7 +229,7 @@ def row_updates(
         def end(carry: Carry) -> tuple[PyTree, optax.OptState]:
             if schedule is None:
                 return carry.trained, carry.optimizer
-            return _all_advanced(rows.adam, schedule, kinds, carry)
+            return _all_advanced(rows, schedule, kinds, carry)
 
         return Updates(Carry(trained, optimizer_state, done, since, places), step, end)
 
@@ -303,23 +304,23 @@ def _advanced(
 
 
 def _all_advanced(
-    adam: Adam, schedule: Schedule, kinds: list[str], carry: Carry
+    rows: Rows, schedule: Schedule, kinds: list[str], carry: Carry
 ) -> tuple[PyTree, optax.OptState]:
     """All rows moved on to the last step, in blocks so that no second table is needed."""
-    leaves = _leaves(carry)
+    adam, leaves = rows.adam, _leaves(carry)
     for kind, since in carry.since.items():
         here = [n for n, of in enumerate(kinds) if of == kind]
-        block = min(_BLOCK, since.size)
+        block = min(rows.block or since.size, since.size)
 
         def move(n: jax.Array, tables: tuple, block: int = block) -> tuple:
             # The last block is moved back; rows that it has in common with another stay.
             since, moved = tables
             start = jnp.minimum(n * block, since.size - block)
-            some, rows = jax.tree.map(
+            some, part = jax.tree.map(
                 lambda x: jax.lax.dynamic_slice_in_dim(x, start, block), (since, moved)
             )
-            rows = advance(adam, schedule, rows, some, carry.done)
-            new = jnp.full_like(some, carry.done), rows
+            part = advance(adam, schedule, part, some, carry.done)
+            new = jnp.full_like(some, carry.done), part
             return jax.tree.map(
                 lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, start, 0), tables, new
             )
@@ -327,7 +328,10 @@ def _all_advanced(
         moved = [Moved(*(some[n] for some in leaves)) for n in here]
         if not moved:
             continue
-        _, moved = jax.lax.fori_loop(0, -(-since.size // block), move, (since, moved))
+        if rows.block is None:
+            moved = advance(adam, schedule, moved, since, carry.done)
+        else:
+            _, moved = jax.lax.fori_loop(0, -(-since.size // block), move, (since, moved))
         for n, one in zip(here, moved, strict=True):
             for some, new in zip(leaves, one, strict=True):
                 some[n] = new

@@ -9,17 +9,16 @@ import jax
 import jax.numpy as jnp
 
 from uatmc_jax import checkpoint, logs, store
-from uatmc_jax.data import CSR, Dataset, open_dataset
-from uatmc_jax.data.dataset import DeviceData
+from uatmc_jax.data import Dataset, open_dataset
 from uatmc_jax.defenses import check_model
 from uatmc_jax.environment import environment, peak_memory_mib
 from uatmc_jax.errors import InputError
-from uatmc_jax.evaluation.metrics import Measure, make_measure, popularity_metrics
-from uatmc_jax.evaluation.ranking import make_plan
 from uatmc_jax.interrupts import stop_on_interrupt
-from uatmc_jax.models import Modal, Model, Params, build_model, device_data
+from uatmc_jax.models import Modal, Model, Params, build_model
 from uatmc_jax.owner import owned
+from uatmc_jax.placement import Layout, put
 from uatmc_jax.settings import EvalSettings, Settings, to_dict
+from uatmc_jax.training.devices import Devices, on_devices
 from uatmc_jax.training.epoch import TrainState
 from uatmc_jax.training.folder import (
     CONFIG_FILE,
@@ -29,6 +28,7 @@ from uatmc_jax.training.folder import (
     read_summary,
     remove_outputs,
 )
+from uatmc_jax.training.harmless import read_harmless
 from uatmc_jax.training.stage import Hooks, Progress, Stage, run_stage
 from uatmc_jax.training.stages import (
     adversarial_stage,
@@ -56,9 +56,7 @@ class _Run(NamedTuple):
     settings: Settings
     workdir: pathlib.Path
     dataset: Dataset
-    data: DeviceData
-    held_out: dict[str, CSR]
-    measure: Measure
+    devices: Devices
     watch: _Watch
 
 
@@ -110,15 +108,17 @@ def _train_and_evaluate(
     started = time.monotonic()
     dataset = open_dataset(settings.data) if dataset is None else dataset
     check_ranking_depth(settings.eval, dataset)
-    held_out = {split: dataset.held_out(split) for split in ("valid", "test")}
     model = build_model(settings.model, dataset.sizes)
     if settings.adversarial.epochs:
         check_model(settings.adversarial, model, dataset.raw_dims)
-    data = device_data(model, dataset)
-    params, source = first_params(settings, workdir, model, dataset, resume)
+        if settings.adversarial.defense == "shaped":
+            read_harmless(settings.adversarial, settings.data.modality_names)
+    devices = on_devices(settings, model, dataset)
+    layout, data = devices.layout, devices.data
+    params, source = first_params(settings, workdir, model, dataset, resume, layout)
     stages_ahead = [] if settings.pretrain.init_from else ["pretrain"]
     stages_ahead += ["adversarial"] if settings.adversarial.epochs else []
-    check_steps(settings, model, params, dataset.on_device, *stages_ahead)
+    check_steps(settings, model, params, data, *stages_ahead)
     done = {stage: Progress() for stage in checkpoint.STAGES}
     if resume:
         done = {stage: _progress_on_disk(workdir, stage, dataset) for stage in done}
@@ -132,34 +132,30 @@ def _train_and_evaluate(
     if source:
         # The run keeps what it starts from: the source may change or go before it is resumed.
         training = {"epoch": jnp.int32(source["epoch"])}
-        checkpoint.save(workdir, "pretrain", "best", params, training, source)
+        rows = None if layout is None else (layout.rows, {"epoch": 0})
+        checkpoint.save(workdir, "pretrain", "best", params, training, source, rows)
     logs.keep_records(workdir, {stage: progress.epoch for stage, progress in done.items()})
 
-    blocks = settings.eval.block_users, settings.eval.block_items
-    plan = make_plan(dataset.train, dataset.n_users, dataset.n_items, *blocks)
-    measure = make_measure(model, data, plan, settings.eval.ks)
-
     def validate(params: Params, z: Modal | None) -> dict[str, jax.Array]:
-        return measure(params, z, [held_out["valid"]])[0]
+        return devices.measure(params, z, [devices.held_out["valid"]])[0]
 
     summary = summary_head(settings, dataset)
-    summary["popularity"] = {
-        split: popularity_metrics(dataset, plan, split, settings.eval.ks) for split in held_out
-    }
+    summary["popularity"] = {split: devices.popularity(split) for split in devices.held_out}
     stages = summary["stages"] = {}
-    run = _Run(settings, workdir, dataset, data, held_out, measure, watch)
+    run = _Run(settings, workdir, dataset, devices, watch)
     if settings.pretrain.init_from:
         stages["pretrain"] = {"init_from": settings.pretrain.init_from}
     else:
-        stage, state = pretrain_stage(settings, model, params, data, validate)
+        stage, state = pretrain_stage(settings, model, params, data, validate, layout)
         params, stages["pretrain"] = _run_stage(run, stage, state, done["pretrain"])
     stages["pretrain"] |= _measure(run, params)
     if settings.adversarial.epochs:
-        stage, state = adversarial_stage(settings, model, params, data, validate)
+        stage, state = adversarial_stage(settings, model, params, data, validate, layout)
         params, entry = _run_stage(run, stage, state, done["adversarial"])
         stages["adversarial"] = entry | _measure(run, params)
         # The best epoch by recall tends to be an early, little hardened one: report both.
-        latest = checkpoint.load_params(workdir, "adversarial", "latest", params)
+        of_params = None if layout is None else layout.rows
+        latest = checkpoint.load_params(workdir, "adversarial", "latest", params, of_params)
         stages["adversarial"]["at_last_epoch"] = _measure(run, latest)
     # Loading, compiling and writing included; of interrupted attempts, their finished epochs.
     earlier = sum(progress.seconds for progress in done.values())
@@ -173,19 +169,23 @@ def _run_stage(
     run: _Run, stage: Stage, state: TrainState, done: Progress
 ) -> tuple[Params, dict[str, Any]]:
     """Runs or resumes a stage; returns its best parameters and its part of the summary."""
-    workdir, name = run.workdir, stage.name
+    workdir, name, layout = run.workdir, stage.name, run.devices.layout
     like = checkpoint.shapes(stage.assemble(state.trained))
-    if done.epoch:
-        state = _resume_state(workdir, stage, state)
+    rows = None if layout is None else (layout.rows, _training_part(stage.rows))
+    if done.epoch or done.step:
+        state = _resume_state(workdir, stage, state, "within" if done.step else "latest", rows)
 
     def save(which: str, state: TrainState, progress: Progress) -> None:
         meta = checkpoint.describe(run.settings, run.dataset)
         meta |= {"stage": name, **progress._asdict()}
-        if which not in checkpoint.WHICH and checkpoint.saved_epoch(workdir, name, which):
+        if which == checkpoint.WITHIN:
+            meta["number"] = progress.epoch * stage.n_steps + progress.step
+        elif which not in checkpoint.WHICH and checkpoint.saved_epoch(workdir, name, which):
             return  # by an attempt that was cut off later
-        checkpoint.save(
-            workdir, name, which, stage.assemble(state.trained), _training_part(state), meta
-        )
+        params = stage.assemble(state.trained)
+        checkpoint.save(workdir, name, which, params, _training_part(state), meta, rows)
+        if which == "latest":
+            checkpoint.remove(workdir, name, checkpoint.WITHIN)
 
     def last_checkpoint() -> str:
         epochs = {w: checkpoint.saved_epoch(workdir, name, w) or 0 for w in checkpoint.WHICH}
@@ -209,40 +209,48 @@ def _run_stage(
 
         hooks = Hooks(save, report, run.watch.stop_requested, last_checkpoint)
         every = run.settings.checkpoint.every_seconds
-        progress = run_stage(stage, state, done, run.data, hooks, save_seconds=every)
+        progress = run_stage(stage, state, done, run.devices.data, hooks, save_seconds=every)
     entry = {
         "epochs": progress.epoch,
         "best_epoch": progress.best_epoch,
         "seconds": progress.seconds,
     }
-    records = [record for record in logs.read_records(workdir) if record["stage"] == name]
-    if records:
-        entry["losses"] = records[-1]["losses"]  # means over the last epoch
-    return checkpoint.load_params(workdir, name, "best", like), entry
+    for record in logs.read_records(workdir):
+        if (record["stage"], record["epoch"]) == (name, progress.epoch):
+            entry["losses"] = record["losses"]  # means over the last epoch
+    return checkpoint.load_params(workdir, name, "best", like, rows and rows[0]), entry
 
 
 def _training_part(state: TrainState) -> dict[str, Any]:
     return {"optimizer": state.optimizer, "epoch": state.epoch, "key": state.key}
 
 
-def _resume_state(workdir: pathlib.Path, stage: Stage, fresh: TrainState) -> TrainState:
+def _resume_state(
+    workdir: pathlib.Path, stage: Stage, fresh: TrainState, which: str, rows: tuple | None
+) -> TrainState:
     like = stage.assemble(fresh.trained), _training_part(fresh)
-    params, training = checkpoint.load_state(workdir, stage.name, "latest", *like)
+    params, training = checkpoint.load_state(workdir, stage.name, which, *like, rows)
     return TrainState(trained=stage.disassemble(params), **training)
 
 
 def _measure(run: _Run, params: Params) -> dict[str, dict[str, float]]:
-    measured = run.measure(params, None, list(run.held_out.values()))
+    held_out = run.devices.held_out
+    measured = run.devices.measure(params, None, list(held_out.values()))
     return {
         split: {name: float(value) for name, value in metrics.items()}
-        for split, metrics in zip(run.held_out, measured, strict=True)
+        for split, metrics in zip(held_out, measured, strict=True)
     }
 
 
 def first_params(
-    settings: Settings, workdir: pathlib.Path, model: Model, dataset: Dataset, resume: bool
+    settings: Settings,
+    workdir: pathlib.Path,
+    model: Model,
+    dataset: Dataset,
+    resume: bool,
+    layout: Layout | None = None,
 ) -> tuple[Params, dict | None]:
-    """Where stage 1, or stage 2 of an `init_from` run, starts.
+    """Where stage 1, or stage 2 of an `init_from` run, starts; filled up on several devices.
 
     Returns:
       The parameters; and if they come from another run and are not kept in this
@@ -250,13 +258,14 @@ def first_params(
     """
     source = settings.pretrain.init_from
     if not source:
-        return init_params(settings, model), None
+        return init_params(settings, model, layout), None
     kept = resume and checkpoint.saved_epoch(workdir, "pretrain", "best") is not None
     restored = checkpoint.restore(
         workdir if kept else source, "pretrain", "best", dataset, settings.model.name
     )
     require_same_model(settings, restored.settings)
-    return restored.params, None if kept else restored.meta | {"copied_from": source}
+    params = restored.params if layout is None else put(*layout, restored.params)
+    return params, None if kept else restored.meta | {"copied_from": source}
 
 
 def require_same_model(settings: Settings, source: Settings) -> None:
@@ -270,12 +279,16 @@ def require_same_model(settings: Settings, source: Settings) -> None:
 
 
 def _progress_on_disk(workdir: pathlib.Path, stage: str, dataset: Dataset) -> Progress:
-    if checkpoint.saved_epoch(workdir, stage, "latest") is None:
-        return Progress()
-    meta = checkpoint.load_meta(workdir, stage, "latest")
-    checkpoint.check_data(meta, dataset, workdir)
-    # The first versions' checkpoints lack the later fields.
-    return Progress(**{field: meta[field] for field in Progress._fields if field in meta})
+    found = [Progress()]
+    for which in ("latest", checkpoint.WITHIN):
+        if checkpoint.saved_epoch(workdir, stage, which) is not None:
+            meta = checkpoint.load_meta(workdir, stage, which)
+            checkpoint.check_data(meta, dataset, workdir)
+            # The first versions' checkpoints lack the later fields.
+            fields = {field: meta[field] for field in Progress._fields if field in meta}
+            found.append(Progress(**fields))
+    # What was begun before "latest" was written has not been removed by a kill.
+    return max(found, key=lambda progress: (progress.epoch, progress.step))
 
 
 def check_ranking_depth(settings: EvalSettings, dataset: Dataset) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -35,6 +35,9 @@ class Stage(NamedTuple):
       patience: stop after this many epochs without a better validation recall@20.
       eval_every: epochs between evaluations.
       keep_every: epochs between checkpoints that are kept; 0 for none but the usual ones.
+      n_steps: of an epoch.
+      chunk_steps: steps at a time, between which a checkpoint may be written; 0 for an epoch.
+      rows: of the state, as `placement.Layout` has them; None on one device.
     """
 
     name: str
@@ -47,6 +50,9 @@ class Stage(NamedTuple):
     patience: int
     eval_every: int
     keep_every: int = 0
+    n_steps: int = 0
+    chunk_steps: int = 0
+    rows: PyTree = None
 
 
 class Progress(NamedTuple):
@@ -59,6 +65,8 @@ class Progress(NamedTuple):
       seconds: spent on epochs and evaluations, over all resumptions.
       first_reg: L_reg, the mean over the first epoch.
       flat_epochs: in a row until now that looked collapsed.
+      step: steps done of the epoch after `epoch`.
+      sums: of the loss terms over these; None before the first.
     """
 
     epoch: int = 0
@@ -67,6 +75,8 @@ class Progress(NamedTuple):
     seconds: float = 0.0
     first_reg: float = 0.0
     flat_epochs: int = 0
+    step: int = 0
+    sums: Mapping[str, float] | None = None
 
 
 def finished(stage: Stage, progress: Progress) -> bool:
@@ -83,9 +93,10 @@ class Hooks(NamedTuple):
     """What a stage's loop asks and tells on its way.
 
     Attributes:
-      save: writes a checkpoint; called for "best" and "latest" together, and for "epoch_N".
+      save: writes a checkpoint; called for "best" and "latest" together, for "epoch_N", and
+        for "within" an epoch.
       report: takes one epoch's record.
-      stop_requested: asked after every epoch.
+      stop_requested: asked after every epoch, and after every chunk of one.
       last_checkpoint: names the newest one on disk, for an error message.
     """
 
@@ -132,16 +143,31 @@ def run_stage(
 
     written = time.monotonic()
     while not finished(stage, progress):
-        start = time.monotonic()
-        state, found, finite = stage.run_epoch(state, stage.fixed, data)
-        terms = {name: np.asarray(values) for name, values in found.items()}
-        epoch = progress.epoch + 1
-        _check_finite(stage.name, epoch, terms, bool(finite), name_last)
-        record: dict[str, Any] = {
-            "stage": stage.name,
-            "epoch": epoch,
-            "losses": {name: float(values.mean()) for name, values in terms.items()},
-        }
+        start, earlier, epoch = time.monotonic(), progress.seconds, progress.epoch + 1
+        for first, count in _chunks(stage, progress.step):
+            part = {} if count is None else {"first": first, "count": count}
+            state, found, finite = stage.run_epoch(state, stage.fixed, data, **part)
+            terms = {name: np.asarray(values) for name, values in found.items()}
+            where = f"stage {stage.name}, epoch {epoch}", first, stage.n_steps
+            _check_finite(where, terms, bool(finite), name_last)
+            losses = {name: float(values.mean()) for name, values in terms.items()}
+            if count is None:
+                break
+            now = time.monotonic()
+            progress, start = _after_chunk(progress, terms, now - start), now
+            losses = {name: x / stage.n_steps for name, x in (progress.sums or {}).items()}
+            if progress.step == stage.n_steps:
+                break
+            stop = hooks.stop_requested()
+            if stop or now - written >= save_seconds:
+                if best is not None:
+                    hooks.save("best", *best)
+                    best = None
+                hooks.save("within", state, progress)
+                written = time.monotonic()
+            if stop:
+                raise Interrupted(stage.name, progress.epoch)
+        record: dict[str, Any] = {"stage": stage.name, "epoch": epoch, "losses": losses}
         best_epoch, best_metric = progress.best_epoch, progress.best_metric
         if epoch % stage.eval_every == 0 or epoch == stage.epochs:
             metrics = stage.validate(stage.assemble(state.trained))
@@ -154,14 +180,14 @@ def run_stage(
                 )
             if metric > best_metric:
                 best_epoch, best_metric = epoch, metric
-        seconds = time.monotonic() - start
         first_reg, flat_epochs = watch_collapse(record["losses"], progress)
-        total = progress.seconds + seconds
+        total = progress.seconds + time.monotonic() - start
         progress = Progress(epoch, best_epoch, best_metric, total, first_reg, flat_epochs)
         if best_epoch == epoch:
             # The next epoch consumes the state, so the best one is copied until it is written.
             best = jax.tree.map(jnp.copy, state), progress
-        record |= {"best_recall@20": best_metric, "best_epoch": best_epoch, "seconds": seconds}
+        record |= {"best_recall@20": best_metric, "best_epoch": best_epoch}
+        record["seconds"] = total - earlier
         hooks.report(record)
         if collapsed(progress):
             what = f"stage {stage.name}"
@@ -178,6 +204,22 @@ def run_stage(
         if stop and not finished(stage, progress):
             raise Interrupted(stage.name, epoch)
     return progress
+
+
+def _chunks(stage: Stage, first: int) -> Iterator[tuple[int, int | None]]:
+    """First step and number of steps of what is left of an epoch; (0, None) for all at once."""
+    if not stage.chunk_steps:
+        yield 0, None
+        return
+    for start in range(first, stage.n_steps, stage.chunk_steps):
+        yield start, min(stage.chunk_steps, stage.n_steps - start)
+
+
+def _after_chunk(progress: Progress, terms: Mapping[str, np.ndarray], seconds: float) -> Progress:
+    before = progress.sums or {}
+    sums = {name: before.get(name, 0.0) + float(x.sum(dtype=float)) for name, x in terms.items()}
+    step = progress.step + len(terms["loss"])
+    return progress._replace(step=step, sums=sums, seconds=progress.seconds + seconds)
 
 
 def watch_collapse(losses: Mapping[str, float], progress: Progress) -> tuple[float, int]:
@@ -223,24 +265,25 @@ def collapse_text(what: str, stage: str, epoch: int, last_checkpoint: str) -> st
 
 
 def _check_finite(
-    stage: str,
-    epoch: int,
+    where: tuple[str, int, int],
     terms: dict[str, np.ndarray],
     parameters_finite: bool,
     last_checkpoint: Callable[[], str],
 ) -> None:
+    """Raises DivergedError; `where` is the stage and epoch, the terms' first step, the steps."""
+    (what, first, n_steps), steps = where, len(terms["loss"])
     bad = {name: int(np.argmax(~np.isfinite(v))) for name, v in terms.items() if not _ok(v)}
     if bad:
         # Of the terms that fail first, the sum "loss" says least.
         step, _, term = min((step, name == "loss", name) for name, step in bad.items())
         raise DivergedError(
-            f"stage {stage}, epoch {epoch}, step {step + 1} of {len(terms['loss'])}: loss term "
+            f"{what}, step {first + step + 1} of {n_steps or steps}: loss term "
             f"'{term}' is {terms[term][step]}. {_remedy(last_checkpoint)}"
         )
     if not parameters_finite:
         raise DivergedError(
-            f"stage {stage}, epoch {epoch}, last step: the losses are finite, the updated "
-            f"parameters are not. {_remedy(last_checkpoint)}"
+            f"{what}, {'step ' + str(first + steps) if first + steps < n_steps else 'last step'}: "
+            f"the losses are finite, the updated parameters are not. {_remedy(last_checkpoint)}"
         )
 
 

@@ -11,12 +11,8 @@ import optax
 
 from uatmc_jax.data.dataset import DeviceData
 from uatmc_jax.defenses import (
-    AdversarialSettings,
-    Coefficients,
-    Defense,
     Frozen,
     Trained,
-    adversarial_objective,
     coefficients,
     static_defense,
 )
@@ -24,23 +20,21 @@ from uatmc_jax.errors import InputError
 from uatmc_jax.models import Modal, Model, Params, ProjectorHead, unlike_widths, unmet
 from uatmc_jax.models.projection import by_blocks, project_catalogue
 from uatmc_jax.models.protocol import PyTree
-from uatmc_jax.optimizer import OptimizerSettings, make_adam, make_optimizer
-from uatmc_jax.settings import PretrainSettings, Settings
-from uatmc_jax.training.epoch import (
-    Epoch,
-    Order,
-    TrainState,
-    compile_epoch,
-    init_state,
-    make_epoch,
-    steps_per_epoch,
+from uatmc_jax.placement import Layout, made, shardings
+from uatmc_jax.settings import Settings
+from uatmc_jax.training.epoch import Epoch, TrainState, init_state, steps_per_epoch
+from uatmc_jax.training.epochs import (
+    adversarial_epoch,
+    compiled,
+    pretrain_epoch,
+    spread_rows,
+    updates_of,
 )
-from uatmc_jax.training.objectives import PretrainCoefficients, pretrain_objective
-from uatmc_jax.training.rows import Rows, check_rows, table_kinds
+from uatmc_jax.training.harmless import harmless_shapes
+from uatmc_jax.training.objectives import PretrainCoefficients
+from uatmc_jax.training.rows import check_rows
 from uatmc_jax.training.stage import Stage
 
-# Of an epoch's key, what its graph is drawn with: far from the numbers of its other keys.
-_GRAPH = 0x67726170
 # (parameters, z or None to project the features) -> validation metrics
 Validate = Callable[[Params, Modal | None], dict[str, jax.Array]]
 
@@ -51,13 +45,19 @@ def stage_key(seed: int, purpose: str) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), purposes.index(purpose))
 
 
-def init_params(settings: Settings, model: Model) -> Params:
-    """Fresh parameters from the config's seed."""
-    return jax.jit(model.init)(stage_key(settings.seed, "init"))
+def init_params(settings: Settings, model: Model, layout: Layout | None = None) -> Params:
+    """Fresh parameters from the config's seed, on several devices where these have them."""
+    init = jax.jit(model.init) if layout is None else made(*layout, model.init)
+    return init(stage_key(settings.seed, "init"))
 
 
 def pretrain_stage(
-    settings: Settings, model: Model, params: Params, data: DeviceData, validate: Validate
+    settings: Settings,
+    model: Model,
+    params: Params,
+    data: DeviceData,
+    validate: Validate,
+    layout: Layout | None = None,
 ) -> tuple[Stage, TrainState]:
     """Stage 1, which trains everything.
 
@@ -67,11 +67,12 @@ def pretrain_stage(
       params: where to start.
       data: on the device.
       validate: (Params, z or None) -> validation metrics.
+      layout: where the parameters lie on several devices, then filled up; None for one.
 
     Raises:
       InputError: L_NCE is wanted of modalities whose z are of unlike width, or of a model
-        with an objective of its own; or steps by rows of a model that reads others than the
-        batch's.
+        with an objective of its own; steps by rows of a model that reads others than the
+        batch's; or epochs in chunks of a model with `epoch_graph`.
     """
     chosen = settings.pretrain
     if chosen.alpha and model.objective is not None:
@@ -86,13 +87,21 @@ def pretrain_stage(
             f"config.pretrain.alpha = {chosen.alpha}: L_NCE compares the modalities' z, which "
             f"model {model.name} has of unlike widths, {[*widths.values()]}. Set it to 0."
         )
+    if settings.checkpoint.chunk_steps and model.epoch_graph is not None:
+        raise InputError(
+            f"config.checkpoint.chunk_steps = {settings.checkpoint.chunk_steps}: model "
+            f"{model.name} makes a graph as each epoch begins, of the parameters then. "
+            "Set it to 0."
+        )
     check_steps(settings, model, params, data, "pretrain")
-    warmup, updates = chosen.mu_warmup_epochs, _updates(chosen, data)
-    optimizer, epoch = _pretrain_epoch(model, chosen.nce_items, warmup, updates)
+    warmup, updates = chosen.mu_warmup_epochs, updates_of(chosen, data, layout)
+    optimizer, epoch = pretrain_epoch(model, chosen.nce_items, warmup, updates)
     weights = PretrainCoefficients(jnp.float32(chosen.mu), jnp.float32(chosen.alpha))
+    state = init_state(_copy(params), optimizer, stage_key(settings.seed, "pretrain"))
+    rows = spread_rows(layout, optimizer, state, lambda params: params)
     stage = Stage(
         name="pretrain",
-        run_epoch=compile_epoch(epoch),
+        run_epoch=compiled(epoch, layout, rows),
         fixed=(data, weights),
         assemble=lambda trained: trained,
         disassemble=lambda params: params,
@@ -101,31 +110,11 @@ def pretrain_stage(
         patience=chosen.patience,
         eval_every=settings.eval.every,
         keep_every=settings.checkpoint.keep_every,
+        n_steps=steps_per_epoch(data.n_pairs, chosen.batch_size),
+        chunk_steps=settings.checkpoint.chunk_steps,
+        rows=rows,
     )
-    return stage, init_state(_copy(params), optimizer, stage_key(settings.seed, "pretrain"))
-
-
-class _Updates(NamedTuple):
-    """What makes a stage's updates of its gradients, by value: equal ones are compiled once."""
-
-    optimizer: OptimizerSettings
-    steps: int
-    epochs: int
-    batch_size: int
-
-
-def _updates(chosen: PretrainSettings | AdversarialSettings, data: DeviceData) -> _Updates:
-    steps = steps_per_epoch(data.pairs[0].size, chosen.batch_size)
-    return _Updates(chosen.optimizer, steps, chosen.epochs, chosen.batch_size)
-
-
-def _rows(model: Model, updates: _Updates) -> Rows | None:
-    """What is a table, if steps write the batch's rows alone."""
-    chosen = updates.optimizer
-    if chosen.rows == "dense":
-        return None
-    adam = make_adam(chosen, updates.steps, updates.epochs)
-    return Rows(table_kinds(model), adam, chosen.rows == "deferred")
+    return stage, _placed(state, layout, rows)
 
 
 def check_steps(
@@ -149,66 +138,13 @@ def check_steps(
             check_rows(model, params, data.features, f"config.{stage}.optimizer.rows = {rows!r}")
 
 
-@functools.lru_cache(maxsize=16)
-def _pretrain_epoch(
-    model: Model, nce_items: int, warmup_epochs: int, updates: _Updates
-) -> tuple[optax.GradientTransformation, Epoch]:
-    """Optimiser and epoch of stage 1, the same objects for the same arguments."""
-
-    def objective(params, fixed, batch, key):
-        data, weights = fixed
-        return pretrain_objective(model, params, data, weights, nce_items, batch, key)
-
-    optimizer = make_optimizer(updates.optimizer, updates.steps, updates.epochs)
-    numbered = model.epoch_graph is not None
-    order = Order(updates.batch_size, updates.optimizer.shuffle == "keyed", numbered)
-    full = make_epoch(objective, optimizer, order, _rows(model, updates))
-
-    def epoch(state: TrainState, fixed: tuple[DeviceData, PretrainCoefficients], data: DeviceData):
-        read, weights = fixed
-        if warmup_epochs:
-            weights = weights._replace(mu=_risen(state, warmup_epochs) * weights.mu)
-        if model.epoch_graph is not None:
-            key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.epoch)
-            drawn = model.epoch_graph(jax.random.fold_in(key, _GRAPH), state.trained, read)
-            read = dataclasses.replace(read, graph=drawn)
-        return full(state, (read, weights), data)
-
-    return optimizer, epoch
-
-
-def _risen(state: TrainState, epochs: int) -> jax.Array:
-    """How far a weight has risen that takes so many epochs, in the epoch after `state`."""
-    return jnp.minimum((state.epoch + 1) / epochs, 1.0)
-
-
-@functools.lru_cache(maxsize=16)
-def _adversarial_epoch(
-    model: Model, defense: Defense, ramp_epochs: int, updates: _Updates
-) -> tuple[optax.GradientTransformation, Epoch]:
-    """Optimiser and epoch of stage 2, the same objects for the same arguments."""
-
-    def objective(trained, fixed, batch, key):
-        frozen, weights = fixed
-        return adversarial_objective(model, defense, trained, frozen, weights, batch, key)
-
-    optimizer = make_optimizer(updates.optimizer, updates.steps, updates.epochs)
-    order = Order(updates.batch_size, updates.optimizer.shuffle == "keyed")
-    full = make_epoch(objective, optimizer, order, _rows(model, updates))
-
-    def epoch(state: TrainState, fixed: tuple[Frozen, Coefficients], data: DeviceData):
-        frozen, weights = fixed
-        if ramp_epochs:
-            share = _risen(state, ramp_epochs)
-            lam, eps = share * weights.lam, share * weights.eps
-            weights = dataclasses.replace(weights, lam=lam, eps=eps)
-        return full(state, (frozen, weights), data)
-
-    return optimizer, epoch
-
-
 def adversarial_stage(
-    settings: Settings, model: Model, params: Params, data: DeviceData, validate: Validate
+    settings: Settings,
+    model: Model,
+    params: Params,
+    data: DeviceData,
+    validate: Validate,
+    layout: Layout | None = None,
 ) -> tuple[Stage, TrainState]:
     """Stage 2, which trains the encoder and, if told so, the projectors' last layer.
 
@@ -220,12 +156,15 @@ def adversarial_stage(
       params: the pre-trained parameters.
       data: on the device.
       validate: (Params, z or None) -> validation metrics.
+      layout: as of `pretrain_stage`.
     """
     chosen = settings.adversarial
-    parts = adversarial_parts(settings, model, params, data)
+    parts = adversarial_parts(settings, model, params, data, layout=layout)
+    state = parts.first_state(settings.seed)
+    rows = spread_rows(layout, parts.optimizer, state, parts.disassemble)
     stage = Stage(
         name="adversarial",
-        run_epoch=compile_epoch(parts.epoch),
+        run_epoch=compiled(parts.epoch, layout, rows),
         fixed=(parts.frozen, coefficients(chosen)),
         assemble=parts.assemble,
         disassemble=parts.disassemble,
@@ -234,8 +173,11 @@ def adversarial_stage(
         patience=chosen.patience,
         eval_every=settings.eval.every,
         keep_every=settings.checkpoint.keep_every,
+        n_steps=steps_per_epoch(data.n_pairs, chosen.batch_size),
+        chunk_steps=settings.checkpoint.chunk_steps,
+        rows=rows,
     )
-    return stage, parts.first_state(settings.seed)
+    return stage, _placed(state, layout, rows)
 
 
 class AdversarialParts(NamedTuple):
@@ -243,6 +185,7 @@ class AdversarialParts(NamedTuple):
 
     Attributes:
       epoch: not compiled; its fixed values are (Frozen, Coefficients).
+      optimizer: makes its updates.
       frozen: what it reads and does not train.
       first_state: seed -> the state it starts from.
       assemble: trained parameters -> the whole model's Params.
@@ -251,6 +194,7 @@ class AdversarialParts(NamedTuple):
     """
 
     epoch: Epoch
+    optimizer: optax.GradientTransformation
     frozen: Frozen
     first_state: Callable[[int], TrainState]
     assemble: Callable[[Trained], Params]
@@ -259,13 +203,19 @@ class AdversarialParts(NamedTuple):
 
 
 def adversarial_parts(
-    settings: Settings, model: Model, params: Params, data: DeviceData, z: Modal | None = None
+    settings: Settings,
+    model: Model,
+    params: Params,
+    data: DeviceData,
+    z: Modal | None = None,
+    layout: Layout | None = None,
 ) -> AdversarialParts:
     """What trainings that differ in scalars and seeds only share; arguments as above.
 
     Args:
       settings, model, params, data: as above.
       z: modal, (|I|, d), of the pre-trained projectors, if known already.
+      layout: as of `pretrain_stage`.
 
     Raises:
       InputError: the projectors' last layer is to be trained and the model names none; steps
@@ -277,9 +227,10 @@ def adversarial_parts(
     if lacks:
         raise InputError(f"config.adversarial.train_projector_head = True {lacks}")
     check_steps(settings, model, params, data, "adversarial")
-    defense = static_defense(chosen, settings.data.modality_names)
-    updates = _updates(chosen, data)
-    optimizer, epoch = _adversarial_epoch(model, defense, chosen.ramp_epochs, updates)
+    names = settings.data.modality_names
+    defense = static_defense(chosen, names)
+    updates = updates_of(chosen, data, layout)
+    optimizer, epoch = adversarial_epoch(model, defense, chosen.ramp_epochs, updates)
     on_features = chosen.level == "feature"
     clean = project_catalogue(model, params, data.features) if z is None else z
     frozen = Frozen(
@@ -288,6 +239,9 @@ def adversarial_parts(
         projectors=params.projectors if on_features else None,
         features=data.features if on_features else None,
         hidden=_read_all(layer, params, data) if layer else None,
+        shapes=None
+        if chosen.defense != "shaped"
+        else harmless_shapes(chosen, names, model, params, data.features),
     )
 
     def assemble(trained: Trained) -> Params:
@@ -305,7 +259,7 @@ def adversarial_parts(
     def first_state(seed: int) -> TrainState:
         return init_state(_copy(disassemble(params)), optimizer, stage_key(seed, "adversarial"))
 
-    return AdversarialParts(epoch, frozen, first_state, assemble, disassemble, content)
+    return AdversarialParts(epoch, optimizer, frozen, first_state, assemble, disassemble, content)
 
 
 def _read_all(layer: ProjectorHead, params: Params, data: DeviceData) -> Modal:
@@ -316,6 +270,10 @@ def _read_all(layer: ProjectorHead, params: Params, data: DeviceData) -> Modal:
         return by_blocks(functools.partial(layer.read, projectors), features)
 
     return read(params.projectors, data.features)
+
+
+def _placed(state: TrainState, layout: Layout | None, rows: TrainState | None) -> TrainState:
+    return state if layout is None else jax.device_put(state, shardings(layout.placement, rows))
 
 
 def _copy(tree):

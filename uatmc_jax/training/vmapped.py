@@ -143,6 +143,13 @@ def _check(members: Mapping[str, Settings], workdir: pathlib.Path, vmapped: int)
             f"member '{first_name}': config.pretrain.init_from and config.adversarial.epochs must "
             "be set; trainings run together begin with a pre-trained state."
         )
+    apart = first["checkpoint"]["chunk_steps"] or first["eval"]["sample"]
+    if first["mesh"]["devices"] != 1 or apart:
+        raise InputError(
+            f"member '{first_name}': trainings run together run on one device, in whole epochs, "
+            "and measure all users. Set config.mesh.devices to 1, and config.eval.sample and "
+            "config.checkpoint.chunk_steps to 0."
+        )
     for name, other in others:
         wrong = [f for f in differences(first, other) if f not in _MAY_DIFFER]
         if wrong:

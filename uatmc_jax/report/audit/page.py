@@ -9,6 +9,7 @@ import jinja2
 import numpy as np
 
 from uatmc_jax.report.audit import figures
+from uatmc_jax.report.audit.edits import edits_section
 from uatmc_jax.report.text import moved, number, percent, times
 
 _CONTENT = {"visual": "picture", "textual": "text"}
@@ -68,6 +69,7 @@ def format_page(audit: Mapping) -> str:
         reach=_reach(victim["users_reached"]),
         differ=functools.partial(_difference, victim["attacked_users"]),
         figures=_figures(audit, entries, shown),
+        edits=edits_section(audit),
         commands=[
             *(
                 (f"candidate {name}", tried["command"], f"victims/{name}")
@@ -241,6 +243,7 @@ _MEANINGS = {
     "gradients (UAT)",
     "uat_mc": "the same perturbation searched with the modalities' gradients aligned (UAT-MC)",
     "exact": "the worst that each item's content can do, in closed form (exact)",
+    "shaped": "the worst that content can do within a ball shaped by harmless edits (shaped)",
     "linearized": "a first-order estimate of the worst that each item's content can do",
     "noise": "random perturbations of the content",
     "dropout": "contents with some of their numbers left out",
@@ -258,7 +261,7 @@ def _meaning(entry: Mapping) -> str:
     return f"trained on {_MEANINGS[chosen['defense']]}{size}"
 
 
-_SIZELESS = ("spectral", "mirror", "dropout")
+_SIZELESS = ("spectral", "mirror", "dropout", "shaped")
 
 
 def _edit(threat: Mapping, things: Sequence[str]) -> str:

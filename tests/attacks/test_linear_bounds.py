@@ -34,7 +34,7 @@ def victim_of(name, masked=False):
     return make_victim(model, params, DATA, masked=masked, lists=Lists(k=K, block_users=64))
 
 
-@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize("name", ["lightgcn", pytest.param("dragon", marks=pytest.mark.long)])
 @pytest.mark.parametrize("policy", ["own_row", "full"])
 def test_no_edit_lifts_any_margin_beyond_its_bound(name, policy):
     victim, rng = victim_of(name), np.random.default_rng(1)
@@ -72,9 +72,8 @@ def test_no_edit_lifts_any_margin_beyond_its_bound(name, policy):
     assert tightest < 0.05  # some user's best edit was nearly drawn
 
 
-@pytest.mark.parametrize(
-    "name,masked", [("lightgcn", True), pytest.param("dragon", False, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name,masked", [("lightgcn", True), ("dragon", False)])
 def test_no_attack_exceeds_it(name, masked):
     victim, items = victim_of(name, masked), np.array([0, 17])
     for norm, eps in (("l2", 0.0), ("linf", 0.05), ("linf", 0.3)):

@@ -86,6 +86,7 @@ def best_of_all(victim, of, item, eps, k):
     return max(rates), len(rates)
 
 
+@pytest.mark.long
 def test_the_best_pair_of_lists_on_a_plane_is_mostly_found_where_copying_misses_it():
     attained = copied = lists = 0
     for seed in range(4):
@@ -102,6 +103,7 @@ def test_the_best_pair_of_lists_on_a_plane_is_mostly_found_where_copying_misses_
     assert attained >= 46 and attained >= copied + 5  # of 56
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("eps", [0.3, None])
 def test_lattice_is_searched_alike_under_own_row(eps):
     other, items = lattice_victim(), np.array([1, 24])

@@ -19,7 +19,7 @@ from uatmc_jax.attacks import (
 )
 from uatmc_jax.attacks.own_listing import own_rows
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import dragon, freedom, lattice, lgmrec, mgcn
+from uatmc_jax.models import dragon, freedom, lattice, mgcn
 
 K = 6
 # Above 0, so that no list's cosines cancel; clones among them.
@@ -30,6 +30,8 @@ MAKE = {
     "mgcn": functools.partial(mgcn, n_neighbours=4),
     "dragon": functools.partial(dragon, n_neighbours=4, n_cobuyers=3, mlp_width=5),
 }
+LONG = [pytest.param(name, marks=pytest.mark.long) for name in ("freedom", "mgcn", "dragon")]
+NAMES = ["lattice", *LONG]
 
 
 @functools.cache
@@ -42,6 +44,7 @@ def victim_of(name):
     return make_victim(model, params, HERE, np.arange(0, 50, 2), lists=Lists(k=K, spare=3))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MAKE)
 def test_own_rows_are_those_of_the_definition(name):
     victim, rng = victim_of(name), np.random.default_rng(1)
@@ -57,7 +60,7 @@ def test_own_rows_are_those_of_the_definition(name):
             np.testing.assert_allclose(own, expected, rtol=1e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize("name", NAMES)
 def test_what_is_found_is_what_the_rebuild_gives(name):
     victim, items = victim_of(name), np.array([2, 24])
     for eps in (0.3, None):
@@ -74,6 +77,7 @@ def test_what_is_found_is_what_the_rebuild_gives(name):
     assert found.hr_after.max() > found.hr_before[found.hr_after.argmax()]
 
 
+@pytest.mark.long
 def test_all_donors_tried_no_single_copy_does_better():
     victim = victim_of("mgcn")
     found = relist_own_row(victim, [24], k=K, tried=39)
@@ -85,9 +89,9 @@ def test_all_donors_tried_no_single_copy_does_better():
 
 
 def test_what_cannot_be_is_refused():
-    model = lgmrec(HERE.sizes, dim=4)
-    other = make_victim(model, model.init(jax.random.key(0)), HERE, lists=Lists(k=K))
+    victim = victim_of("lattice")
+    other = dataclasses.replace(victim, model=victim.model._replace(own_row=None))
     with pytest.raises(InputError, match="makes no list a modality of raw features"):
         relist_own_row(other, [1], k=K)
     with pytest.raises(InputError, match=r"eps = -1.0: wanted a number >= 0"):
-        relist_own_row(victim_of("mgcn"), [1], eps=-1.0, k=K)
+        relist_own_row(victim, [1], eps=-1.0, k=K)

@@ -25,7 +25,7 @@ CASES = [
     pytest.param("mmgcn", False, None, marks=pytest.mark.slow),
     ("mmgcn", True, None),
     pytest.param("mmgcn", False, 0, marks=pytest.mark.slow),
-    ("lightgcn", True, None),
+    pytest.param("lightgcn", True, None, marks=pytest.mark.long),
     pytest.param("lightgcn", False, 0, marks=pytest.mark.long),
 ]
 # From the least popular to the most.

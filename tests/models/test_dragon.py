@@ -84,7 +84,7 @@ def co_buyers(pairs, n, k):
 
 
 @given(st.sets(st.tuples(st.integers(0, 7), st.integers(0, 5)), min_size=1), st.integers(1, 8))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_co_buyers_are_those_of_brute_force_with_ties(pairs, k):
     found = user_lists(make_interactions(pairs), 8, 6, k)
     omega, lists = co_buyers(pairs, 8, k)

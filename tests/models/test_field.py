@@ -24,7 +24,9 @@ def test_field_pass_equals_the_whole_pass(dataset, n_layers, fuse):
     check_pass(mmgcn(dataset.sizes, **shared, n_layers=n_layers, fuse=fuse), dataset, n_layers)
 
 
-@pytest.mark.parametrize("n_layers", [1, 2, 3])
+@pytest.mark.parametrize(
+    "n_layers", [2, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 3))]
+)
 def test_a_column_of_lightgcn_equals_the_whole_pass(dataset, n_layers):
     model = lightgcn(dataset.sizes, dim=4, n_layers=n_layers, content=True)
     check_pass(model, dataset, n_layers, rtol=1e-5, atol=1e-6)

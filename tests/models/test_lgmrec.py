@@ -169,6 +169,7 @@ def test_the_own_row_is_that_of_the_formulas(formulas):
         np.testing.assert_array_equal(np.delete(items, item, 0), np.delete(victim.item, item, 0))
 
 
+@pytest.mark.long
 def test_noise_and_dropout_are_trainings_alone(small):  # noqa: F811
     quiet, loud = lgmrec(small.sizes, dim=3, **PLAIN), lgmrec(small.sizes, dim=3)
     params = quiet.init(jax.random.key(0))
@@ -180,6 +181,7 @@ def test_noise_and_dropout_are_trainings_alone(small):  # noqa: F811
     assert losses(kept, params, small)[0] not in (first, losses(quiet, params, small)[0])
 
 
+@pytest.mark.long
 def test_edits_are_of_raw_features(formulas):
     case = formulas.case
     victim = make_victim(case.model, case.params, case.dataset, lists=Lists(k=5))

@@ -113,7 +113,12 @@ def test_the_forward_is_that_of_the_formulas(weighting, fusion, small):  # noqa:
 
 
 @pytest.mark.parametrize(
-    "weighting,fusion", [("equal", "concat"), ("alpha", "mean"), ("normalized", "concat")]
+    "weighting,fusion",
+    [
+        ("alpha", "concat"),
+        pytest.param("equal", "concat", marks=pytest.mark.long),
+        pytest.param("normalized", "mean", marks=pytest.mark.long),
+    ],
 )
 def test_loss_and_gradient_are_those_of_the_formulas(weighting, fusion, small):  # noqa: F811
     c = Formulas(small, weighting, fusion)
@@ -177,6 +182,7 @@ def test_the_certificate_is_each_users_own_best_edit(weighting, fusion, small): 
         np.testing.assert_allclose(reached, bound[0], rtol=1e-9)
 
 
+@pytest.mark.long
 def test_attacks_are_exact_without_ranking_and_below_the_certificate(small):  # noqa: F811
     case = Formulas(small, "alpha", "sum").case
     victim = make_victim(case.model, case.params, small, lists=Lists(k=K))
@@ -190,6 +196,11 @@ def test_attacks_are_exact_without_ranking_and_below_the_certificate(small):  # 
     assert (exact.utility_after > exact.utility_before).all()
     bounds = certificate_of(chosen, victim, ITEMS, KS)
     assert (exact.hr_after <= bounds.budget + 1e-6).all() and bounds.any_content is None
+
+
+def test_what_cannot_be_certified_is_refused(small):  # noqa: F811
+    case = Formulas(small, "alpha", "sum").case
+    victim = make_victim(case.model, case.params, small, lists=Lists(k=K))
     with pytest.raises(InputError, match="nothing bounds its length"):
         certify(victim, ITEMS, ks=KS)
     normalized = Formulas(small, "normalized", "mean").case

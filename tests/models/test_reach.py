@@ -45,7 +45,7 @@ def victim_of(name):
     return make_victim(model, params, DATA, lists=Lists(k=max(KS), block_users=64))
 
 
-@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize("name", ["mgcn", pytest.param("dragon", marks=pytest.mark.long)])
 def test_the_pass_through_what_is_reached_is_the_whole_one(name):
     victim, outside = victim_of(name), 0
     model, graph, encoder = victim.model, victim.graph, victim.encoder
@@ -79,6 +79,7 @@ def test_the_pass_through_what_is_reached_is_the_whole_one(name):
     assert outside > 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MAKE)
 def test_attacks_on_what_is_reached_are_the_dense_ones(name):
     victim, items = victim_of(name), np.array([0, 17])

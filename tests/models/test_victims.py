@@ -18,6 +18,7 @@ from uatmc_jax.settings import from_config
 from uatmc_jax.training import train_and_evaluate
 from uatmc_jax.training.objectives import PretrainCoefficients, pretrain_objective
 
+objective = jax.jit(pretrain_objective, static_argnums=(0, 4))
 IDENTITY = Affine(jnp.eye(2), jnp.zeros(2))
 PROJECTORS = {"visual": IDENTITY, "textual": IDENTITY}
 MAKE = {
@@ -50,7 +51,8 @@ def toy_params(model, name):
 
 def embeddings(model, params, dataset):
     data = device_data(model, dataset)
-    return model.encode(params.encoder, model.project(params.projectors, data.features), data.graph)
+    z = model.project(params.projectors, data.features)
+    return jax.jit(model.encode)(params.encoder, z, data.graph)
 
 
 def losses(model, params, dataset, mu=0.0):
@@ -58,7 +60,7 @@ def losses(model, params, dataset, mu=0.0):
     weights = PretrainCoefficients(jnp.float32(mu), jnp.float32(0))
     batch = Batch(*triples, jnp.ones(3))
     data, key = device_data(model, dataset), jax.random.key(0)
-    return pretrain_objective(model, params, data, weights, 0, batch, key)
+    return objective(model, params, data, weights, 0, batch, key)
 
 
 SCORES = {

@@ -286,7 +286,8 @@ def _greedy(search: _Search, m: int, best: _Best) -> _Best:
         order = others[_promising(search, m, best.rows, wanted, others)]
         tries = []
         for j in order[: effort.tried]:
-            rows = wanted_lists(search.aim, best.rows, jnp.array([*wanted, j]), m, effort)
+            asked = np.isin(np.arange(len(search.aim.table)), [*wanted, j])
+            rows = wanted_lists(search.aim, best.rows, jnp.asarray(asked), m, effort)
             tries.append((_measured(search, rows, "greedy", best._replace(rate=-1.0)), int(j)))
         if not tries:
             return best

@@ -208,13 +208,22 @@ def soft_lists(aim: ListAim, normed: NormedAim | None, rows: Modal, effort: Effo
 
 @functools.partial(jax.jit, static_argnames=("m", "effort"))
 def wanted_lists(aim: ListAim, rows: Modal, wanted: jax.Array, m: int, effort: Effort) -> Modal:
-    """Features of modality m, as near to listing all that are wanted as the ascent came."""
+    """Features of modality m, as near to listing all that are wanted as the ascent came.
+
+    Args:
+      aim: the target.
+      rows: modal, (dim_m,), where to start.
+      wanted: (|I|,) bool, at most k - 1 of them.
+      m: place of the modality.
+      effort: how long the ascent is.
+    """
 
     def lack(row: jax.Array) -> jax.Array:
         found = _similar(aim, m, row)
-        rest = found.at[wanted].set(-jnp.inf)
-        bar = jax.lax.top_k(rest, aim.k - wanted.size)[0][-1]
-        return jnp.sum(jnp.maximum(0.0, effort.margin + bar - found[wanted]))
+        rest = jax.lax.top_k(jnp.where(wanted, -jnp.inf, found), aim.k)[0]
+        bar = rest[aim.k - 1 - jnp.sum(wanted)]
+        lacks = jnp.maximum(0.0, effort.margin + bar - jnp.where(wanted, found, 0.0))
+        return jnp.sum(jnp.where(wanted, lacks, 0.0))
 
     def step(carry, number: jax.Array):
         row, least, kept = carry

@@ -3,28 +3,32 @@
 Reading order: `record` and `utility` -> `victim` -> `scoring` and its three answers
 (`direct`, `receptive`, `dense`) -> `perturb` -> `batching` -> `outcome` -> `attacked` and
 `reach` -> `transfer` -> `certificates`. Of models whose content acts through lists of
-neighbours: `policies` -> `listings` -> `list_bounds` -> `relisting`. No files here: an
-evaluation on disk is `uatmc_jax.benchmark`.
+neighbours: `policies` -> `listings` -> `list_bounds` -> `relisting` -> `listed` ->
+`collateral`. No files here: an evaluation on disk is `uatmc_jax.benchmark`.
 """
 
 from uatmc_jax.attacks.attacked import Attacked, attack
 from uatmc_jax.attacks.batching import Options, join
 from uatmc_jax.attacks.certificates import Certificate, certificate_of, certify
+from uatmc_jax.attacks.collateral import Collateral, collateral, collateral_of
 from uatmc_jax.attacks.list_bounds import certify_lists
+from uatmc_jax.attacks.listed import listed_hits, nothing_batches
 from uatmc_jax.attacks.listings import Listings, listings
-from uatmc_jax.attacks.outcome import Outcome, attack_batches
-from uatmc_jax.attacks.policies import POLICIES, blind, served
+from uatmc_jax.attacks.outcome import attack_batches
+from uatmc_jax.attacks.policies import served
 from uatmc_jax.attacks.reach import content_under, user_hits
-from uatmc_jax.attacks.record import Attack, apgd, fgsm, pgd, random_search
+from uatmc_jax.attacks.record import Attack, Outcome, apgd, copying, fgsm, pgd, random_search
 from uatmc_jax.attacks.relisting import Relisted, relist
 from uatmc_jax.attacks.transfer import check_shared_z, measure_batches, transfer_batches
 from uatmc_jax.attacks.victim import Lists, Victim, make_victim
+from uatmc_jax.models import POLICIES, blind
 
 __all__ = [
     "POLICIES",
     "Attack",
     "Attacked",
     "Certificate",
+    "Collateral",
     "Listings",
     "Lists",
     "Options",
@@ -39,12 +43,17 @@ __all__ = [
     "certify",
     "certify_lists",
     "check_shared_z",
+    "collateral",
+    "collateral_of",
     "content_under",
+    "copying",
     "fgsm",
     "join",
+    "listed_hits",
     "listings",
     "make_victim",
     "measure_batches",
+    "nothing_batches",
     "pgd",
     "random_search",
     "relist",

@@ -8,6 +8,7 @@ import numpy as np
 
 from uatmc_jax.attacks.scoring.dense import DENSE
 from uatmc_jax.attacks.scoring.direct import DIRECT
+from uatmc_jax.attacks.scoring.own_row import OWN_ROW
 from uatmc_jax.attacks.scoring.protocol import Scorer, Target
 from uatmc_jax.attacks.scoring.receptive import RECEPTIVE
 from uatmc_jax.attacks.victim import Victim, check_items
@@ -32,12 +33,14 @@ class Options(NamedTuple):
       scorer: "auto", what the model's functions allow, or "dense" whatever the model.
       memory_mib: for a batch of targets; 0 picks what suits the device. A single
         target is attacked whatever it needs.
+      serving: of `POLICIES`, what is computed anew once an item is edited.
     """
 
     ks: tuple[int, ...] = ()
     ranks: bool = False
     scorer: str = "auto"
     memory_mib: float = 0.0
+    serving: str = "full"
 
 
 def memory_of(options: Options) -> float:
@@ -50,13 +53,24 @@ def memory_of(options: Options) -> float:
     return 64.0 if jax.default_backend() == "cpu" else 4096.0
 
 
-def scorer_of(model: Model, scorer: str = "auto") -> Scorer:
+def scorer_of(model: Model, scorer: str = "auto", serving: str = "full") -> Scorer:
     """The scorer that a model's functions allow.
 
     Args:
-      model: the recommender.
+      model: the recommender, not blind under the policy.
       scorer: one of `SCORERS`.
+      serving: of `POLICIES`.
+
+    Raises:
+      InputError: "dense" of what is not computed anew.
     """
+    if serving == "own_row" and model.encode_rows is None:
+        if scorer == "dense":
+            raise InputError(
+                "scorer = 'dense' computes everything anew, which the policy 'own_row' does not. "
+                "Use 'auto'."
+            )
+        return OWN_ROW
     if scorer == "dense":
         return DENSE
     if model.encode_rows is not None:
@@ -189,7 +203,8 @@ def in_batches(
         either.
     """
     items, memory = check_items(victim, items), memory_of(options)
-    pending = plan_batches(victim, items, scorer_of(victim.model, options.scorer), memory)
+    scorer = scorer_of(victim.model, options.scorer, options.serving)
+    pending = plan_batches(victim, items, scorer, memory)
     while pending:
         batch = pending.pop(0)
         count = len(batch.items)
@@ -198,7 +213,7 @@ def in_batches(
         result = jax.tree.map(lambda x, rows=slice(count): np.asarray(x)[rows], result)
         columns = [x.reshape(count, -1) for x in numbers(result)]
         answered = np.isfinite(np.concatenate(columns, axis=1)).all(axis=1)
-        if batch.scorer is not DENSE and not answered.all():
+        if batch.scorer not in (DENSE, OWN_ROW) and not answered.all():
             left = batch.places[~answered]
             pending += plan_batches(victim, items[left], DENSE, memory, places=left)
         elif not answered.all():

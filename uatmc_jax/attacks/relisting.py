@@ -28,9 +28,9 @@ from uatmc_jax.attacks.listings import (
     relisted,
     unmoved,
 )
-from uatmc_jax.attacks.policies import blind
 from uatmc_jax.attacks.victim import Victim, check_items, check_lists, recommendable
 from uatmc_jax.errors import InputError
+from uatmc_jax.models import blind
 
 _INSIDE = 1 - 1e-5  # of the way: rounding the features to float32 must not leave the ball
 _BLOCK = 512  # donors scored at a time

@@ -49,7 +49,12 @@ LATER: dict[str, dict[str, Any]] = {
         "eps_tail": 0.0,
         "content_tail": 0.0,
     },
-    "AttackRunSettings": {"redraw": False, "permutations": 20},
+    "AttackRunSettings": {
+        "redraw": False,
+        "permutations": 20,
+        "serving": "full",
+        "collateral": False,
+    },
     "CheckpointSettings": {"keep_every": 0},
     "OptimizerSettings": {"rows": "dense", "shuffle": "sort"},
     "PretrainSettings": {"mu_warmup_epochs": 0},

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from uatmc_jax.attacks.batching import SCORERS
 from uatmc_jax.attacks.record import Attack, check
 from uatmc_jax.checks import at_least, is_count, one_of, require
+from uatmc_jax.models import POLICIES
 
 RULES = ("count", "quantile", "ids", "pool")
 
@@ -72,6 +73,8 @@ class AttackRunSettings:
       cold_count: items with at most this many training interactions are cold.
       attacks: by name.
       permutations: exchanges of the items' contents that sensitivity is the mean of.
+      serving: of `POLICIES`, what the recommender computes anew once an item is edited.
+      collateral: also measure which other items and users an edit moves, under "full".
     """
 
     seeds: tuple[int, ...]
@@ -87,6 +90,8 @@ class AttackRunSettings:
     attacks: Mapping[str, Attack]
     redraw: bool = False
     permutations: int = 20
+    serving: str = "full"
+    collateral: bool = False
 
     def __post_init__(self):
         right = len(self.seeds) > 0 and all(
@@ -98,6 +103,10 @@ class AttackRunSettings:
         right = len(self.ks) > 0 and all(is_count(k) for k in self.ks)
         require(right and len(set(self.ks)) == len(self.ks), "ks", self.ks, "positive integers")
         one_of("scorer", self.scorer, SCORERS)
+        one_of("serving", self.serving, POLICIES)
+        right = not self.collateral or self.serving == "full"
+        wanted = "False under serving = " + repr(self.serving) + ", where no other item moves"
+        require(right, "collateral", self.collateral, wanted)
         for field in ("memory_mib", "cold_count"):
             at_least(field, getattr(self, field), 0)
         for field in ("bootstrap", "permutations"):

@@ -61,9 +61,9 @@ def collateral_of(
     Returns:
       (T,); None of a model in which an edit reaches no row but its own.
     """
+    found: list[Collateral | None] = []
     if victim.model.encode_rows is not None or not victim.model.reads:
         return [None] * len(outcome.items)
-    found = []
     for n, item in enumerate(outcome.items.tolist()):
         if attack.search == "relist":
             edited = _relisted(victim, item, tuple(x[n] for x in outcome.delta))

@@ -126,6 +126,12 @@ def make(settings: MGCNSettings, sizes: Sizes) -> Model:
         k = settings.n_neighbours
         return tuple(cosine_valued(all_nearest(directions(x), k)) for x in features)
 
+    def relate_rows(
+        features: tuple[np.ndarray, ...], rows: tuple[np.ndarray, ...]
+    ) -> tuple[Neighbours, ...]:
+        k, both = settings.n_neighbours, zip(features, rows, strict=True)
+        return tuple(cosine_valued(all_nearest(directions(x), k, own)) for x, own in both)
+
     def gated(encoder: MGCNEncoder, z: Modal) -> Modal:
         item = encoder.tables.item
         return tuple(
@@ -202,6 +208,7 @@ def make(settings: MGCNSettings, sizes: Sizes) -> Model:
         objective=objective,
         reads=("z", "raw"),
         own_row=own_row,
+        relate_rows=relate_rows,
     )
 
 

@@ -183,6 +183,9 @@ class Model(NamedTuple):
         (attacks/policies.py). None for models with `encode_rows`, whose one it is, and where
         it is not defined.
       lists: the item lists, if that is all that content does; None otherwise.
+      relate_rows: as `relate`, (raw features, others of the same shapes) -> arrays in which an
+        item's rows are as if it alone had the other features. For models with `relate` and
+        `own_row`, whose use of content under that policy is measured with it; or None.
     """
 
     name: str
@@ -206,6 +209,7 @@ class Model(NamedTuple):
     reads: tuple[str, ...] = ("z",)
     own_row: Callable[[PyTree, Served, Served, jax.Array], jax.Array] | None = None
     lists: ItemLists | None = None
+    relate_rows: Callable[[tuple[np.ndarray, ...], tuple[np.ndarray, ...]], PyTree] | None = None
 
 
 def in_encoder(batch: Batch) -> Batch:

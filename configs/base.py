@@ -149,6 +149,7 @@ def use_mgcn(config: ConfigDict) -> None:
     config.model.n_layers = 2
     config.model.n_neighbours = 10
     config.model.contrast = 0.01
+    config.model.trained_features = False
 
 
 def _use_plain(config: ConfigDict, name: str, mu: float) -> None:

@@ -22,6 +22,7 @@ from uatmc_jax.attacks import (
     served,
 )
 from uatmc_jax.attacks.batching import scorer_of
+from uatmc_jax.attacks.policies import require_search
 from uatmc_jax.attacks.scoring.own_row import OWN_ROW
 from uatmc_jax.benchmark import run as run_module
 from uatmc_jax.benchmark.run import run_attacks, victim_of
@@ -229,7 +230,7 @@ def test_what_cannot_be_is_refused(tmp_path):
             attack(pgd(k=K), victim, [1], options=options)
     other = mmgcn(DATA.sizes, dim=4)
     with pytest.raises(InputError, match="model mmgcn does not say what it is"):
-        run_module.require_search(other, pgd(), "own_row")
+        require_search(other, pgd(), "own_row")
     with pytest.raises(InputError, match="norm = 'linf': wanted 'l2' under search = 'relist'"):
         copying(norm="linf")
     assert scorer_of(vbpr(DATA.sizes), serving="own_row") is scorer_of(vbpr(DATA.sizes))

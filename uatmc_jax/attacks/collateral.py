@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from uatmc_jax.attacks.listings import listings, relisted
-from uatmc_jax.attacks.record import Attack, Outcome
+from uatmc_jax.attacks.record import Attack
 from uatmc_jax.attacks.scoring.dense import DENSE
 from uatmc_jax.attacks.scoring.protocol import Target
 from uatmc_jax.attacks.victim import Victim
@@ -48,14 +48,16 @@ class Collateral(NamedTuple):
 
 
 def collateral_of(
-    attack: Attack, victim: Victim, outcome: Outcome, k: int
+    attack: Attack, victim: Victim, items: np.ndarray, delta: Modal, z: Modal, k: int
 ) -> list[Collateral | None]:
     """Whom else each target's edit moves, under full.
 
     Args:
       attack: what the edits were found with, one budget.
       victim: the clean model.
-      outcome: of T targets.
+      items: (T,) targets.
+      delta: (T, dim_m) for each of the attack's modalities, at its level.
+      z: modal, (T, d), the targets' content under attack.
       k: the K.
 
     Returns:
@@ -63,13 +65,13 @@ def collateral_of(
     """
     found: list[Collateral | None] = []
     if victim.model.encode_rows is not None or not victim.model.reads:
-        return [None] * len(outcome.items)
-    for n, item in enumerate(outcome.items.tolist()):
+        return [None] * len(items)
+    for n, item in enumerate(items.tolist()):
         if attack.search == "relist":
-            edited = _relisted(victim, item, tuple(x[n] for x in outcome.delta))
+            edited = _relisted(victim, item, tuple(x[n] for x in delta))
         else:
-            z = tuple(jnp.asarray(x[n])[None] for x in outcome.z)
-            edited = _embedded(victim, jnp.int32(item), z)
+            own = tuple(jnp.asarray(x[n])[None] for x in z)
+            edited = _embedded(victim, jnp.int32(item), own)
         found.append(collateral(victim, item, edited, k))
     return found
 

@@ -13,11 +13,10 @@ which lets modalities, neighbours and users choose freely: an upper bound. Of an
 eps = 1 and more, and of any content whatever, C_m are all items.
 """
 
-import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax.attacks.listings import Listings, distances, listings, others_bar, unmoved
-from uatmc_jax.attacks.victim import Victim, check_items, check_lists, recommendable
+from uatmc_jax.attacks.listings import Listings, distances, listings, others_bar, seen_by, unmoved
+from uatmc_jax.attacks.victim import Victim, check_items, check_lists
 from uatmc_jax.errors import InputError
 
 # Of float32, half the distance from 1 to the next number.
@@ -71,9 +70,9 @@ def certify_lists_at(
     of = listings(victim) if of is None else of
     found = []
     for item, bounds in zip(items.tolist(), _bounds(victim, of, items, eps), strict=True):
-        seen_by = np.asarray(recommendable(victim, jnp.int32(item)))
+        there = seen_by(victim, item)
         bars = (others_bar(victim, item, unmoved(victim, item), k) for k in ks)
-        found.append([np.mean((bounds >= bar) & seen_by) for bar in bars])
+        found.append([np.mean((bounds >= bar) & there) for bar in bars])
     return np.array(found)
 
 

@@ -16,7 +16,7 @@ from uatmc_jax.attacks.record import Attack, Outcome
 from uatmc_jax.attacks.relisting import relist
 from uatmc_jax.attacks.victim import Victim, check_items, chosen_modalities, recommendable
 from uatmc_jax.evaluation.ranking import count_at_least
-from uatmc_jax.models import Modal, Model
+from uatmc_jax.models import Modal, Model, blind
 from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.numerics import EXACT
 
@@ -84,11 +84,14 @@ def listed_hits(
       (T, 2, n) bool: before, after.
     """
     items, clean, found = check_items(victim, items), np.asarray(victim.item), []
-    of = listings(victim)
+    of = None if blind(victim.model, policy) else listings(victim)
     for n, item in enumerate(items.tolist()):
-        rows = tuple(x[item] + d[n] for x, d in zip(victim.dataset.features, delta, strict=True))
-        after = relisted(of, clean, item, rows, policy)
-        found.append([hits(victim, item, x, k) for x in (unmoved(victim, item), after)])
+        before = after = unmoved(victim, item)
+        if of is not None:
+            both = zip(victim.dataset.features, delta, strict=True)
+            rows = tuple(x[item] + moved[n] for x, moved in both)
+            after = relisted(of, clean, item, rows, policy)
+        found.append([hits(victim, item, x, k) for x in (before, after)])
     return np.array(found)
 
 

@@ -195,8 +195,15 @@ def hits(victim: Victim, item: int, found: Relisting, k: int) -> np.ndarray:
       k: the K.
     """
     scores = np.asarray(victim.user) @ found.own
-    seen_by = np.asarray(recommendable(victim, jnp.int32(item)))
-    return (scores > others_bar(victim, item, found, k)) & seen_by
+    return (scores > others_bar(victim, item, found, k)) & seen_by(victim, item)
+
+
+def seen_by(victim: Victim, item: int) -> np.ndarray:
+    """(n,) bool: to whom the item can be recommended at all."""
+    return np.asarray(_recommendable(victim, jnp.int32(item)))
+
+
+_recommendable = jax.jit(recommendable)
 
 
 def clean_rates(victim: Victim, items: np.ndarray, ks: tuple[int, ...]) -> np.ndarray:

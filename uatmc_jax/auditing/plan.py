@@ -159,7 +159,7 @@ def hardened_settings(
 
 def name_fields(error: InputError) -> InputError:
     """An error about a part of the audit, with the field's name as the audit has it."""
-    pattern = r"\bconfig\.(ks|attacks|targets|user_share|masked|scorer)\b"
+    pattern = r"\bconfig\.(ks|attacks|targets|user_share|masked|scorer|serving|collateral)\b"
     text = re.sub(pattern, r"config.attack.\1", str(error))
     return InputError(re.sub(r"\bconfig\.(eval|data|model)\b", r"config.experiment.\1", text))
 

@@ -37,11 +37,11 @@ from uatmc_jax.attacks import (
     nothing_batches,
     transfer_batches,
 )
-from uatmc_jax.attacks.policies import require_search
 from uatmc_jax.benchmark.checks import (
     check_alignment,
     check_attacks,
     check_redraw,
+    check_serving,
     check_surrogates,
     chosen_attacks,
 )
@@ -124,9 +124,7 @@ def run_attacks(
     surrogates = surrogates or {}
     check_attacks(settings, attacks, data)
     for run in runs:
-        for attack in attacks.values():
-            if not blind(run.model, settings.serving):
-                require_search(run.model, attack, settings.serving)
+        check_serving(settings, attacks, run.model)
         check_alignment(attacks, run.model, data)
     check_redraw(settings, [run.model for run in runs])
     check_surrogates(attacks, surrogates, runs)
@@ -240,7 +238,8 @@ def _attack_rows(
         head = {"seed": seed, "serving": settings.serving, "seconds": seconds}
         rows = outcome_rows(outcome, certificate, settings.ks, job.run, head)
         if settings.collateral:
-            others = collateral_of(attack, victim, outcome, max(settings.ks))
+            edits = outcome.items, outcome.delta, outcome.z
+            others = collateral_of(attack, victim, *edits, max(settings.ks))
             rows = [
                 row | {"collateral": collateral_row(one, job.run.data)}
                 for row, one in zip(rows, others, strict=True)

@@ -14,6 +14,7 @@ has become deaf, and on some items only, so both are measured on all held-out in
 those with items of the popularity that is attacked, and on those with cold items.
 """
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -97,7 +98,7 @@ def measure_hits(
       ValueError: K beyond the catalogue.
       InputError: own_row of a model that does not say what it is.
     """
-    _require_rows(model, plan.serving)
+    require_rows(model, plan.serving)
     if plan.k > dataset.n_items:
         raise ValueError(f"k = {plan.k}, but there are {dataset.n_items} items")
     held_out = {split: warm(dataset.split(split), dataset) for split in SPLITS}
@@ -122,10 +123,10 @@ def measure_hits(
         anew, graph = plan.serving == "full" or model.encode_rows is not None, data.graph
         if "raw" in model.reads:
             rows = tuple(x[order] for x in raw)
-            relate = model.relate if anew else functools.partial(_beside, model, dataset)
-            graph = graph.replace(relations=relate(rows))
+            graph = dataclasses.replace(graph, relations=_related(model, dataset, rows, anew))
         if anew:
-            return _found(model, plan.k, params, z_now, (data.replace(graph=graph), *within))
+            now = dataclasses.replace(data, graph=graph)
+            return _found(model, plan.k, params, z_now, (now, *within))
         both = Served(z, data.graph), Served(z_now, graph)
         return _found_own(model, plan.k, params, both, within)
 
@@ -144,7 +145,8 @@ def measure_hits(
     return Hits(users, counts, dict(zip(SPLITS, by_split, strict=True)))
 
 
-def _require_rows(model: Model, serving: str) -> None:
+def require_rows(model: Model, serving: str) -> None:
+    """Raises InputError for a policy that does not say what each item's own row is by itself."""
     lacking = undefined(model, serving)
     if lacking:
         raise InputError(lacking)
@@ -157,7 +159,10 @@ def _require_rows(model: Model, serving: str) -> None:
         )
 
 
-def _beside(model: Model, dataset: Dataset, rows: tuple[np.ndarray, ...]) -> PyTree:
+def _related(model: Model, dataset: Dataset, rows: tuple[np.ndarray, ...], anew: bool) -> PyTree:
+    """The relations of other raw features: all made anew, or each item's beside the stored ones."""
+    if anew:
+        return model.relate(rows)  # type: ignore[misc]
     return model.relate_rows(dataset.features, rows)  # type: ignore[misc]
 
 
@@ -178,9 +183,9 @@ def _found(
     within: tuple[DeviceData, RankingPlan, jax.Array, tuple[CSR, ...], jax.Array],
 ) -> list[jax.Array]:
     """For each split (P, n) int32: a user's held-out items in her top K, by part."""
-    data, *ranked = within
+    data, plan, users, held_out, parts = within
     user, item = model.encode(params.encoder, z, data.graph)
-    return _hits(user, item, k, tuple(ranked))
+    return _hits(user, item, k, (plan, users, held_out, parts))
 
 
 @functools.partial(jax.jit, static_argnames=("model", "k"))
@@ -196,7 +201,7 @@ def _found_own(
     user, item = model.encode(params.encoder, clean.z, clean.graph)
 
     def own(some: jax.Array) -> jax.Array:
-        return jax.vmap(lambda i: model.own_row(params.encoder, clean, changed, i))(some)
+        return jax.vmap(lambda i: model.own_row(params.encoder, clean, changed, i))(some)  # type: ignore[misc]
 
     blocks = jnp.arange(-(-len(item) // _ROWS) * _ROWS).reshape(-1, _ROWS)
     rows = jax.lax.map(own, jnp.minimum(blocks, len(item) - 1))

@@ -50,6 +50,8 @@ class MGCNEncoder:
       preferences: P_m and its bias, alike.
       query: Q_1 and its bias.
       weights: (d,) q_2.
+      shifts: (|I|, d) of each modality, what z moves by where the raw features were trained
+        along; empty where they were not.
     """
 
     tables: IdTables
@@ -57,6 +59,7 @@ class MGCNEncoder:
     preferences: tuple[Affine, ...]
     query: Affine
     weights: jax.Array
+    shifts: tuple[jax.Array, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,12 +70,15 @@ class MGCNSettings(ModelSettings):
       n_layers: L of the user-item graph.
       n_neighbours: k, an item itself included.
       contrast: c_l.
+      trained_features: the gates read z_i + s_i, s_i a free row of each item's; what an
+        imported checkpoint has whose tables of raw features were trained.
     """
 
     name: str = "mgcn"
     n_layers: int = 2
     n_neighbours: int = 10
     contrast: float = 0.01
+    trained_features: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -95,7 +101,7 @@ def mgcn(sizes: Sizes, **fields: Any) -> Model:
 
     Args:
       sizes: |U|, |I| and the widths of the raw features, as `Dataset.sizes`.
-      **fields: of `MGCNSettings`: dim, n_layers, n_neighbours, contrast.
+      **fields: of `MGCNSettings`: dim, n_layers, n_neighbours, contrast, trained_features.
 
     Raises:
       InputError: a value that cannot be used.
@@ -118,6 +124,7 @@ def make(settings: MGCNSettings, sizes: Sizes) -> Model:
             preferences=tuple(init_affine(k_prefer, layer, dim).values()),
             query=make_affine(k_query, dim, dim),
             weights=make_affine(k_weights, dim, 1).kernel[:, 0],
+            shifts=tuple(jnp.zeros((n_items, dim)) for _ in names if settings.trained_features),
         )
         temperature = jnp.asarray(settings.temperature, jnp.float32)
         return Params(init_affine(k_project, raw_dims, dim), encoder, temperature)
@@ -134,6 +141,8 @@ def make(settings: MGCNSettings, sizes: Sizes) -> Model:
 
     def gated(encoder: MGCNEncoder, z: Modal) -> Modal:
         item = encoder.tables.item
+        if encoder.shifts:
+            z = tuple(map(jnp.add, z, encoder.shifts))
         return tuple(
             item * jax.nn.sigmoid(gate(x)) for gate, x in zip(encoder.gates, z, strict=True)
         )

@@ -56,6 +56,7 @@ LATER: dict[str, dict[str, Any]] = {
         "collateral": False,
     },
     "CheckpointSettings": {"keep_every": 0},
+    "MGCNSettings": {"trained_features": False},
     "OptimizerSettings": {"rows": "dense", "shuffle": "sort"},
     "PretrainSettings": {"mu_warmup_epochs": 0},
     "TargetSettings": {"file": ""},
@@ -123,6 +124,8 @@ def as_recorded(kind: type, plain: Mapping[str, Any]) -> dict[str, Any]:
     """
     former = {new: old for old, new in RENAMED.get(kind.__name__, {}).items()}
     if issubclass(kind, ModelSettings):  # MMGCN's fields were every model's
+        later = LATER.get(find_model(plain["name"]).settings.__name__, {})
+        plain = {k: v for k, v in plain.items() if k not in later or v != later[k]}
         return (
             OPTIONS | {k: v for k, v in plain.items() if k != "options"} | plain.get("options", {})
         )

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from uatmc_jax.report.audit import figures
+from uatmc_jax.report.audit import figures, serving
 from uatmc_jax.report.text import moved, number, percent, times
 
 _CONTENT = {"visual": "picture", "textual": "text"}
@@ -27,6 +27,8 @@ def format_page(audit: Mapping) -> str:
     """
     k, victim = audit["k"], audit["entries"][0]
     hit_rate = f"hr@{k}"
+    count = functools.partial(_count, victim["attacked_users"])
+    others, most = (audit["settings"][name] for name in ("other_threats", "listed"))
     hardened = sorted(
         audit["entries"][1:],
         key=lambda entry: -entry["verdict"]["suite"][hit_rate]["after"]["value"],
@@ -80,7 +82,8 @@ def format_page(audit: Mapping) -> str:
         times=times,
         moved=moved,
         number=number,
-        count=functools.partial(_count, victim["attacked_users"]),
+        count=count,
+        serving=serving.section(victim.get("serving"), others, most, count),
         label=_label,
         trainings=_trainings(audit["seeds"]),
         spread=functools.partial(_spread, audit["by_training"], victim["attacked_users"]),
@@ -274,6 +277,8 @@ def _edit(threat: Mapping, things: Sequence[str]) -> str:
 
 
 def _size(threat: Mapping) -> str:
+    if threat.get("search") == "relist" and threat["eps"] >= 1:
+        return "any amount: another listing copied whole"
     where = "in each coordinate" if threat["norm"] == "linf" else "in all"
     return f"{100 * threat['eps']:g} % of the features' length {where}"
 

@@ -82,8 +82,8 @@ def test_presets_are_read(preset):
 
 
 def test_what_no_policy_can_be_asked_is_refused_before_any_training(tmp_path):
-    settings = small("mgcn", small_folder(tmp_path), scorer="dense")
-    assert settings.other_threats == () and not settings.harden
+    settings = small("mgcn", small_folder(tmp_path))
+    assert settings.other_threats == () and "uat_mc" in settings.harden
     settings = small("freedom", small_folder(tmp_path, "other"))
     listed = {"pgd": small("mgcn", tmp_path / "shop").attack.attacks["pgd"]}
     attack = settings.attack.__class__(**{**vars(settings.attack), "attacks": listed})

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from uatmc_jax import ascent
+from uatmc_jax.data.dataset import DeviceData
 from uatmc_jax.losses import bpr_loss
-from uatmc_jax.models import Batch, Embeddings, Graph, Modal, Model, encode_changed, select
+from uatmc_jax.models import Batch, Embeddings, Graph, Modal, Model, Params, encode_changed, select
 from uatmc_jax.models.protocol import PyTree, select_users
 from uatmc_jax.numerics import take
 
@@ -92,6 +93,19 @@ class Trained:
 
 
 @flax.struct.dataclass
+class Whole:
+    """What a model's own objective reads; of the parameters all but the encoder.
+
+    Attributes:
+      params: whose encoder is of no account.
+      data: the data set, its graph the epoch's.
+    """
+
+    params: Params
+    data: DeviceData
+
+
+@flax.struct.dataclass
 class Frozen:
     """What the adversarial stage reads and does not train.
 
@@ -102,6 +116,7 @@ class Frozen:
       features: modal, raw, (|I|, dim_m); None unless they are perturbed.
       hidden: modal, (|I|, h_m), what the projectors' last layer reads; None unless
         that is trained, and then z is not read.
+      whole: of models with an objective of their own; None of others.
     """
 
     z: Modal
@@ -109,6 +124,7 @@ class Frozen:
     projectors: PyTree = None
     features: Modal | None = None
     hidden: Modal | None = None
+    whole: Whole | None = None
 
 
 class Step(NamedTuple):

@@ -16,6 +16,7 @@ from uatmc_jax.defenses import (
     Defense,
     Frozen,
     Trained,
+    Whole,
     adversarial_objective,
     coefficients,
     static_defense,
@@ -201,6 +202,12 @@ def _adversarial_epoch(
             share = _risen(state, ramp_epochs)
             lam, eps = share * weights.lam, share * weights.eps
             weights = dataclasses.replace(weights, lam=lam, eps=eps)
+        if model.epoch_graph is not None:
+            key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.epoch)
+            drawn = model.epoch_graph(jax.random.fold_in(key, _GRAPH), data)
+            read = dataclasses.replace(data, graph=drawn)
+            whole = frozen.whole and dataclasses.replace(frozen.whole, data=read)
+            frozen = dataclasses.replace(frozen, graph=drawn, whole=whole)
         return full(state, (frozen, weights), data)
 
     return optimizer, epoch
@@ -287,6 +294,7 @@ def adversarial_parts(
         projectors=params.projectors if on_features else None,
         features=data.features if on_features else None,
         hidden=_read_all(layer, params, data) if layer else None,
+        whole=None if model.objective is None else Whole(params, data),
     )
 
     def assemble(trained: Trained) -> Params:

@@ -59,7 +59,7 @@ def test_freedom_today_and_after_the_next_re_indexing(tmp_path):
     assert victim["users_reached"]["attack"] == "relist"
     text = format_page(audit)
     assert "What happens to an edit, and when?" in text and "Whom else does an edit move?" in text
-    assert "another listing copied whole" in text and "under &#39;full&#39;" in text
+    assert "by copying another listing whole" in text and "under &#39;full&#39;" in text
     assert re.search(r"frozen: nothing is computed anew", text)
 
 

@@ -41,7 +41,7 @@ def content_of(run: OpenedRun, settings: AttackRunSettings) -> dict:
         else settings.serving,  # the same where an edit moves its row alone
     )
     measured = plan._asdict()
-    if plan.serving == "full" and "raw" not in model.reads:
+    if plan.serving == "full" and model.relate is None:
         del measured["serving"]  # as it was measured before there were policies
     of = {"dataset": data.fingerprint, "checkpoint": run.where}
     file = result_file(run, "content", {"content": measured, "seed": seed} | of)

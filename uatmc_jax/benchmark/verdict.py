@@ -67,8 +67,9 @@ def suite_rows(results: Sequence[Mapping], ks: Sequence[int]) -> list[dict]:
       ks: the K.
 
     Returns:
-      Rows as `summary.summarize` takes them, with "winner", {K: name of the attack}
-      and "moved", {K: how far that one took z}; certificates are those of the largest radius.
+      Rows as `summary.summarize` takes them, with "winner", {K: name of the attack},
+      "moved", {K: how far that one took z}, and "serving"; certificates are those of the
+      largest radius.
 
     Raises:
       ValueError: the targets differ.
@@ -90,7 +91,7 @@ def suite_rows(results: Sequence[Mapping], ks: Sequence[int]) -> list[dict]:
                 "hr_after": {k: r["rows"][n]["hr_after"][k] for k, r in best.items()},
                 "winner": {k: r["attack"] for k, r in best.items()},
                 "moved": {k: r["rows"][n].get("moved") for k, r in best.items()},
-                **{name: row[name] for name in _CERTIFICATES if name in row},
+                **{name: row[name] for name in ("serving", *_CERTIFICATES) if name in row},
             }
         )
     return chosen

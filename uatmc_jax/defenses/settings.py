@@ -139,6 +139,12 @@ def check_model(
             f"config.adversarial.epochs = {settings.epochs}: projected features reach no score of "
             f"model {model.name}, which is trained by an objective of its own. Set it to 0."
         )
+    if settings.epochs and model.objective is not None and model.epoch_graph is not None:
+        raise InputError(
+            f"config.adversarial.epochs = {settings.epochs}: the objective of model {model.name} "
+            "wants a graph drawn anew each epoch, which the adversarial stage does not draw. Set "
+            "it to 0."
+        )
     if settings.epochs and model.objective is not None and settings.swap_modalities:
         raise InputError(
             "config.adversarial.swap_modalities = True: not of model "

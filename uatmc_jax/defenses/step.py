@@ -98,7 +98,7 @@ class Whole:
 
     Attributes:
       params: whose encoder is of no account.
-      data: the data set, its graph the epoch's.
+      data: the data set.
     """
 
     params: Params

@@ -121,7 +121,7 @@ def measure_hits(
 
     def hits(z_now: Modal, raw: tuple[np.ndarray, ...], order: np.ndarray) -> list[np.ndarray]:
         anew, graph = plan.serving == "full" or model.encode_rows is not None, data.graph
-        if "raw" in model.reads:
+        if model.relate is not None:
             rows = tuple(x[order] for x in raw)
             graph = dataclasses.replace(graph, relations=_related(model, dataset, rows, anew))
         if anew:
@@ -150,7 +150,7 @@ def require_rows(model: Model, serving: str) -> None:
     lacking = undefined(model, serving)
     if lacking:
         raise InputError(lacking)
-    beside = "raw" not in model.reads or model.relate_rows is not None
+    beside = model.relate is None or model.relate_rows is not None
     if serving == "own_row" and not beside:
         raise InputError(
             f"policy 'own_row': model {model.name} does not say how one item's lists are made anew "

@@ -202,12 +202,6 @@ def _adversarial_epoch(
             share = _risen(state, ramp_epochs)
             lam, eps = share * weights.lam, share * weights.eps
             weights = dataclasses.replace(weights, lam=lam, eps=eps)
-        if model.epoch_graph is not None:
-            key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.epoch)
-            drawn = model.epoch_graph(jax.random.fold_in(key, _GRAPH), data)
-            read = dataclasses.replace(data, graph=drawn)
-            whole = frozen.whole and dataclasses.replace(frozen.whole, data=read)
-            frozen = dataclasses.replace(frozen, graph=drawn, whole=whole)
         return full(state, (frozen, weights), data)
 
     return optimizer, epoch

@@ -83,6 +83,7 @@ def format_page(audit: Mapping) -> str:
         moved=moved,
         number=number,
         count=count,
+        served=serving.said(audit["settings"]["attack"].get("serving", "full")),
         serving=serving.section(victim.get("serving"), others, most, count),
         label=_label,
         trainings=_trainings(audit["seeds"]),
@@ -268,6 +269,8 @@ def _edit(threat: Mapping, things: Sequence[str]) -> str:
     """What an attacker may change, in words."""
     changed = [_CONTENT.get(m, m) for m in threat["modalities"]] or things
     each = " and ".join(changed)
+    if threat.get("search") == "relist" and threat["eps"] >= 1:
+        return f"an item's {each} by copying another listing whole"
     what = (
         f"what the model computes from an item's {each} (the projected features)"
         if threat["level"] == "projected"
@@ -277,8 +280,6 @@ def _edit(threat: Mapping, things: Sequence[str]) -> str:
 
 
 def _size(threat: Mapping) -> str:
-    if threat.get("search") == "relist" and threat["eps"] >= 1:
-        return "any amount: another listing copied whole"
     where = "in each coordinate" if threat["norm"] == "linf" else "in all"
     return f"{100 * threat['eps']:g} % of the features' length {where}"
 

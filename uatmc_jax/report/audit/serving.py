@@ -13,6 +13,20 @@ _ANEW = {
 _DASH = "–"
 
 
+def said(policy: str) -> str:
+    """What the recommender computes anew after an edit, in a clause.
+
+    >>> said("full")
+    'after an edit everything is computed anew, as by the next re-indexing (policy full)'
+    """
+    anew = {
+        "frozen": "nothing is computed anew",
+        "own_row": "its own row is computed anew",
+        "full": "everything is computed anew, as by the next re-indexing",
+    }
+    return f"after an edit {anew[policy]} (policy {policy})"
+
+
 def section(
     found: Mapping | None, others: Sequence[str], most: int, count: Callable[[float], str]
 ) -> dict[str, Any] | None:

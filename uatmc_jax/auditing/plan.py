@@ -14,7 +14,9 @@ from uatmc_jax.settings import AttackRunSettings, AuditSettings, Settings, from_
 from uatmc_jax.training.fitting import STAGES, fit_batches, fit_ks, mu_share
 
 _LARGEST = 1e300
-OTHER_PRESETS = "--config audit:mmgcn, audit:general"
+OTHER_PRESETS = (
+    "--config audit:mmgcn, audit:general, audit:lightgcn, audit:freedom, audit:bm3, audit:mgcn"
+)
 
 
 def fit_audit(

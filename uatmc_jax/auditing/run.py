@@ -211,7 +211,10 @@ def _check(settings: AuditSettings, dataset: Dataset, k: int, given: Given | Non
             )
     choose_targets(settings.attack.targets, dataset, settings.attack.seeds[0])
     model = build_model(settings.experiment.model, dataset.sizes)
-    check_serving(settings.attack, settings.attack.attacks, model)
+    try:
+        check_serving(settings.attack, settings.attack.attacks, model)
+    except InputError as error:
+        raise InputError(f"{error} (Presets for other models: {OTHER_PRESETS}.)") from None
     check_alignment(settings.attack.attacks, model, dataset)
     if given is None:
         trained, source = next(iter(victim_settings(settings).values())), "victim"

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 
 from configs import attack as attack_config
 from tests.attacks.test_relisting import dense_hits
+from uatmc_jax import store
 from uatmc_jax.attacks import (
     Options,
     attack,
@@ -128,7 +130,13 @@ def test_freedom_is_searched_by_copying_and_its_rows_say_how(policy, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "policy"),
-    [("freedom", "frozen"), ("bm3", "full"), ("lightgcn", "own_row"), ("mgcn", "frozen")],
+    [
+        ("freedom", "frozen"),
+        ("bm3", "full"),
+        # The same of the others, each of which compiles anew.
+        pytest.param("lightgcn", "own_row", marks=pytest.mark.slow),
+        pytest.param("mgcn", "frozen", marks=pytest.mark.slow),
+    ],
 )
 def test_where_nothing_moves_nothing_is_run_and_that_is_said(name, policy, tmp_path, monkeypatch):
     monkeypatch.setattr(run_module, "attack_batches", None)
@@ -160,7 +168,7 @@ def test_lists_that_no_member_searched_are_named(tmp_path):
     assert "no member searched these lists" in text and "not told" in text
 
 
-@pytest.mark.parametrize("name", ["lightgcn_content", "mgcn"])
+@pytest.mark.parametrize("name", ["mgcn", pytest.param("lightgcn_content", marks=pytest.mark.slow)])
 def test_an_ascent_under_own_row_is_the_definitions(name):
     """Hit rates against the policy's dense embeddings; a step raises Phi."""
     run_of = opened(name, None)
@@ -242,6 +250,21 @@ def test_several_budgets_of_a_copy_in_one_call(tmp_path):
     assert found.hr_after.shape == (2, 2) and found.delta[0].shape == (2, 2, 64)
     one = attack(copying(k=K), victim, [3, 8], eps=2.0)
     np.testing.assert_array_equal(found.hr_after[1], one.hr_after)
+
+
+def test_results_of_before_there_were_policies_are_read_as_what_they_were(tmp_path):
+    results, _ = run("freedom", tmp_path, "lists")
+    file = pathlib.Path(results[0]["file"])
+    before = store.read_json(file)
+    for name in ("serving", "reads", "blind", "collateral"):
+        del before[name]
+    before["rows"] = [{k: v for k, v in row.items() if k != "serving"} for row in before["rows"]]
+    store.write_json(file, before)
+    (again, _), _ = run("freedom", tmp_path, "lists")
+    assert again["serving"] == "full" and again["reads"] == ["raw"] and again["blind"] is None
+    assert {row["serving"] for row in again["rows"]} == {"full"}
+    with pytest.raises(InputError, match="nothing to score"):
+        scorer_of(MODELS["mgcn"], serving="frozen")
 
 
 def test_policies_are_in_no_digest_of_before():

@@ -62,8 +62,11 @@ def scorer_of(model: Model, scorer: str = "auto", serving: str = "full") -> Scor
       serving: of `POLICIES`.
 
     Raises:
-      InputError: "dense" of what is not computed anew.
+      InputError: "frozen", where there is nothing to score, or "dense" of what is not
+        computed anew.
     """
+    if serving == "frozen":
+        raise InputError("the policy 'frozen' computes nothing anew: there is nothing to score.")
     if serving == "own_row" and model.encode_rows is None:
         if scorer == "dense":
             raise InputError(

@@ -6,7 +6,10 @@
 
     python -m uatmc_jax.attack --workdir runs/baby_vbpr --config configs/attack.py:suite --verdict
 
-Three presets, chosen after the colon:
+    python -m uatmc_jax.attack --workdir runs/baby_freedom --config configs/attack.py:lists
+    python -m uatmc_jax.attack --workdir runs/baby_mgcn --config.serving=own_row
+
+Four presets, chosen after the colon:
 
   published  what the published code runs: z is perturbed in the linf ball of
              radius eps * ||z||_2 *per coordinate* (in 64 dimensions 8 times as
@@ -20,15 +23,18 @@ Three presets, chosen after the colon:
   suite      the published evaluation by the fixed suite of attacks, published
              ones and stronger (uatmc_jax/benchmark/suite.py). --verdict says which
              got furthest, and whether the model masks its gradients.
+  lists      for models whose content acts through lists of neighbours (FREEDOM):
+             other listings copied within 10 % and 5 % of the raw features' length,
+             and whom else that moves; --config.attacks.relist.eps=2 for any content.
 """
 
 from ml_collections import ConfigDict
 
 from uatmc_jax.attacks import fgsm, pgd
-from uatmc_jax.benchmark.suite import suite_settings
+from uatmc_jax.benchmark.suite import list_suite, suite_settings
 from uatmc_jax.settings import to_dict
 
-PRESETS = ("published", "paper", "suite")
+PRESETS = ("published", "paper", "suite", "lists")
 
 
 def get_config(preset: str = "published") -> ConfigDict:
@@ -51,6 +57,8 @@ def get_config(preset: str = "published") -> ConfigDict:
     config.redraw = False
     config.permutations = 20  # behind sensitivity
     config.masked = False
+    config.serving = "full"  # frozen, own_row: what is computed anew after an edit
+    config.collateral = preset == "lists"
     config.ks = (10, 20, 50)
     config.ranks = True
     config.scorer = "auto"
@@ -63,8 +71,9 @@ def get_config(preset: str = "published") -> ConfigDict:
     config.mesh.row_multiple = 64
 
     config.attacks = ConfigDict()
-    if preset == "suite":
-        for name, attack in suite_settings().items():
+    if preset in ("suite", "lists"):
+        members = suite_settings() if preset == "suite" else list_suite()
+        for name, attack in members.items():
             config.attacks[name] = ConfigDict(to_dict(attack))
     elif published:
         config.attacks.fgsm = ConfigDict(to_dict(fgsm()))

@@ -156,6 +156,7 @@ def use_mgcn(config: ConfigDict) -> None:
     config.model.n_layers = 2
     config.model.n_neighbours = 10
     config.model.contrast = 0.01
+    config.model.trained_features = False
 
 
 def use_lattice(config: ConfigDict) -> None:

@@ -29,7 +29,7 @@ _DATA = flags.DEFINE_string("data", None, "Folder of the data set: an .inter fil
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
-    "The audit, by default audit; audit:mmgcn, audit:general or audit:quick for that preset.",
+    "The audit, by default audit; audit:mmgcn, audit:freedom or audit:quick for that preset.",
     # A field that the config lacks may be its model's; reading the settings refuses the rest.
     lock_config=False,
     accept_new_attributes=True,

@@ -36,10 +36,11 @@ def _make_parser() -> Parser:
         commands,
         "mmrec",
         _from_mmrec,
-        "VBPR or MMGCN from a PyTorch checkpoint",
+        "a model from a PyTorch checkpoint",
         "Makes a run of a checkpoint (.pth) of VBPR or MMGCN as published with UAT-MC, or of\n"
-        "MMRec's VBPR. Only tensors are read; no code in the file is run. The model's\n"
-        "hyper-parameters are read off the weights. Needs: pip install 'uatmc_jax[torch]'",
+        "MMRec's VBPR, LightGCN, FREEDOM, BM3 or MGCN. Only tensors are read; no code in the\n"
+        "file is run. Hyper-parameters are read off the weights; those that these do not tell\n"
+        "(layers, neighbours) are the config's. Needs: pip install 'uatmc_jax[torch]'",
         "uatmc convert mmrec VBPR.pth --config baby_vbpr --workdir runs/imported",
     )
     mmrec.add_argument("file", metavar="CHECKPOINT.pth")

@@ -99,7 +99,7 @@ def test_the_same_call_computes_nothing_again(audited, monkeypatch):
     def no_more(*_, **__):
         raise AssertionError("an attack or a training was made again")
 
-    monkeypatch.setattr("uatmc_jax.benchmark.run.attack_batches", no_more)
+    monkeypatch.setattr("uatmc_jax.benchmark.run._attack_rows", no_more)
     monkeypatch.setattr("uatmc_jax.training.run.run_stage", no_more)
     monkeypatch.setattr("uatmc_jax.training.vmapped._train_chunk", no_more)
     again = run_audit(small_audit(folder), workdir, show_progress=False)

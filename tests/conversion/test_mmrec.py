@@ -14,14 +14,15 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from configs import base
 from uatmc_jax import checkpoint, store
 from uatmc_jax.benchmark.run import run_attacks
 from uatmc_jax.conversion import import_mmrec, read_state
 from uatmc_jax.data import open_dataset
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import make_graph
+from uatmc_jax.models import device_data
 from uatmc_jax.opened import open_runs
-from uatmc_jax.settings import AttackRunSettings, from_values, load_config, to_dict
+from uatmc_jax.settings import AttackRunSettings, from_config, from_values, load_config, to_dict
 from uatmc_jax.training.run import first_params
 
 torch = pytest.importorskip("torch", reason="the extra 'torch'")
@@ -39,6 +40,13 @@ KINDS = {
     "mmgcn, two layers of one width": lambda data: models.MMGCN(data, DIM, HIDDEN, n_layers=2),
     "plain vbpr": lambda data: models.PlainVBPR(data, DIM),
 }
+# Graph models by the config they are imported with, which tells their layers and lists.
+GRAPHS = {
+    "lightgcn": (models.LightGCN, base.use_lightgcn),
+    "freedom": (models.FREEDOM, base.use_freedom),
+    "bm3": (models.BM3, base.use_bm3),
+    "mgcn": (models.MGCN, base.use_mgcn),
+}
 
 
 def save(model, file, **beside):
@@ -49,7 +57,7 @@ def save(model, file, **beside):
 def scores_of_run(workdir, dataset):
     model, params, _, _ = checkpoint.restore(workdir, "pretrain", "best", dataset)
     z = model.project(params.projectors, tuple(map(jnp.asarray, dataset.features)))
-    graph = make_graph(dataset.train, dataset.n_users, dataset.n_items)
+    graph = device_data(model, dataset).graph
     user, item = model.encode(params.encoder, z, graph)
     return np.asarray(user @ item.T)
 
@@ -100,6 +108,50 @@ def test_imported_weights_give_the_same_scores(kind, dataset, settings, tmp_path
         assert chosen.hidden == HIDDEN and chosen.latent_dims == {"visual": 10}
     if kind == "mmgcn, two layers of one width":
         assert (chosen.fuse, chosen.n_layers, chosen.latent_dims) == ("concat", 2, {})
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("order", [(VISUAL, TEXTUAL), (TEXTUAL, VISUAL)])
+def test_graph_models_of_mmrec_give_the_same_scores(name, order, with_modalities, config, tmp_path):
+    """Also with tables of raw features that training has moved, which `randomized` does."""
+    settings, data = with_modalities(*order)
+    make, use = GRAPHS[name]
+    config.data.update(source="mmrec", root=settings.data.root, modalities=order)
+    use(config)
+    model = models.randomized(make(data, DIM))
+    file = save(model, tmp_path / "model.pth")
+    imported = import_mmrec(file, from_config(config), tmp_path / "run")
+    assert_same_scores(scores_of_run(tmp_path / "run", data), models.scores_of(model))
+    assert imported.settings.model.name == name and imported.settings.model.dim == DIM
+    assert imported.settings.adversarial.defense == "none"
+    if name == "mgcn":
+        assert imported.settings.model.trained_features
+        for table, m in ((model.image_embedding, "v"), (model.text_embedding, "t")):
+            table.weight.data = torch.tensor(model.raw[m])
+        frozen = import_mmrec(save(model, file), from_config(config), tmp_path / "frozen")
+        assert not frozen.settings.model.trained_features
+        assert_same_scores(scores_of_run(tmp_path / "frozen", data), models.scores_of(model))
+
+
+def test_graph_models_that_cannot_be_told_or_are_not_whole(dataset, settings, config, tmp_path):
+    file = save(models.randomized(models.FREEDOM(dataset, DIM)), tmp_path / "model.pth")
+    with pytest.raises(InputError, match=r"as FREEDOM's, but MMGCF's .*--config baby_freedom"):
+        import_mmrec(file, settings, tmp_path / "run")
+    config.data.update(source="mmrec", root=settings.data.root)
+    base.use_freedom(config)
+    state = models.randomized(models.FREEDOM(dataset, DIM)).state_dict()
+    for changed, said in (
+        ({**state, "modal_weight": torch.ones(2)}, "unknown tensors modal_weight"),
+        ({k: v for k, v in state.items() if k != "text_trs.bias"}, "lacks the tensor text_trs.b"),
+        (
+            {**state, "image_embedding.weight": torch.zeros(50, 63)},
+            r"image_embedding.weight is \(50, 63\); wanted \(50, 64\)",
+        ),
+    ):
+        torch.save(changed, file)
+        with pytest.raises(InputError, match=said):
+            import_mmrec(file, from_config(config), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("kind", ["vbpr", "mmgcn", "plain vbpr"])
@@ -257,8 +309,8 @@ REFUSED = {
     ),
     "another model": (
         "vbpr",
-        lambda _: {"embedding_dict.user_emb": torch.zeros(3, 2)},
-        r"neither VBPR nor MMGCN by its names \(user_emb\)",
+        lambda _: {"user_embeddings.weight": torch.zeros(3, 2)},
+        r"neither VBPR nor MMGCN, .*by its names \(user_embeddings.weight\)",
     ),
     "nothing": ("vbpr", lambda _: {}, "no state_dict in it"),
     "a tensor alone": ("vbpr", lambda _: torch.zeros(3), "no state_dict in it"),

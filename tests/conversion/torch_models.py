@@ -130,6 +130,135 @@ class MMGCN(Projected):
         return nodes[: self.n_users] @ nodes[self.n_users :].T
 
 
+class LightGCN(nn.Module):
+    """h = mean over l = 0..L of A^^l e, A^ with 1/sqrt(d_u d_i)."""
+
+    def __init__(self, dataset, dim, n_layers=2):
+        super().__init__()
+        self.embedding_dict = nn.ParameterDict(
+            {
+                "user_emb": nn.Parameter(torch.empty(dataset.n_users, dim)),
+                "item_emb": nn.Parameter(torch.empty(dataset.n_items, dim)),
+            }
+        )
+        self.dense, self.n_layers = normalized_adjacency(dataset), n_layers
+
+    def scores(self):
+        user, item = self.embedding_dict["user_emb"], self.embedding_dict["item_emb"]
+        user, item = propagated(self.dense, user, item, self.n_layers)
+        return user @ item.T
+
+
+def normalized_adjacency(dataset):
+    """(|U|, |I|) R^."""
+    rated = torch.zeros(dataset.n_users, dataset.n_items)
+    rated[dataset.train.users.astype(np.int64), dataset.train.items.astype(np.int64)] = 1.0
+    sizes = rated.sum(dim=1).clamp(min=1), rated.sum(dim=0).clamp(min=1)
+    return rated / sizes[0].sqrt()[:, None] / sizes[1].sqrt()[None]
+
+
+def propagated(block, user, item, n_layers):
+    """LG_L of both tables."""
+    users, items = [user], [item]
+    for _ in range(n_layers):
+        user, item = block @ item, block.T @ user
+        users.append(user), items.append(item)
+    return torch.stack(users).mean(dim=0), torch.stack(items).mean(dim=0)
+
+
+def knn(features, k):
+    """(|I|, |I|) cosines of each item's k nearest, itself among them; 0 elsewhere."""
+    units = F.normalize(torch.tensor(features, dtype=torch.float64))
+    cosines = units @ units.T
+    values, ids = torch.topk(cosines, k, dim=1)
+    return torch.zeros_like(cosines).scatter_(1, ids, values).float()
+
+
+class Tabled(nn.Module):
+    """What FREEDOM, BM3 and MGCN share: id tables, trained raw features, projectors."""
+
+    def __init__(self, dataset, dim):
+        super().__init__()
+        visual, textual = (
+            dataset.features[dataset.modalities.index(m)] for m in ("visual", "textual")
+        )
+        self.raw = {"v": visual, "t": textual}
+        self.dense = normalized_adjacency(dataset)
+        self.user_embedding = nn.Embedding(dataset.n_users, dim)
+        self.item_id_embedding = nn.Embedding(dataset.n_items, dim)
+        self.image_embedding = nn.Embedding(*visual.shape)
+        self.text_embedding = nn.Embedding(*textual.shape)
+        self.image_trs = nn.Linear(visual.shape[1], dim)
+        self.text_trs = nn.Linear(textual.shape[1], dim)
+
+    def lists(self, n_layers):
+        ids = self.user_embedding.weight, self.item_id_embedding.weight
+        return propagated(self.dense, *ids, n_layers)
+
+
+class FREEDOM(Tabled):
+    """h_u = LG_2, h_i = LG_2 + .1 S_v e + .9 S_t e, S unweighted."""
+
+    def __init__(self, dataset, dim, k=10):
+        super().__init__(dataset, dim)
+        lists = {m: (knn(x, k) != 0).float() / k for m, x in self.raw.items()}
+        self.mixed = 0.1 * lists["v"] + 0.9 * lists["t"]
+
+    def scores(self):
+        user, item = self.lists(2)
+        return user @ (item + self.mixed @ self.item_id_embedding.weight).T
+
+
+class BM3(Tabled):
+    """y = <Q h_u + q, Q h_i + q>, h_u = LG_1, h_i = LG_1 + e_i."""
+
+    def __init__(self, dataset, dim):
+        super().__init__(dataset, dim)
+        self.predictor = nn.Linear(dim, dim)
+
+    def scores(self):
+        user, item = self.lists(1)
+        item = item + self.item_id_embedding.weight
+        return self.predictor(user) @ self.predictor(item).T
+
+
+class MGCN(Tabled):
+    """LG_2 and a third of what gates of content and lists of neighbours add."""
+
+    def __init__(self, dataset, dim, k=10):
+        super().__init__(dataset, dim)
+        self.query_common = nn.Sequential(
+            nn.Linear(dim, dim), nn.Tanh(), nn.Linear(dim, 1, bias=False)
+        )
+        for name in ("gate_v", "gate_t", "gate_image_prefer", "gate_text_prefer"):
+            setattr(self, name, nn.Sequential(nn.Linear(dim, dim), nn.Sigmoid()))
+        self.knn = {}
+        for m, x in self.raw.items():
+            near = knn(x, k)
+            root = near.sum(dim=1).sqrt()
+            self.knn[m] = near / root[:, None] / root[None]
+
+    def scores(self):
+        ids = self.item_id_embedding.weight
+        z = {
+            "v": self.image_trs(self.image_embedding.weight),
+            "t": self.text_trs(self.text_embedding.weight),
+        }
+        own = torch.cat(self.lists(2))
+        sides = {}
+        for m, gate in (("v", self.gate_v), ("t", self.gate_t)):
+            item = self.knn[m] @ (ids * gate(z[m]))
+            sides[m] = torch.cat([self.dense @ item, item])
+        weights = torch.softmax(
+            torch.cat([self.query_common(sides["v"]), self.query_common(sides["t"])], dim=1), dim=1
+        )
+        common = weights[:, :1] * sides["v"] + weights[:, 1:] * sides["t"]
+        side = self.gate_image_prefer(own) * (sides["v"] - common)
+        side = (side + self.gate_text_prefer(own) * (sides["t"] - common) + common) / 3
+        user, item = torch.split(own + side, [len(self.dense), len(ids)])
+        return user @ item.T
+
+
 def randomized(model, seed=0):
     """The model with all of its parameters drawn anew, norms' scales and biases too."""
     generator = torch.Generator().manual_seed(seed)

@@ -9,6 +9,7 @@ import numpy as np
 
 from uatmc_jax.attacks.scoring.dense import DENSE
 from uatmc_jax.attacks.scoring.direct import DIRECT
+from uatmc_jax.attacks.scoring.own_row import OWN_ROW
 from uatmc_jax.attacks.scoring.protocol import Scorer, Target
 from uatmc_jax.attacks.scoring.receptive import RECEPTIVE
 from uatmc_jax.attacks.victim import Victim, check_items
@@ -39,6 +40,7 @@ class Options(NamedTuple):
         target is attacked whatever it needs.
       multiple: what a batch's size is a multiple of, where as many devices share it.
       put: what puts a batch's targets where they are worked off.
+      serving: of `POLICIES`, what is computed anew once an item is edited.
     """
 
     ks: tuple[int, ...] = ()
@@ -47,6 +49,7 @@ class Options(NamedTuple):
     memory_mib: float = 0.0
     multiple: int = 1
     put: Callable[[Target], Target] = lambda targets: targets
+    serving: str = "full"
 
 
 def memory_of(options: Options) -> float:
@@ -59,13 +62,27 @@ def memory_of(options: Options) -> float:
     return 64.0 if jax.default_backend() == "cpu" else 4096.0
 
 
-def scorer_of(model: Model, scorer: str = "auto") -> Scorer:
+def scorer_of(model: Model, scorer: str = "auto", serving: str = "full") -> Scorer:
     """The scorer that a model's functions allow.
 
     Args:
-      model: the recommender.
+      model: the recommender, not blind under the policy.
       scorer: one of `SCORERS`.
+      serving: of `POLICIES`.
+
+    Raises:
+      InputError: "frozen", where there is nothing to score, or "dense" of what is not
+        computed anew.
     """
+    if serving == "frozen":
+        raise InputError("the policy 'frozen' computes nothing anew: there is nothing to score.")
+    if serving == "own_row" and model.encode_rows is None:
+        if scorer == "dense":
+            raise InputError(
+                "scorer = 'dense' computes everything anew, which the policy 'own_row' does not. "
+                "Use 'auto'."
+            )
+        return OWN_ROW
     if scorer == "dense":
         return DENSE
     if model.encode_rows is not None:
@@ -215,7 +232,7 @@ def in_batches(
     """
     items, memory = check_items(victim, items), memory_of(options)
     plan = functools.partial(plan_batches, victim, multiple=options.multiple)
-    pending = plan(items, scorer_of(victim.model, options.scorer), memory)
+    pending = plan(items, scorer_of(victim.model, options.scorer, options.serving), memory)
     while pending:
         batch = pending.pop(0)
         count = len(batch.items)
@@ -225,7 +242,7 @@ def in_batches(
         result = jax.tree.map(lambda x, rows=slice(count): np.asarray(x)[rows], result)
         columns = [x.reshape(count, -1) for x in numbers(result)]
         answered = np.isfinite(np.concatenate(columns, axis=1)).all(axis=1)
-        if batch.scorer is not DENSE and not answered.all():
+        if batch.scorer not in (DENSE, OWN_ROW) and not answered.all():
             left = batch.places[~answered]
             pending += plan(items[left], DENSE, memory, places=left)
         elif not answered.all():

@@ -41,6 +41,8 @@ from uatmc_jax.attacks.affine import (
     margin,
     reach,
 )
+from uatmc_jax.attacks.list_bounds import certify_lists_at
+from uatmc_jax.attacks.listings import clean_rates, listings
 from uatmc_jax.attacks.one_edit import Reachable, most_users
 from uatmc_jax.attacks.record import Attack, checked, require_one_budget
 from uatmc_jax.attacks.scoring.direct import nth_other
@@ -52,7 +54,7 @@ from uatmc_jax.attacks.victim import (
     recommendable,
 )
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import certifiable
+from uatmc_jax.models import blind, certifiable
 from uatmc_jax.numerics import EXACT, safe_norm
 
 
@@ -60,8 +62,8 @@ class Certificate(NamedTuple):
     """Upper bounds of HR@K, in float32 rounded up.
 
     Attributes:
-      budget: (T, Ks), of every attack on z within the budget; None for attacks
-        on raw features, whose reach in z has no closed form.
+      budget: (T, Ks), of every attack within the budget; None for attacks on raw
+        features whose reach in z has no closed form.
       any_content: (T, Ks), of every attack on raw features and of any new content,
         whichever modalities it is in; None where nothing bounds the length of content.
     """
@@ -133,24 +135,43 @@ def certify(
 
 
 def certificate_of(
-    attack: Attack, victim: Victim, items: np.ndarray, ks: Sequence[int]
+    attack: Attack,
+    victim: Victim,
+    items: np.ndarray,
+    ks: Sequence[int],
+    serving: str = "full",
 ) -> Certificate | None:
     """Both bounds for each target of an attack; None for a model that has none.
+
+    Of a model that no edit moves they are the hit rates as they are; of one whose content acts
+    through lists of neighbours `certify_lists`, under own_row.
 
     Args:
       attack: its norm, eps (one budget), level and perturbed modalities matter.
       victim: the clean model.
       items: (T,) targets.
       ks: the K.
+      serving: of `POLICIES`.
 
     Raises:
       InputError: several budgets, an item or a modality that is none, or a K beyond the
         lists that the victim keeps.
     """
-    if not certifiable(victim.model):
+    why, by_lists = blind(victim.model, serving), victim.model.lists is not None
+    by_lists = by_lists and serving == "own_row"
+    if not (why or by_lists or certifiable(victim.model)):
         return None
     require_one_budget(attack)
     check_lists(victim, ks)
+    if why:
+        still = clean_rates(victim, check_items(victim, items), tuple(ks))
+        return Certificate(still, still)
+    if by_lists:
+        within = {"ks": tuple(ks), "of": listings(victim)}
+        anything = certify_lists_at(victim, items, eps=None, **within)
+        inside = attack.level == "feature" and attack.norm == "l2"
+        budget = certify_lists_at(victim, items, eps=float(attack.eps), **within)
+        return Certificate(budget if inside else None, anything)
     check_declarations(victim)
     places = chosen_modalities(victim, attack.modalities)
     items = jnp.asarray(check_items(victim, items))

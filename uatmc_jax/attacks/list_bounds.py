@@ -13,11 +13,10 @@ which lets modalities, neighbours and users choose freely: an upper bound. Of an
 eps = 1 and more, and of any content whatever, C_m are all items.
 """
 
-import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax.attacks.listings import Listings, distances, listings, others_bar, unmoved
-from uatmc_jax.attacks.victim import Victim, check_items, check_lists, recommendable
+from uatmc_jax.attacks.listings import Listings, distances, listings, others_bar, seen_by, unmoved
+from uatmc_jax.attacks.victim import Victim, check_items, check_lists
 from uatmc_jax.errors import InputError
 
 # Of float32, half the distance from 1 to the next number.
@@ -52,16 +51,28 @@ def certify_lists(
       InputError: a model without item lists, an item that is none, a negative eps, or a K
         beyond the lists that the victim keeps.
     """
+    return certify_lists_at(victim, items, eps=eps, ks=(k,), of=of)[:, 0]
+
+
+def certify_lists_at(
+    victim: Victim,
+    items: np.ndarray,
+    *,
+    eps: float | None,
+    ks: tuple[int, ...],
+    of: Listings | None = None,
+) -> np.ndarray:
+    """(T, Ks) of `certify_lists`, for several K at a time; arguments and errors as there."""
     if eps is not None and not eps >= 0:
         raise InputError(f"eps = {eps}: wanted a number >= 0, or None for any content.")
     items = check_items(victim, items)
-    check_lists(victim, (k,))
+    check_lists(victim, ks)
     of = listings(victim) if of is None else of
     found = []
-    for item in map(int, items):
-        bars = others_bar(victim, item, unmoved(victim, item), k)
-        seen_by = np.asarray(recommendable(victim, jnp.int32(item)))
-        found.append(np.mean((list_bounds(victim, of, item, eps) >= bars) & seen_by))
+    for item, bounds in zip(items.tolist(), _bounds(victim, of, items, eps), strict=True):
+        there = seen_by(victim, item)
+        bars = (others_bar(victim, item, unmoved(victim, item), k) for k in ks)
+        found.append([np.mean((bounds >= bar) & there) for bar in bars])
     return np.array(found)
 
 
@@ -74,20 +85,48 @@ def list_bounds(victim: Victim, of: Listings, item: int, eps: float | None) -> n
       item: the edited one.
       eps: as of `certify_lists`.
     """
+    return _bounds(victim, of, np.array([item]), eps)[0]
+
+
+def _bounds(victim: Victim, of: Listings, items: np.ndarray, eps: float | None) -> np.ndarray:
+    """(T, n) `list_bounds` of several items: a block of users' scores is of use to all of them."""
     reachable = [
-        candidates(distances(s, x[item]), item, of.k, eps)
-        for s, x in zip(of.standings, victim.dataset.features, strict=True)
+        [
+            candidates(distances(s, x[item]), item, of.k, eps)
+            for s, x in zip(of.standings, victim.dataset.features, strict=True)
+        ]
+        for item in items
     ]
-    table, blocks = of.table.astype(np.float64), []
+    table, found = of.table.astype(np.float64), np.empty((len(items), len(victim.users)))
     for start in range(0, len(victim.users), _BLOCK):
         user = np.asarray(victim.user[start : start + _BLOCK], np.float64)
-        own, bound = user @ table[item], user @ of.base[item].astype(np.float64)
-        for standing, among in zip(of.standings, reachable, strict=True):
-            each = user @ table[among].T
-            largest = -np.partition(-each, of.k - 2, axis=1)[:, : of.k - 1]
-            bound += standing.share / of.k * (own + largest.sum(axis=1))
-        blocks.append(bound + _rounding(of, user))
-    return np.concatenate(blocks)
+        whole = None
+        rounding = _rounding(of, user)
+        for n, item in enumerate(items.tolist()):
+            own, bound = user @ table[item], user @ of.base[item].astype(np.float64)
+            for standing, among in zip(of.standings, reachable[n], strict=True):
+                if len(among) == len(table) - 1:  # any of the others
+                    whole = _largest(user @ table.T, of.k) if whole is None else whole
+                    largest = _without(whole, item)
+                else:
+                    largest = _largest(user @ table[among].T, of.k - 1)[1].sum(axis=1)
+                bound += standing.share / of.k * (own + largest)
+            found[n, start : start + _BLOCK] = bound + rounding
+    return found
+
+
+def _largest(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """(n, k) places of each row's k largest, and these."""
+    places = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+    return places, np.take_along_axis(scores, places, axis=1)
+
+
+def _without(whole: tuple[np.ndarray, np.ndarray], item: int) -> np.ndarray:
+    """(n,) the sum of each row's k - 1 largest other than the item's, of its k largest."""
+    places, values = whole
+    own = places == item
+    left_out = np.where(own.any(axis=1), (values * own).sum(axis=1), values.min(axis=1))
+    return values.sum(axis=1) - left_out
 
 
 def _rounding(of: Listings, user: np.ndarray) -> np.ndarray:

@@ -15,10 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from uatmc_jax.attacks.victim import Victim, recommendable
-from uatmc_jax.data import CSR
+from uatmc_jax.data import CSR, Dataset
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Graph, ItemLists, Model
-from uatmc_jax.models.neighbours import Directions, all_nearest, cosines, directions, nearest
+from uatmc_jax.models.neighbours import (
+    Directions,
+    Nearest,
+    all_nearest,
+    cosines,
+    directions,
+    nearest,
+)
 from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.numerics import EXACT
 
@@ -89,12 +96,18 @@ def listings(victim: Victim) -> Listings:
             "so that an edit can change them (config.model.n_neighbours)."
         )
     base, table = map(np.asarray, _parts(victim.model, victim.encoder, victim.graph))
-    standings = []
-    for features, share in zip(victim.dataset.features, lists.shares, strict=True):
-        of = directions(features)
-        found = all_nearest(of, lists.k + 1)
-        standings.append(Standing(of, found.ids[:, 1:], found.cosines[:, 1:], share))
-    return Listings(lists.k, base, table, tuple(standings))
+    standings = tuple(
+        Standing(of, found.ids[:, 1:], found.cosines[:, 1:], share)
+        for (of, found), share in zip(_compared(victim.dataset, lists.k), lists.shares, strict=True)
+    )
+    return Listings(lists.k, base, table, standings)
+
+
+@functools.lru_cache(maxsize=1)
+def _compared(dataset: Dataset, k: int) -> tuple[tuple[Directions, Nearest], ...]:
+    """By modality; seconds of a large catalogue, and every attack on it asks for it."""
+    of = tuple(map(directions, dataset.features))
+    return tuple((one, all_nearest(one, k + 1)) for one in of)
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -182,8 +195,21 @@ def hits(victim: Victim, item: int, found: Relisting, k: int) -> np.ndarray:
       k: the K.
     """
     scores = np.asarray(victim.user) @ found.own
-    seen_by = np.asarray(recommendable(victim, jnp.int32(item)))
-    return (scores > others_bar(victim, item, found, k)) & seen_by
+    return (scores > others_bar(victim, item, found, k)) & seen_by(victim, item)
+
+
+def seen_by(victim: Victim, item: int) -> np.ndarray:
+    """(n,) bool: to whom the item can be recommended at all."""
+    return np.asarray(_recommendable(victim, jnp.int32(item)))
+
+
+_recommendable = jax.jit(recommendable)
+
+
+def clean_rates(victim: Victim, items: np.ndarray, ks: tuple[int, ...]) -> np.ndarray:
+    """(T, Ks) float32 share of the users who have each of (T,) items in their top K as it is."""
+    rates = [[hits(victim, i, unmoved(victim, i), k).mean() for k in ks] for i in items.tolist()]
+    return np.array(rates, np.float32)
 
 
 def others_bar(victim: Victim, item: int, found: Relisting, k: int) -> np.ndarray:

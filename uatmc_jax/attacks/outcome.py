@@ -2,54 +2,25 @@
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from uatmc_jax.attacks.batching import Options, in_batches
+from uatmc_jax.attacks.listed import relist_batches
 from uatmc_jax.attacks.perturb import Aim, Perturbed, aim_at, perturb
-from uatmc_jax.attacks.policies import require_projected
-from uatmc_jax.attacks.record import Attack, as_compiled, budgets, one_budget
+from uatmc_jax.attacks.policies import require_search
+from uatmc_jax.attacks.record import Attack, Outcome, as_compiled, budgets, one_budget
 from uatmc_jax.attacks.scoring.direct import DIRECT
+from uatmc_jax.attacks.scoring.own_row import OWN_ROW
 from uatmc_jax.attacks.scoring.protocol import Scorer, Target
 from uatmc_jax.attacks.victim import Victim, check_lists, recommendable, rows_of
 from uatmc_jax.errors import InputError
 from uatmc_jax.evaluation.ranking import count_at_least
-from uatmc_jax.models import Modal
+from uatmc_jax.models import Modal, blind
 from uatmc_jax.numerics import EXACT
-
-
-class Outcome(NamedTuple):
-    """What became of T targets; with several budgets E those marked * have shape (T, E, ...).
-
-    Attributes:
-      items: (T,) int32.
-      utility_before: (T,) Phi, clean.
-      utility_after: (T,)* Phi of the perturbation kept.
-      values: (T, steps + 1)* Phi along the ascent.
-      hr_before: (T, Ks) share of the users with the item in their top K.
-      hr_after: (T, Ks)*.
-      rank_before: (T,) mean rank over the users the item can be recommended to;
-        None unless asked for.
-      rank_after: (T,)*.
-      z: modal, (T, d)*, content under attack.
-      delta: (T, dim_m)* for each perturbed modality.
-      scorers: (T,) names of the scorers taken.
-    """
-
-    items: np.ndarray
-    utility_before: np.ndarray
-    utility_after: np.ndarray
-    values: np.ndarray
-    hr_before: np.ndarray
-    hr_after: np.ndarray
-    rank_before: np.ndarray | None
-    rank_after: np.ndarray | None
-    z: tuple[np.ndarray, ...]
-    delta: tuple[np.ndarray, ...]
-    scorers: np.ndarray
 
 
 def attack_batches(
@@ -78,17 +49,25 @@ def attack_batches(
 
     Raises:
       InputError: a K beyond the lists that the victim keeps, an item or a modality that is
-        none, an attack that is crafted on a surrogate, or values that are not finite.
+        none, an attack that is crafted on a surrogate, one that cannot see what an edit does to
+        this model's scores, or values that are not finite.
     """
     if attack.surrogate:
         raise InputError(
             f"attack.surrogate = '{attack.surrogate}': crafted on another model, which is not "
             "here. Give both models to attacks.transfer_batches, or leave it empty."
         )
-    require_projected(victim.model, attack.level)
     options = options or Options()
-    attack, ks = as_compiled(attack), options.ks or (attack.k,)
+    why = blind(victim.model, options.serving)
+    if why:
+        raise InputError(f"{why}. There is nothing to attack.")
+    require_search(victim.model, attack, options.serving)
+    ks = options.ks or (attack.k,)
     check_lists(victim, (*ks, attack.k))
+    if attack.search == "relist":
+        yield from relist_batches(attack, victim, items, options)
+        return
+    attack = as_compiled(attack)
 
     def run(scorer: Scorer, targets: Target, places: np.ndarray) -> dict[str, Any]:
         chosen = None if weights is None else jnp.asarray(weights[places], jnp.float32)
@@ -200,10 +179,10 @@ def mean_ranks(victim: Victim, scorer: Scorer, targets: Target, z: Modal) -> jax
     Returns:
       (T,).
     """
-    if scorer is DIRECT:
+    if scorer in (DIRECT, OWN_ROW):
         # Only the target's score moves: every user's scores are computed once for all targets.
         embed = jax.vmap(
-            lambda t, row: DIRECT.embed(victim, DIRECT.prepare(victim, t, 1, (1,)), row).item[
+            lambda t, row: scorer.embed(victim, scorer.prepare(victim, t, 1, (1,)), row).item[
                 t.item
             ]
         )

@@ -1,9 +1,4 @@
-"""What a recommender computes anew once an item's content is edited: the serving policy.
-
-  frozen    nothing: content and item lists were read once, an edit changes no score.
-  own_row   the edited item's own rows: its features, its list of neighbours, its embedding.
-            Everybody else's are read as stored; only its own scores move.
-  full      everything, as a nightly rebuild does; other items' lists too.
+"""What a recommender serves once an item's content is edited, by policy (`models.POLICIES`).
 
 The embeddings here are those of the definition, dense and slow: what searches compute
 cheaply is tested against them.
@@ -15,36 +10,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from uatmc_jax.attacks.record import Attack
 from uatmc_jax.attacks.victim import Victim, encoded
-from uatmc_jax.checks import one_of
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Embeddings, Modal, Model, Served
+from uatmc_jax.models import Embeddings, Modal, Model, Served, blind, undefined
 from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.numerics import EXACT
 
-POLICIES = ("frozen", "own_row", "full")
 
-
-def blind(model: Model, policy: str) -> str | None:
-    """Why no edit whatever changes a score; None if one may.
-
-    >>> from uatmc_jax.models import Sizes, bm3
-    >>> blind(bm3(Sizes(60, 50, {"visual": 64})), "full")
-    'bm3 reads no content when it serves: no edit changes any score'
+def require_search(model: Model, attack: Attack, policy: str) -> None:
+    """Raises InputError for an attack that cannot see what an edit does to the model's scores.
 
     Args:
-      model: the recommender.
-      policy: one of `POLICIES`.
-
-    Raises:
-      InputError: no such policy.
+      model: the recommender, not blind under the policy.
+      attack: how it searches, and at which level.
+      policy: of `POLICIES`.
     """
-    one_of("policy", policy, POLICIES)
-    if not model.reads:
-        return f"{model.name} reads no content when it serves: no edit changes any score"
-    if policy == "frozen":
-        return "nothing is computed anew under the policy 'frozen': no edit changes any score"
-    return None
+    lacking = undefined(model, policy)
+    if lacking:
+        raise InputError(lacking)
+    if attack.search != "relist":
+        require_projected(model, attack.level)
+    elif model.lists is None:
+        raise InputError(
+            f"search = 'relist': model {model.name} declares no item lists (lists), so there are "
+            "no neighbours to choose by copying a listing. Use another search."
+        )
 
 
 def require_projected(model: Model, level: str = "projected") -> None:
@@ -77,8 +68,8 @@ def require_projected(model: Model, level: str = "projected") -> None:
         )
     raise InputError(
         f"model {model.name}: projected features reach no score; its content acts through lists "
-        "of neighbours, which jump and have no gradient. Search with attacks.relist, and bound "
-        "with attacks.certify_lists (docs/victims.md)."
+        "of neighbours, which jump and have no gradient. Search with attacks.relist (--config "
+        "attack:lists), and bound with attacks.certify_lists (docs/victims.md)."
     )
 
 
@@ -100,10 +91,9 @@ def served(victim: Victim, item: int, rows: Modal, policy: str) -> Embeddings:
     model, clean = victim.model, Embeddings(victim.user, victim.item)
     if blind(model, policy):
         return clean
-    if policy == "own_row" and model.own_row is None and model.encode_rows is None:
-        raise InputError(
-            f"policy 'own_row': model {model.name} does not say what it is (own_row). Use 'full'."
-        )
+    lacking = undefined(model, policy)
+    if lacking:
+        raise InputError(lacking)
     features = tuple(np.array(x) for x in victim.dataset.features)
     for table, row in zip(features, rows, strict=True):
         table[item] = row

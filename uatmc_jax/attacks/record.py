@@ -1,13 +1,13 @@
-"""What an attack is: its threat model and how it searches, in one record.
+"""What an attack is, its threat model and how it searches, and what becomes of its targets.
 
-`fgsm`, `pgd`, `apgd` and `random_search` make the usual ones; whatever they do not
+`fgsm`, `pgd`, `apgd`, `random_search` and `copying` make the usual ones; whatever they do not
 name is `Attack`'s default or theirs, and can be given by keyword.
 
     >>> pgd(norm="l2", eps=0.05).steps
     10
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -20,7 +20,7 @@ from uatmc_jax.defenses import LEVELS
 from uatmc_jax.errors import InputError
 
 UTILITIES = ("elu", "hinge", "sigmoid")
-SEARCHES = ("pgd", "apgd", "random")
+SEARCHES = ("pgd", "apgd", "random", "relist")
 KEEPS = ("last", "best")
 
 
@@ -42,7 +42,8 @@ class Attack:
       k: K of the threshold s_u^(K) that the attack wants to pass.
       norm: of the ball and of the steps, "l2" or "linf".
       eps: radius as a share of the perturbed row's 2-norm.
-      steps: number of steps; 1 for FGSM; a random search's proposals.
+      steps: number of steps; 1 for FGSM; a random search's proposals; of a "relist" how many
+        of the best donors are measured after each ranking.
       step_size: of "pgd" alone: length of a step as a share of the radius.
       restarts: searches from random points of the ball beside the one from zero.
       keep: of "pgd" alone: "last" iterate, or the "best" among the iterates and
@@ -52,7 +53,8 @@ class Attack:
       level: perturb z ("projected") or the raw features ("feature").
       modalities: names of those perturbed; empty for all.
       search: "pgd" in steps of one length, "apgd" (`ascent.apgd`), or "random", by
-        values of Phi alone (`ascent.random_search`).
+        values of Phi alone (`ascent.random_search`); or "relist", towards other listings, for
+        models that list neighbours (`attacks.relist`), whose Phi is HR@k itself.
       surrogate: name of the model that the perturbation is crafted on and carried
         over from; empty for the model under attack itself.
     """
@@ -71,6 +73,37 @@ class Attack:
     modalities: tuple[str, ...] = _static(())
     search: str = _static("pgd")
     surrogate: str = _static("")
+
+
+class Outcome(NamedTuple):
+    """What became of T targets; with several budgets E those marked * have shape (T, E, ...).
+
+    Attributes:
+      items: (T,) int32.
+      utility_before: (T,) Phi, clean.
+      utility_after: (T,)* Phi of the perturbation kept.
+      values: (T, steps + 1)* Phi along the ascent.
+      hr_before: (T, Ks) share of the users with the item in their top K.
+      hr_after: (T, Ks)*.
+      rank_before: (T,) mean rank over the users the item can be recommended to;
+        None unless asked for.
+      rank_after: (T,)*.
+      z: modal, (T, d)*, content under attack.
+      delta: (T, dim_m)* for each perturbed modality.
+      scorers: (T,) names of the scorers taken.
+    """
+
+    items: np.ndarray
+    utility_before: np.ndarray
+    utility_after: np.ndarray
+    values: np.ndarray
+    hr_before: np.ndarray
+    hr_after: np.ndarray
+    rank_before: np.ndarray | None
+    rank_after: np.ndarray | None
+    z: tuple[np.ndarray, ...]
+    delta: tuple[np.ndarray, ...]
+    scorers: np.ndarray
 
 
 def fgsm(**choices: Any) -> Attack:
@@ -122,6 +155,19 @@ def random_search(**choices: Any) -> Attack:
     return _checked({"search": "random", "steps": 300, "utility": "elu"} | choices)
 
 
+def copying(**choices: Any) -> Attack:
+    """Other listings copied as far as the budget lets, l2 in raw features; from 2 on, whole.
+
+    Args:
+      **choices: fields of `Attack` to replace.
+
+    Raises:
+      InputError: a value out of range; TypeError: no such field.
+    """
+    lists = {"search": "relist", "steps": 3, "norm": "l2", "level": "feature"}
+    return _checked(lists | choices)
+
+
 def _checked(choices: dict[str, Any]) -> Attack:
     return checked(Attack(**choices))
 
@@ -163,6 +209,12 @@ def check(attack: Attack, where: str) -> None:
     require(width, f"{where}.margin", attack.margin, "a width > 0 under utility = 'sigmoid'")
     plain = attack.search != "random" or _least(attack.beta) == 0
     require(plain, f"{where}.beta", attack.beta, "0 under search = 'random', without gradients")
+    if attack.search == "relist":
+        wanted = {"norm": "l2", "level": "feature", "modalities": (), "restarts": 0, "beta": 0.0}
+        for field, value in wanted.items():
+            right = getattr(attack, field) == value
+            shown = f"{value!r} under search = 'relist', which copies listings"
+            require(right, f"{where}.{field}", getattr(attack, field), shown)
     once = len(set(attack.modalities)) == len(attack.modalities)
     require(once, f"{where}.modalities", attack.modalities, "each modality once")
 

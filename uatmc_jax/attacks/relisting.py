@@ -13,7 +13,6 @@ a lower bound of what is possible. `attacks.certify_lists` is the upper one.
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from uatmc_jax.attacks.list_bounds import candidates, turn
@@ -26,11 +25,12 @@ from uatmc_jax.attacks.listings import (
     others_bar,
     own_list,
     relisted,
+    seen_by,
     unmoved,
 )
-from uatmc_jax.attacks.policies import blind
-from uatmc_jax.attacks.victim import Victim, check_items, check_lists, recommendable
+from uatmc_jax.attacks.victim import Victim, check_items, check_lists
 from uatmc_jax.errors import InputError
+from uatmc_jax.models import blind
 
 INSIDE = 1 - 1e-5  # of the way: rounding the features to float32 must not leave the ball
 _BLOCK = 512  # donors scored at a time
@@ -219,8 +219,9 @@ def _ranked(victim: Victim, item: int, rows: np.ndarray, k: int) -> np.ndarray:
       k: the K.
     """
     user, rows = np.asarray(victim.user), rows.astype(np.float32)
-    seen_by = np.asarray(recommendable(victim, jnp.int32(item)))
-    bars = np.where(seen_by, others_bar(victim, item, unmoved(victim, item), k), np.inf)
+    bars = np.where(
+        seen_by(victim, item), others_bar(victim, item, unmoved(victim, item), k), np.inf
+    )
     counts = [
         (user @ rows[n : n + _BLOCK].T > bars[:, None]).sum(axis=0)
         for n in range(0, len(rows), _BLOCK)

@@ -1,6 +1,7 @@
 """Audits: a recommender trained, attacked, certified, hardened and attacked again.
 
-Reading order: `plan` -> `entries` -> `measures` -> `judge` -> `recommendation` -> `run`.
+Reading order: `plan` -> `entries` -> `measures` -> `judge` -> `serving` ->
+`recommendation` -> `run`.
 """
 
 from uatmc_jax.auditing.run import run_audit

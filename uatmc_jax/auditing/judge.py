@@ -10,17 +10,19 @@ import numpy as np
 from uatmc_jax.attacks import (
     Attack,
     Victim,
-    attack_batches,
     certify,
-    content_under,
     join,
-    user_hits,
 )
 from uatmc_jax.auditing.entries import RECALL_K, Entry
-from uatmc_jax.auditing.measures import reached_users, survey_certificates, user_recall
+from uatmc_jax.auditing.measures import (
+    count_reached,
+    hits_under,
+    survey_certificates,
+    user_recall,
+)
 from uatmc_jax.benchmark.deltas import read_deltas
 from uatmc_jax.benchmark.rows import mean_moved
-from uatmc_jax.benchmark.run import options_of, run_attacks, victim_of
+from uatmc_jax.benchmark.run import batches_of, options_of, run_attacks, victim_of
 from uatmc_jax.benchmark.summary import mean_with_interval
 from uatmc_jax.benchmark.verdict import suite_rows, verdict
 from uatmc_jax.evaluation.content import LEAST_INTERACTIONS
@@ -162,20 +164,21 @@ def look_closer(entry: Entry, judged: Judged, settings: AuditSettings, k: int) -
     attack = settings.attack.attacks[strongest]
     victim = victim_of(run, settings.attack, {strongest: attack}, seed)
     result = judged.results[strongest]
-    items, moved = _perturbations(result, attack, victim, seed, settings)
-    z = content_under(attack, victim, items, moved)
+    items, moved = perturbations(result, attack, victim, seed, settings)
     options = options_of(settings.attack)
-    reached = reached_users(victim, items, z, k, options)
+    reached = count_reached(hits_under(attack, victim, items, moved, k, options))
     # The same perturbations, counted the other way.
     other = dataclasses.replace(settings.attack, masked=not settings.attack.masked)
-    counted = user_hits(victim_of(run, other, {strongest: attack}, seed), items, z, k, options)
+    otherwise = victim_of(run, other, {strongest: attack}, seed)
+    counted = hits_under(attack, otherwise, items, moved, k, options)
     trained = np.bincount(run.data.train.users, minlength=run.data.n_users)
     trained = trained[np.asarray(victim.users)]
     size = min(settings.survey, run.data.n_items)
     drawn = generator(seed, "survey").choice(run.data.n_items, size, replace=False)
     drawn = np.sort(drawn).astype(np.int32)
     widest = attack.replace(eps=threat["eps"])
-    survey = survey_certificates(widest, victim, drawn, k) if size else None
+    serving = settings.attack.serving
+    survey = survey_certificates(widest, victim, drawn, k, serving) if size else None
     return {
         "users_reached": {
             "attack": strongest,
@@ -211,9 +214,7 @@ def _certified(
     shares, name = np.array(_BUDGETS) * threat["eps"], settings.steps_of
     attack, key = settings.attack.attacks[name], starts_key(settings.attack.seeds[0])
     options = options_of(settings.attack)._replace(ks=(k,), ranks=False)
-    found = join(
-        list(attack_batches(attack.replace(eps=shares), victim, items, key, options=options))
-    )
+    found = join(list(batches_of(attack.replace(eps=shares), victim, items, key, options)))
     before, one_edit, bound = float(found.hr_before.mean()), None, None
     if certifiable(victim.model) and attack.level == "projected":
         within = {"norm": attack.norm, "modalities": attack.modalities, "ks": k}
@@ -237,19 +238,29 @@ def _certified(
     return {"curve": curve, "one_edit": one_edit}
 
 
-def _perturbations(
+def perturbations(
     result: Mapping, attack: Attack, victim: Victim, seed: int, settings: AuditSettings
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """A result's items, and its perturbations by modality.
 
     Older versions have left none beside theirs; these are made again.
+
+    Args:
+      result: of `run_attacks`.
+      attack: its attack.
+      victim: the model attacked.
+      seed: of the evaluation.
+      settings: the audit.
+
+    Returns:
+      (T,) targets, and (T, dim_m) for each of the attack's modalities.
     """
     kept = read_deltas(result)
     if kept is not None:
         return kept.items, tuple(kept.rows[m] for m in victim.modalities if m in kept.rows)
     items = np.array([row["item"] for row in result["rows"]], np.int32)
     options = options_of(settings.attack)
-    found = join(list(attack_batches(attack, victim, items, starts_key(seed), options=options)))
+    found = join(list(batches_of(attack, victim, items, starts_key(seed), options)))
     return items, found.delta
 
 

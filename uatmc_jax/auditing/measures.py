@@ -8,7 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax.attacks import Attack, Options, Victim, certificate_of, user_hits
+from uatmc_jax.attacks import (
+    Attack,
+    Options,
+    Victim,
+    blind,
+    certificate_of,
+    content_under,
+    listed_hits,
+    user_hits,
+)
 from uatmc_jax.data import CSR, Dataset, Graph, degrees
 from uatmc_jax.evaluation.metrics import user_metrics
 from uatmc_jax.evaluation.ranking import RankingPlan, make_plan, top_k
@@ -85,7 +94,41 @@ def reached_users(
     Raises:
       InputError: values that are not finite.
     """
-    before, after = np.moveaxis(user_hits(victim, items, z, k, options), 1, 0)
+    return count_reached(user_hits(victim, items, z, k, options))
+
+
+def hits_under(
+    attack: Attack,
+    victim: Victim,
+    items: np.ndarray,
+    delta: tuple[np.ndarray, ...],
+    k: int,
+    options: Options,
+) -> np.ndarray:
+    """Which users have each target in their top K, clean and under an attack's perturbations.
+
+    Args:
+      attack: what found them.
+      victim: the clean model.
+      items: (T,) targets.
+      delta: (T, dim_m) for each of the attack's modalities, at its level.
+      k: the K.
+      options: scorer, memory and policy.
+
+    Returns:
+      (T, 2, n) bool: before, after.
+
+    Raises:
+      InputError: values that are not finite.
+    """
+    if attack.search == "relist" or blind(victim.model, options.serving):
+        return listed_hits(victim, items, delta, k, options.serving)
+    return user_hits(victim, items, content_under(attack, victim, items, delta), k, options)
+
+
+def count_reached(hits: np.ndarray) -> Reached:
+    """`reached_users` of (T, 2, n) bool, before and after."""
+    before, after = np.moveaxis(hits, 1, 0)
     return Reached(*(hit.sum(axis=0) for hit in (before, after, after & ~before)))
 
 
@@ -103,7 +146,9 @@ class Survey(NamedTuple):
     bound: np.ndarray
 
 
-def survey_certificates(attack: Attack, victim: Victim, items: np.ndarray, k: int) -> Survey | None:
+def survey_certificates(
+    attack: Attack, victim: Victim, items: np.ndarray, k: int, serving: str = "full"
+) -> Survey | None:
     """The budget certificate of many items; None for a model or an attack that has none.
 
     Args:
@@ -111,8 +156,11 @@ def survey_certificates(attack: Attack, victim: Victim, items: np.ndarray, k: in
       victim: the clean model, with more than K best items kept.
       items: (T,) item ids.
       k: the K.
+      serving: of `POLICIES`.
     """
-    certificate = certificate_of(attack, victim, items, (k,))
+    if blind(victim.model, serving):
+        return None  # all stay where they are
+    certificate = certificate_of(attack, victim, items, (k,), serving)
     if certificate is None or certificate.budget is None:
         return None
     n_items = len(victim.item)

@@ -14,7 +14,9 @@ from uatmc_jax.settings import AttackRunSettings, AuditSettings, Settings, from_
 from uatmc_jax.training.fitting import STAGES, fit_batches, fit_ks, mu_share
 
 _LARGEST = 1e300
-OTHER_PRESETS = "--config audit:mmgcn, audit:general"
+OTHER_PRESETS = (
+    "--config audit:mmgcn, audit:general, audit:lightgcn, audit:freedom, audit:bm3, audit:mgcn"
+)
 
 
 def fit_audit(
@@ -159,7 +161,7 @@ def hardened_settings(
 
 def name_fields(error: InputError) -> InputError:
     """An error about a part of the audit, with the field's name as the audit has it."""
-    pattern = r"\bconfig\.(ks|attacks|targets|user_share|masked|scorer)\b"
+    pattern = r"\bconfig\.(ks|attacks|targets|user_share|masked|scorer|serving|collateral)\b"
     text = re.sub(pattern, r"config.attack.\1", str(error))
     return InputError(re.sub(r"\bconfig\.(eval|data|model)\b", r"config.experiment.\1", text))
 

@@ -112,6 +112,7 @@ def warn(audit: Mapping) -> list[str]:
             f"{share:.0%} of them. Hit rates, gains and recall are to be read against that."
         )
     found += _of_the_victim(audit, victim)
+    found += [f"{text}." for text in victim["verdict"].get("unsearched", ())]
     found += [f"{name} is not here: {text}" for name, text in audit["collapsed"].items()]
     for entry in audit["entries"]:
         for flag in entry["verdict"]["masking"]:
@@ -165,7 +166,12 @@ def _of_the_victim(audit: Mapping, victim: Mapping) -> list[str]:
             f"(contribution {whole['value']:.4f}). What resists here may do so because it does "
             "not read it."
         )
-    if victim["deaf"] and victim["deaf"]["deaf"]:
+    if victim["verdict"].get("blind"):
+        found.append(
+            f"Nothing was attacked: {victim['verdict']['blind']}. That is no robustness of its "
+            "training: a new item's content is of no use either, until the next training."
+        )
+    elif victim["deaf"] and victim["deaf"]["deaf"]:
         found.append(
             "The recommender is deaf to content on items like those attacked: no content whatever "
             "brings one to as many users as should see it."

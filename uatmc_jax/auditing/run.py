@@ -36,8 +36,9 @@ from uatmc_jax.auditing.plan import (
     victim_settings,
 )
 from uatmc_jax.auditing.recommendation import objections, recommend, warn
+from uatmc_jax.auditing.serving import by_policy
 from uatmc_jax.auditing.trainings import headlines, training_seeds
-from uatmc_jax.benchmark.checks import check_alignment, check_attacks
+from uatmc_jax.benchmark.checks import check_alignment, check_attacks, check_serving
 from uatmc_jax.benchmark.content import read_hits
 from uatmc_jax.benchmark.summary import paired_difference
 from uatmc_jax.benchmark.targets import choose_targets
@@ -143,6 +144,9 @@ def run_audit(
             if entry.name in (VICTIM, recommended):
                 say(f"looking at the users of {entry.name}")
                 one.found.update(look_closer(entry, one, settings, k))
+            if entry.name == VICTIM:
+                say("looking at an edit under each serving policy")
+                one.found["serving"] = by_policy(entry, one, settings, k, show_progress)
         edited = {}
         if sources is not None:
             say("editing pictures and titles")
@@ -230,6 +234,10 @@ def _check(settings: AuditSettings, dataset: Dataset, k: int, given: Given | Non
             )
     choose_targets(settings.attack.targets, dataset, settings.attack.seeds[0])
     model = build_model(settings.experiment.model, dataset.sizes)
+    try:
+        check_serving(settings.attack, settings.attack.attacks, model)
+    except InputError as error:
+        raise InputError(f"{error} (Presets for other models: {OTHER_PRESETS}.)") from None
     check_alignment(settings.attack.attacks, model, dataset)
     if given is None:
         trained, source = next(iter(victim_settings(settings).values())), "victim"

@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 
-from uatmc_jax.attacks import Attack, check_shared_z
+from uatmc_jax.attacks import Attack, blind, check_shared_z
+from uatmc_jax.attacks.policies import require_search
 from uatmc_jax.data import Dataset
 from uatmc_jax.errors import InputError
+from uatmc_jax.evaluation.content import require_rows
 from uatmc_jax.models import Model
 from uatmc_jax.opened import OpenedRun
 from uatmc_jax.settings import AttackRunSettings
@@ -52,6 +54,14 @@ def check_attacks(
                 f"config.attacks.{name}.beta = {attack.beta}: alignment needs two perturbed "
                 "modalities or more. Set it to 0, or perturb another modality."
             )
+
+
+def check_serving(settings: AttackRunSettings, attacks: Mapping[str, Attack], model: Model) -> None:
+    """Raises InputError for an attack, or a policy, that says nothing of what the model serves."""
+    if not blind(model, settings.serving):
+        for attack in attacks.values():
+            require_search(model, attack, settings.serving)
+        require_rows(model, settings.serving)
 
 
 def check_redraw(settings: AttackRunSettings, models: Sequence[Model]) -> None:

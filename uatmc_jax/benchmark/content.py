@@ -21,22 +21,30 @@ def content_of(run: OpenedRun, settings: AttackRunSettings) -> dict:
 
     Args:
       run: the checkpoint.
-      settings: of the evaluation: its targets' popularity, first seed and resamples matter.
+      settings: of the evaluation: its targets' popularity, first seed, resamples and policy
+        matter.
 
     Returns:
       `use_of_content`'s record, with "checkpoint", "dataset", "seed", the environment, and
       "file", beside which `read_hits` finds what it was counted from.
     """
-    seed, data = settings.seeds[0], run.data
+    seed, data, model = settings.seeds[0], run.data, run.model
+    direct = model.encode_rows is not None and settings.serving == "own_row"
     plan = ContentPlan(
         k=min(_K, data.n_items),
         attacked=attacked_range(settings.targets, data),
         cold_count=settings.cold_count,
         permutations=settings.permutations,
         bootstrap=settings.bootstrap,
+        serving="full"
+        if direct
+        else settings.serving,  # the same where an edit moves its row alone
     )
+    measured = plan._asdict()
+    if plan.serving == "full" and model.relate is None:
+        del measured["serving"]  # as it was measured before there were policies
     of = {"dataset": data.fingerprint, "checkpoint": run.where}
-    file = result_file(run, "content", {"content": plan._asdict(), "seed": seed} | of)
+    file = result_file(run, "content", {"content": measured, "seed": seed} | of)
     arrays_file = file.with_suffix(".npz")
     if not (file.exists() and arrays_file.exists()):
         rng = generator(seed, "content")
@@ -51,7 +59,7 @@ def content_of(run: OpenedRun, settings: AttackRunSettings) -> dict:
         }
         # Written last: with it the measurement is done.
         store.write_json(file, found | use_of_content(hits, data, plan) | environment())
-    return store.read_json(file, "valid", "test") | {"file": str(file)}
+    return {"serving": "full"} | store.read_json(file, "valid", "test") | {"file": str(file)}
 
 
 def read_hits(content: Mapping) -> Hits:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from uatmc_jax.attacks import Certificate, Outcome
+from uatmc_jax.attacks import Certificate, Collateral, Outcome
 from uatmc_jax.data import Dataset
 from uatmc_jax.opened import OpenedRun
 
@@ -70,6 +70,42 @@ def mean_moved(rows: Sequence[Mapping]) -> dict[str, dict[str, float]] | None:
             name: float(np.mean([row["moved"][modality][name] for row in rows])) for name in of
         }
         for modality, of in rows[0]["moved"].items()
+    }
+
+
+def collateral_row(found: Collateral | None, dataset: Dataset) -> dict | None:
+    """Whom else an edit moves, as JSON values; None of a model in which it reaches no other.
+
+    Args:
+      found: of `attacks.collateral_of`.
+      dataset: that names the items.
+
+    Returns:
+      {"items", "users", "lists", "gained", "lost"}, of the last two None or {"item", "name",
+      "title", "by"}.
+    """
+    if found is None:
+        return None
+
+    def of(item: int | None, by: float) -> dict | None:
+        return None if item is None else {"item": item, **called(dataset, item), "by": by}
+
+    return {
+        "items": found.items,
+        "users": found.users,
+        "lists": found.lists,
+        "gained": of(found.gained, found.gained_by),
+        "lost": of(found.lost, found.lost_by),
+    }
+
+
+def mean_collateral(rows: Sequence[Mapping]) -> dict[str, float] | None:
+    """The means over rows of how many items, users and lists move; None where not measured."""
+    found = [row["collateral"] for row in rows if row.get("collateral")]
+    if not found:
+        return None
+    return {
+        name: float(np.mean([one[name] for one in found])) for name in ("items", "users", "lists")
     }
 
 

@@ -30,22 +30,31 @@ from uatmc_jax.attacks import (
     Outcome,
     Victim,
     attack_batches,
+    blind,
     certificate_of,
+    collateral_of,
     make_victim,
+    nothing_batches,
     transfer_batches,
 )
-from uatmc_jax.attacks.policies import require_projected
 from uatmc_jax.benchmark.checks import (
     check_alignment,
     check_attacks,
     check_redraw,
+    check_serving,
     check_surrogates,
     chosen_attacks,
 )
 from uatmc_jax.benchmark.content import content_of
 from uatmc_jax.benchmark.deltas import forget_parts, keep, read_done, write_deltas
 from uatmc_jax.benchmark.files import FOLDER, result_file
-from uatmc_jax.benchmark.rows import called, mean_moved, outcome_rows
+from uatmc_jax.benchmark.rows import (
+    called,
+    collateral_row,
+    mean_collateral,
+    mean_moved,
+    outcome_rows,
+)
 from uatmc_jax.benchmark.summary import summarize
 from uatmc_jax.benchmark.targets import by_number, choose_targets, choose_users
 from uatmc_jax.environment import environment
@@ -63,6 +72,8 @@ from uatmc_jax.settings import (
 
 # Settings that change no number of an attack, but for rounding.
 _FREE = ("memory_mib", "attacks", "cold_count", "permutations", "mesh")
+# Of results of before there were policies.
+_SERVED = {"serving": "full"}
 
 
 class _Job(NamedTuple):
@@ -115,8 +126,7 @@ def run_attacks(
     surrogates = surrogates or {}
     check_attacks(settings, attacks, data)
     for run in runs:
-        for attack in attacks.values():
-            require_projected(run.model, attack.level)
+        check_serving(settings, attacks, run.model)
         check_alignment(attacks, run.model, data)
     check_redraw(settings, [run.model for run in runs])
     check_surrogates(attacks, surrogates, runs)
@@ -195,8 +205,23 @@ def redrawn(run: OpenedRun, seed: int) -> Params:
 def options_of(settings: AttackRunSettings) -> Options:
     """What an evaluation measures of a target, and how targets are worked off."""
     placement = make_placement(settings.mesh.devices, settings.mesh.row_multiple)
-    options = Options(tuple(settings.ks), settings.ranks, settings.scorer, settings.memory_mib)
+    options = Options(
+        tuple(settings.ks),
+        settings.ranks,
+        settings.scorer,
+        settings.memory_mib,
+        serving=settings.serving,
+    )
     return spread_options(placement, options)
+
+
+def batches_of(
+    attack: Attack, victim: Victim, items: np.ndarray, key: jax.Array, options: Options
+) -> Iterator[tuple[np.ndarray, Outcome]]:
+    """`attack_batches`, or `nothing_batches` where no edit changes anything: nothing is run."""
+    if blind(victim.model, options.serving):
+        return nothing_batches(attack, victim, items, options)
+    return attack_batches(attack, victim, items, key, options=options)
 
 
 def _attack_rows(
@@ -206,16 +231,25 @@ def _attack_rows(
     attack, victim, settings = job.attacks[name], victims[""], job.settings
     key, options = starts_key(seed), options_of(settings)
     started = time.monotonic()
-    if attack.surrogate:
+    if attack.surrogate and not blind(victim.model, settings.serving):
         surrogate = victims[attack.surrogate]
         batches = transfer_batches(attack, victim, surrogate, items, key, options=options)
     else:
-        batches = attack_batches(attack, victim, items, key, options=options)
+        batches = batches_of(attack, victim, items, key, options)
     for places, outcome in batches:
-        certificate = certificate_of(attack, victim, outcome.items, settings.ks)
+        given = attack, victim, outcome.items, settings.ks, settings.serving
+        certificate = certificate_of(*given)
         seconds = (time.monotonic() - started) / len(places)
-        head = {"seed": seed, "seconds": seconds}
-        yield outcome_rows(outcome, certificate, settings.ks, job.run, head), outcome
+        head = {"seed": seed, "serving": settings.serving, "seconds": seconds}
+        rows = outcome_rows(outcome, certificate, settings.ks, job.run, head)
+        if settings.collateral:
+            edits = outcome.items, outcome.delta, outcome.z
+            others = collateral_of(attack, victim, *edits, max(settings.ks))
+            rows = [
+                row | {"collateral": collateral_row(one, job.run.data)}
+                for row, one in zip(rows, others, strict=True)
+            ]
+        yield rows, outcome
         job.bar.update(len(places))
         started = time.monotonic()
 
@@ -224,7 +258,14 @@ def _result(job: _Job, name: str, rows: list[dict]) -> dict:
     run, settings, attack = job.run, job.settings, job.attacks[name]
     model, surrogate = run.model, job.crafted_on[name]
     hardened = run.where["stage"] == "adversarial"
-    if not model.affine_in_content:
+    why = blind(model, settings.serving)
+    if why:
+        certificate = "no gain: nothing changes a score"
+    elif model.lists is not None and settings.serving == "own_row":
+        certificate = "budget"
+    elif model.lists is not None:
+        certificate = f"no certificate for {model.name} under 'full', where its rivals move"
+    elif not model.affine_in_content:
         certificate = f"no certificate for {model.name}: it declares no linear scores"
     elif attack.level == "feature":
         certificate = "any content; no budget certificate for attacks on raw features"
@@ -235,6 +276,9 @@ def _result(job: _Job, name: str, rows: list[dict]) -> dict:
         "threat_model": to_dict(attack),
         "settings": _shared(settings),
         "model": model.name,
+        "serving": settings.serving,
+        "reads": list(model.reads),
+        "blind": why,
         "affine_in_content": model.affine_in_content,
         "defense": run.settings.adversarial.defense if hardened else None,
         "trained_with": to_dict(run.settings),
@@ -245,6 +289,7 @@ def _result(job: _Job, name: str, rows: list[dict]) -> dict:
         "certificate": certificate,
         "summary": summarize(rows, settings.ks, settings.bootstrap),
         "moved": mean_moved(rows),
+        "collateral": mean_collateral(rows),
         "seconds": sum(row["seconds"] for row in rows),
         **environment(),
         "rows": rows,
@@ -272,6 +317,6 @@ def _file(job: _Job, name: str) -> pathlib.Path:
 def _read_result(file: pathlib.Path, run: OpenedRun) -> dict:
     """A result with its items as the data set calls them now, and where it is."""
     result = result_with_new_names(store.read_json(file, "rows", "settings", "summary"))
-    for row in result["rows"]:
-        row |= called(run.data, row["item"])
-    return result | {"file": str(file)}
+    result["rows"] = [_SERVED | row | called(run.data, row["item"]) for row in result["rows"]]
+    before = _SERVED | {"reads": list(run.model.reads), "blind": None}
+    return before | result | {"file": str(file)}

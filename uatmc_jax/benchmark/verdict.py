@@ -19,6 +19,11 @@ the weaker one is ahead beyond noise:
     HR@K is above 0, and the difference is more than `LEAST_EXCESS` of the
     stronger attack's mean HR@K.
 
+A search by copying listings is one that knows the model, as a gradient attack does. Where
+content acts through more than the members look at (lists of neighbours beside z, of which
+no ascent sees that they jump), the verdict says what was not searched: however few users
+the members reach, that is no robustness.
+
 One step and several are also compared on Phi, the value both climb: if the
 several steps reach the higher Phi, they did what they are for, and it is the
 utility that misses the hit rate.
@@ -34,6 +39,7 @@ from typing import Any
 from uatmc_jax import store
 from uatmc_jax.benchmark.checks import chosen_attacks
 from uatmc_jax.benchmark.files import FOLDER
+from uatmc_jax.benchmark.looks import evaluations, information, unsearched
 from uatmc_jax.benchmark.rows import mean_moved
 from uatmc_jax.benchmark.run import run_attacks
 from uatmc_jax.benchmark.suite import in_order
@@ -50,31 +56,6 @@ _SHARED = ("norm", "k", "level", "modalities")
 _CERTIFICATES = ("budget_certificate", "any_content_certificate")
 
 
-def evaluations(threat: Mapping) -> int:
-    """How often an attack looks at the model it is crafted on; a gradient counts as one look.
-
-    >>> evaluations({"search": "pgd", "steps": 10, "keep": "last", "restarts": 2})
-    33
-
-    Args:
-      threat: "threat_model" of a result.
-    """
-    fgsm_point = threat["search"] == "pgd" and threat["keep"] == "best"
-    return (threat["steps"] + 1 + fgsm_point) * (threat["restarts"] + 1)
-
-
-def information(result: Mapping) -> str:
-    """What an attack knows of the model: "gradient", "scores", or "nothing" (a transfer).
-
-    Args:
-      result: as in a result file.
-    """
-    surrogate = result["surrogate"]
-    if surrogate is not None and surrogate["parameters"] != result["checkpoint"]["parameters"]:
-        return "nothing"
-    return "scores" if result["threat_model"]["search"] == "random" else "gradient"
-
-
 def suite_rows(results: Sequence[Mapping], ks: Sequence[int]) -> list[dict]:
     """Each target under the attack that got it into most users' top K, for every K by itself.
 
@@ -86,8 +67,9 @@ def suite_rows(results: Sequence[Mapping], ks: Sequence[int]) -> list[dict]:
       ks: the K.
 
     Returns:
-      Rows as `summary.summarize` takes them, with "winner", {K: name of the attack}
-      and "moved", {K: how far that one took z}; certificates are those of the largest radius.
+      Rows as `summary.summarize` takes them, with "winner", {K: name of the attack},
+      "moved", {K: how far that one took z}, and "serving"; certificates are those of the
+      largest radius.
 
     Raises:
       ValueError: the targets differ.
@@ -109,7 +91,7 @@ def suite_rows(results: Sequence[Mapping], ks: Sequence[int]) -> list[dict]:
                 "hr_after": {k: r["rows"][n]["hr_after"][k] for k, r in best.items()},
                 "winner": {k: r["attack"] for k, r in best.items()},
                 "moved": {k: r["rows"][n].get("moved") for k, r in best.items()},
-                **{name: row[name] for name in _CERTIFICATES if name in row},
+                **{name: row[name] for name in ("serving", *_CERTIFICATES) if name in row},
             }
         )
     return chosen
@@ -160,7 +142,8 @@ def verdict(results: Sequence[Mapping], k: int, bootstrap: int) -> dict:
       "wins", {name: targets on which the member decided the suite's HR@K};
       "comparisons", each with "weaker", "stronger" (names), "why", "weaker_hr",
       "stronger_hr", "difference" (weaker minus stronger) and "flag"; "masking",
-      those of them with a flag; "not_compared", reasons; "criterion".
+      those of them with a flag; "not_compared", reasons; "unsearched", of `unsearched`;
+      "serving", the policy; "blind", why no edit changes anything, or None; "criterion".
 
     Raises:
       InputError: see `threat_of`; or a K that is not measured.
@@ -198,6 +181,9 @@ def verdict(results: Sequence[Mapping], k: int, bootstrap: int) -> dict:
         "comparisons": comparisons,
         "masking": [entry for entry in comparisons if entry["flag"]],
         "not_compared": left_out,
+        "unsearched": unsearched(results),
+        "serving": results[0].get("serving", "full"),
+        "blind": results[0].get("blind"),
         "criterion": {
             "least_excess": LEAST_EXCESS,
             "least_targets": LEAST_TARGETS,
@@ -243,10 +229,13 @@ def _comparisons(
     results: Sequence[Mapping], eps: float, k: int, bootstrap: int
 ) -> tuple[list[dict], list[str]]:
     """Every attack that should be the weaker one against those that should be stronger."""
+    if results[0].get("blind"):
+        return [], [results[0]["blind"]]
     count = len({row["item"] for row in results[0]["rows"]})
     if count < LEAST_TARGETS:
         return [], [f"{count} targets, fewer than {LEAST_TARGETS}: too few to tell from noise"]
-    pool = [r for r in results if information(r) == "gradient" and r["threat_model"]["eps"] == eps]
+    knowing = [r for r in results if information(r) in ("gradient", "lists")]
+    pool = [r for r in knowing if r["threat_model"]["eps"] == eps]
     names = [result["attack"] for result in pool]
     best = suite_rows(pool, (k,))
     looks = sum(evaluations(result["threat_model"]) for result in pool)

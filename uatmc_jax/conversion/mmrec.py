@@ -1,6 +1,7 @@
 """The parameters of MMRec-style models, by their PyTorch names, as this package's.
 
-Three kinds of checkpoint are told apart by their keys, d being the embedding's width:
+Kinds of checkpoint are told apart by their keys (graph models: `mmrec_graphs`), d being the
+embedding's width:
 
     VBPR, published with the paper
         u_embedding (|U|, 2d), i_embedding (|I|, d), temperature,
@@ -17,7 +18,6 @@ A torch Linear's weight is (out, in), conv_embed's (in, out). MMRec's own MMGCN 
 neither its preferences nor its id table, so its checkpoints cannot be used by anyone.
 """
 
-import dataclasses
 import functools
 import itertools
 import re
@@ -27,22 +27,32 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from uatmc_jax.conversion.mmrec_graphs import importer_of
+from uatmc_jax.conversion.tensors import (
+    LETTERS,
+    Left,
+    affine,
+    other_modalities,
+    put,
+    require_modalities,
+    sizes_of,
+    some,
+    take_tensor,
+    width_of,
+    with_model,
+)
 from uatmc_jax.data import Dataset
-from uatmc_jax.defenses import check_model
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import ModelSettings, Params, build_model, unmet
+from uatmc_jax.models import Params
 from uatmc_jax.models.linear_vbpr import LinearVBPRSettings
 from uatmc_jax.models.mmgcn import MMGCNSettings
-from uatmc_jax.models.mmgcn_records import Affine, Layer, MMGCNEncoder, Tower
+from uatmc_jax.models.mmgcn_records import Layer, MMGCNEncoder, Tower
 from uatmc_jax.models.vbpr import VBPREncoder, VBPRSettings
 from uatmc_jax.settings import Settings, to_dict
 from uatmc_jax.training.folder import differences
 
-# Modality and its letter in MMRec's names; MMRec's own VBPR concatenates text first.
-LETTERS = {"visual": "v", "textual": "t"}
+# MMRec's own VBPR concatenates text first.
 _RAW_ORDER = ("textual", "visual")
-# What is left of the file's tensors; taking one removes it, so that unknown ones remain.
-_Left = dict[str, np.ndarray]
 
 
 def from_state(
@@ -64,31 +74,34 @@ def from_state(
         unknown ones.
     """
     left = dict(tensors)
+    take = functools.partial(take_tensor, left, file, sizes_of(dataset))
+    graph_model = importer_of(left)
     projected = any(re.match(r"item_[vt]_proj\.", name) for name in left)
     convolved = any(re.match(r"[vt]_gcn\.", name) for name in left)
     if convolved and not projected:
         raise InputError(
             f"{file}: MMRec's own MMGCN, which keeps neither its preferences nor its id table in "
-            "the checkpoint, so its scores are lost. VBPR, and both models as published with "
-            "UAT-MC, can be imported."
+            "the checkpoint, so its scores are lost. VBPR, LightGCN, FREEDOM, BM3, MGCN and both "
+            "models as published with UAT-MC, can be imported."
         )
-    if not convolved and "item_linear.weight" not in left:
+    if graph_model is None and not convolved and "item_linear.weight" not in left:
         raise InputError(
-            f"{file}: neither VBPR nor MMGCN by its names ({_some(left)}). Give the state_dict "
-            "of one of them."
+            f"{file}: neither VBPR nor MMGCN, LightGCN, FREEDOM, BM3 or MGCN by its names "
+            f"({some(left)}). Give the state_dict of one of them."
         )
-    take = functools.partial(_take, left, file, _sizes(dataset))
-    if convolved:
-        _require_modalities(dataset, file)
+    if graph_model is not None:
+        chosen, params = graph_model(take, left, settings, dataset, file)
+    elif convolved:
+        require_modalities(dataset, file)
         chosen, params = _mmgcn(take, left, settings, dataset, file)
     elif projected:
-        _require_modalities(dataset, file)
+        require_modalities(dataset, file)
         chosen, params = _vbpr(take, left, settings, dataset, file)
     else:
         chosen, params = _linear_vbpr(take, left, settings, dataset, file)
     if left:
         raise InputError(
-            f"{file}: unknown tensors {_some(left)} beside those of {chosen.model.name}. Remove "
+            f"{file}: unknown tensors {some(left)} beside those of {chosen.model.name}. Remove "
             "them from the state_dict."
         )
     return chosen, params
@@ -106,28 +119,28 @@ def changes(before: Settings, after: Settings) -> dict[str, tuple]:
     return {f: tuple(value(p, f) for p in plain) for f in differences(*plain)}
 
 
-def _vbpr(take, left: _Left, settings: Settings, dataset: Dataset, file: str):
-    dim = _width(left, "i_embedding", 1, file)
+def _vbpr(take, left: Left, settings: Settings, dataset: Dataset, file: str):
+    dim = width_of(left, "i_embedding", 1, file)
     user = take("u_embedding", (dataset.n_users, 2 * dim))
     item = take("i_embedding", (dataset.n_items, dim))
     hidden, projectors = _projectors(take, left, dataset, dim, file)
     kernel = take("item_linear.weight", (dim, 2 * dim)).T
     parts = dict(zip(LETTERS, np.split(kernel, 2), strict=True))
     encoder = VBPREncoder(
-        user=_put(user),
-        item=_put(item),
-        kernel=_put(np.concatenate([parts[m] for m in dataset.modalities])),
-        bias=_put(take("item_linear.bias", (dim,))),
+        user=put(user),
+        item=put(item),
+        kernel=put(np.concatenate([parts[m] for m in dataset.modalities])),
+        bias=put(take("item_linear.bias", (dim,))),
     )
-    chosen = _with_model(settings, dataset, VBPRSettings, dim=dim, hidden=hidden)
-    return chosen, Params(projectors, encoder, _put(take("temperature", ())))
+    chosen = with_model(settings, dataset, VBPRSettings, dim=dim, hidden=hidden)
+    return chosen, Params(projectors, encoder, put(take("temperature", ())))
 
 
-def _linear_vbpr(take, left: _Left, settings: Settings, dataset: Dataset, file: str):
-    dim = _width(left, "i_embedding", 1, file)
+def _linear_vbpr(take, left: Left, settings: Settings, dataset: Dataset, file: str):
+    dim = width_of(left, "i_embedding", 1, file)
     raw = dataset.raw_dims
     if not set(raw) <= set(_RAW_ORDER):
-        raise InputError(_other_modalities(dataset, file))
+        raise InputError(other_modalities(dataset, file))
     order = [m for m in _RAW_ORDER if m in raw]
     user = take("u_embedding", (dataset.n_users, 2 * dim))
     item = take("i_embedding", (dataset.n_items, dim))
@@ -135,16 +148,16 @@ def _linear_vbpr(take, left: _Left, settings: Settings, dataset: Dataset, file: 
     starts = np.cumsum([raw[m] for m in order])[:-1]
     parts = dict(zip(order, np.split(kernel, starts), strict=True))
     encoder = VBPREncoder(
-        user=_put(user),
-        item=_put(item),
-        kernel=_put(np.concatenate([parts[m] for m in dataset.modalities])),
-        bias=_put(take("item_linear.bias", (dim,))),
+        user=put(user),
+        item=put(item),
+        kernel=put(np.concatenate([parts[m] for m in dataset.modalities])),
+        bias=put(take("item_linear.bias", (dim,))),
     )
-    chosen = _with_model(settings, dataset, LinearVBPRSettings, dim=dim)
+    chosen = with_model(settings, dataset, LinearVBPRSettings, dim=dim)
     return chosen, Params({}, encoder, jnp.float32(settings.model.temperature))
 
 
-def _mmgcn(take, left: _Left, settings: Settings, dataset: Dataset, file: str):
+def _mmgcn(take, left: Left, settings: Settings, dataset: Dataset, file: str):
     lost = [f"{letter}_gcn.preference" for letter in LETTERS.values()]
     lost = [name for name in lost if name not in left]
     if lost:
@@ -155,12 +168,12 @@ def _mmgcn(take, left: _Left, settings: Settings, dataset: Dataset, file: str):
             "the model is in memory: "
             f"torch.save({{**model.state_dict(), {saved}}}, 'weights.pth')"
         )
-    dim = _width(left, "id_embedding", 1, file)
+    dim = width_of(left, "id_embedding", 1, file)
     identity = take("id_embedding", (dataset.n_users + dataset.n_items, dim))
     hidden, projectors = _projectors(take, left, dataset, dim, file)
-    widths = {m: _width(left, f"{x}_gcn.preference", 1, file) for m, x in LETTERS.items()}
+    widths = {m: width_of(left, f"{x}_gcn.preference", 1, file) for m, x in LETTERS.items()}
     width = widths["visual"]
-    read = _width(left, "v_gcn.g_layer1.weight", 1, file)
+    read = width_of(left, "v_gcn.g_layer1.weight", 1, file)
     if read not in (width, width + dim):
         raise InputError(
             f"{file}: v_gcn.g_layer1.weight reads {read} values; wanted {width + dim} (concat) or "
@@ -173,11 +186,11 @@ def _mmgcn(take, left: _Left, settings: Settings, dataset: Dataset, file: str):
         m: _tower(take, left, f"{x}_gcn", (dataset.n_users, widths[m], dim), n_layers, fuse, file)
         for m, x in LETTERS.items()
     }
-    encoder = MMGCNEncoder(_put(identity), tuple(towers[m] for m in dataset.modalities))
+    encoder = MMGCNEncoder(put(identity), tuple(towers[m] for m in dataset.modalities))
     configured = getattr(settings.model, "latent_dims", {})
     others = {m: w for m, w in configured.items() if m not in widths}
     latent = others | {m: w for m, w in widths.items() if w != dim}
-    chosen = _with_model(
+    chosen = with_model(
         settings,
         dataset,
         MMGCNSettings,
@@ -187,11 +200,11 @@ def _mmgcn(take, left: _Left, settings: Settings, dataset: Dataset, file: str):
         n_layers=n_layers,
         fuse=fuse,
     )
-    return chosen, Params(projectors, encoder, _put(take("temperature", ())))
+    return chosen, Params(projectors, encoder, put(take("temperature", ())))
 
 
 def _tower(
-    take, left: _Left, name: str, sizes: tuple[int, int, int], n_layers: int, fuse: str, file: str
+    take, left: Left, name: str, sizes: tuple[int, int, int], n_layers: int, fuse: str, file: str
 ) -> Tower:
     n_users, width, dim = sizes
     preference = take(f"{name}.preference", (n_users, width))
@@ -200,23 +213,18 @@ def _tower(
             f"{file}: {name}.MLP goes from {dim} to {width}; with equal widths there is no such "
             "layer here. Fold it into the projector's last layer."
         )
-    widen = None if width == dim else _affine(take, f"{name}.MLP", dim, width)
+    widen = None if width == dim else affine(take, f"{name}.MLP", dim, width)
     layers = []
     for k in range(1, n_layers + 1):
         neighbour = take(f"{name}.conv_embed_{k}.weight", (width, width))
-        own = _affine(take, f"{name}.linear_layer{k}", width, dim)
+        own = affine(take, f"{name}.linear_layer{k}", width, dim)
         n_in = width + (dim if fuse == "concat" else 0)
-        layers.append(Layer(_put(neighbour), own, _affine(take, f"{name}.g_layer{k}", n_in, dim)))
+        layers.append(Layer(put(neighbour), own, affine(take, f"{name}.g_layer{k}", n_in, dim)))
         width = dim
-    return Tower(_put(preference), widen, tuple(layers))
+    return Tower(put(preference), widen, tuple(layers))
 
 
-def _affine(take, name: str, n_in: int, n_out: int) -> Affine:
-    kernel = take(f"{name}.weight", (n_out, n_in)).T
-    return Affine(_put(kernel), _put(take(f"{name}.bias", (n_out,))))
-
-
-def _projectors(take, left: _Left, dataset: Dataset, dim: int, file: str):
+def _projectors(take, left: Left, dataset: Dataset, dim: int, file: str):
     """{modality: hidden widths} and the Flax parameters, in the data's order."""
     hidden, params = {}, {}
     for modality in dataset.modalities:
@@ -230,90 +238,16 @@ def _projectors(take, left: _Left, dataset: Dataset, dim: int, file: str):
                 f"{file}: {name} has weights at {found}; wanted Linear, ReLU, LayerNorm for each "
                 f"hidden width and a last Linear, which has them at {wanted}."
             )
-        widths = [_width(left, f"{name}.{3 * k}.weight", 0, file) for k in range(depth)]
+        widths = [width_of(left, f"{name}.{3 * k}.weight", 0, file) for k in range(depth)]
         sizes = [dataset.raw_dims[modality], *widths, dim]
         layers = {}
         for k, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
-            dense = _affine(take, f"{name}.{3 * k}", n_in, n_out)
+            dense = affine(take, f"{name}.{3 * k}", n_in, n_out)
             layers[f"Dense_{k}"] = {"kernel": dense.kernel, "bias": dense.bias}
             if k < depth:
                 layers[f"LayerNorm_{k}"] = {
-                    "scale": _put(take(f"{name}.{3 * k + 2}.weight", (n_out,))),
-                    "bias": _put(take(f"{name}.{3 * k + 2}.bias", (n_out,))),
+                    "scale": put(take(f"{name}.{3 * k + 2}.weight", (n_out,))),
+                    "bias": put(take(f"{name}.{3 * k + 2}.bias", (n_out,))),
                 }
         hidden[modality], params[modality] = tuple(widths), {"params": layers}
     return hidden, params
-
-
-def _with_model(
-    settings: Settings, dataset: Dataset, kind: type[ModelSettings], **fields: Any
-) -> Settings:
-    """The settings with another model, and without what that model cannot be trained with."""
-    if "hidden" in fields:
-        fields["hidden"] = {**settings.model.hidden, **fields["hidden"]}
-    # What the model has in common with the config's, the weights do not tell.
-    common = {f.name for f in dataclasses.fields(kind)} - {"name", *fields}
-    kept = {f.name for f in dataclasses.fields(settings.model)} & common
-    chosen = kind(**{name: getattr(settings.model, name) for name in kept}, **fields)
-    model = build_model(chosen, dataset.sizes)
-    pretrain, adversarial = settings.pretrain, settings.adversarial
-    if model.width is None:
-        pretrain = dataclasses.replace(pretrain, alpha=0.0)
-    if unmet(model, "train_projector_head"):
-        adversarial = dataclasses.replace(adversarial, train_projector_head=False)
-    try:
-        check_model(adversarial, model)
-    except InputError:  # UAT needs nothing that some model lacks
-        adversarial = dataclasses.replace(adversarial, defense="uat")
-    return dataclasses.replace(settings, model=chosen, pretrain=pretrain, adversarial=adversarial)
-
-
-def _take(left: _Left, file: str, sizes: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Removes a tensor from what is left and checks its shape."""
-    if name not in left:
-        raise InputError(f"{file}: lacks the tensor {name}, {shape}. Save the whole state_dict.")
-    array = left.pop(name)
-    if array.shape != shape:
-        raise InputError(
-            f"{file}: {name} is {array.shape}; wanted {shape} with {sizes}. Name the data that the "
-            "weights were trained on with --config or --data_root."
-        )
-    return array
-
-
-def _width(left: _Left, name: str, axis: int, file: str) -> int:
-    """The length of an axis of a matrix that is to be taken later."""
-    if name not in left:
-        raise InputError(f"{file}: lacks the tensor {name}. Save the whole state_dict.")
-    if left[name].ndim != 2 or not left[name].size:
-        raise InputError(f"{file}: {name} is {left[name].shape}; wanted a matrix.")
-    return left[name].shape[axis]
-
-
-def _require_modalities(dataset: Dataset, file: str) -> None:
-    if set(dataset.modalities) != set(LETTERS):
-        raise InputError(_other_modalities(dataset, file))
-
-
-def _other_modalities(dataset: Dataset, file: str) -> str:
-    return (
-        f"{file}: the weights are of {' and '.join(LETTERS)} features, but data set "
-        f"'{dataset.name}' has {', '.join(dataset.modalities)}. Name its features so in "
-        "config.data.modalities."
-    )
-
-
-def _sizes(dataset: Dataset) -> str:
-    raw = ", ".join(f"{m} features of {w}" for m, w in dataset.raw_dims.items())
-    return f"data set '{dataset.name}' ({dataset.n_users} users, {dataset.n_items} items, {raw})"
-
-
-def _some(names) -> str:
-    """Names for a message, the first dozen."""
-    names = sorted(repr(name)[1:-1][:80] for name in names)
-    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return ", ".join(names[:12]) + more
-
-
-def _put(array: np.ndarray):
-    return jnp.asarray(np.ascontiguousarray(array).reshape(array.shape))

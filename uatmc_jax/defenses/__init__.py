@@ -27,7 +27,7 @@ from uatmc_jax.defenses.settings import (
     coefficients,
     static_defense,
 )
-from uatmc_jax.defenses.step import LEVELS, Coefficients, Defense, Frozen, Trained
+from uatmc_jax.defenses.step import LEVELS, Coefficients, Defense, Frozen, Trained, Whole
 
 __all__ = [
     "DEFENSES",
@@ -39,6 +39,7 @@ __all__ = [
     "Defense",
     "Frozen",
     "Trained",
+    "Whole",
     "adversarial_objective",
     "check_model",
     "coefficients",

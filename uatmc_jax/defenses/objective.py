@@ -11,13 +11,16 @@ the content part of the score alone,
 where 0 takes the place of the content of all the batch's items, in a model that
 propagates also where it reaches the users.
 
-With mirror the mirrored loss is all of the rest.
+With mirror the mirrored loss is all of the rest. A model with an objective of its own has that in
+the place of L_BPR + mu L_reg; perturbed items are judged by BPR in it too.
 
 What is trained is the encoder and, if `Trained` has it, the projectors' last layer. The
 balls are around the z of the moment, then, and as large as before, a row of z having
 length one. How far a given edit of raw features moves z is learned too: measure it
 (`experiments.scoreboard` does).
 """
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +50,7 @@ from uatmc_jax.numerics import weighted_mean
 DEFENSES = ("none", *PERTURBED, "exact", "shaped", "linearized", "spectral", "mirror")
 # Those that level = "feature" is possible with; the others work on z, or perturb nothing.
 ON_FEATURES = ("none", "uat", "uat_mc", "noise")
+_OWN = 1  # draws of a model's own objective are apart from the defence's
 
 
 def adversarial_objective(
@@ -70,8 +74,8 @@ def adversarial_objective(
       key: for random draws.
 
     Returns:
-      The loss, and its terms by name: "bpr", "reg", with `keep_content` "content", with
-      `leak` "leak", and with a defence "adv".
+      The loss, and its terms by name: "bpr", "reg" or the model's own, with `keep_content`
+      "content", with `leak` "leak", and with a defence "adv".
 
     Raises:
       InputError: the model does not offer what the defence needs.
@@ -84,9 +88,14 @@ def adversarial_objective(
         step = make_step(model, defense, trained.output, frozen, weights, batch, key)
         selected = select_rows(step, trained.encoder)
         clean, bpr, first = first_look(step, selected)
-        reg = model.regularize(trained.encoder, in_encoder(batch), *triples(step, clean))
-        terms = {"bpr": bpr, "reg": reg}
-        loss = terms["bpr"] + weights.mu * terms["reg"]
+        if frozen.whole is None:
+            reg = model.regularize(trained.encoder, in_encoder(batch), *triples(step, clean))
+            terms = {"bpr": bpr, "reg": reg}
+            loss = terms["bpr"] + weights.mu * terms["reg"]
+        else:
+            params = dataclasses.replace(frozen.whole.params, encoder=trained.encoder)
+            given = params, frozen.whole.data, weights.mu, batch, jax.random.fold_in(key, _OWN)
+            loss, terms = model.objective(*given)  # type: ignore[misc]
         if defense.keep_content:
             terms["content"] = content_loss(step, selected, clean)
             loss += weights.content_weight * terms["content"]

@@ -143,10 +143,26 @@ def check_model(
     Raises:
       InputError: names the field, and what the model does not declare.
     """
-    if settings.epochs and model.objective is not None:
+    if settings.epochs and model.objective is not None and "z" not in model.reads:
         raise InputError(
-            f"config.adversarial.epochs = {settings.epochs}: the adversarial stage descends on "
-            f"L_BPR, but model {model.name} is trained by an objective of its own. Set it to 0."
+            f"config.adversarial.epochs = {settings.epochs}: projected features reach no score of "
+            f"model {model.name}, which is trained by an objective of its own. Set it to 0."
+        )
+    if settings.epochs and model.objective is not None and model.epoch_graph is not None:
+        raise InputError(
+            f"config.adversarial.epochs = {settings.epochs}: the objective of model {model.name} "
+            "wants a graph drawn anew each epoch, which the adversarial stage does not draw. Set "
+            "it to 0."
+        )
+    if settings.epochs and model.objective is not None and settings.swap_modalities:
+        raise InputError(
+            "config.adversarial.swap_modalities = True: not of model "
+            f"{model.name}, which is trained by an objective of its own. Leave it False."
+        )
+    if settings.level == "feature" and settings.defense != "none" and "raw" in model.reads:
+        raise InputError(
+            f"config.adversarial.level = 'feature': raw features of model {model.name} also choose "
+            "neighbours, which training leaves as they are. Use 'projected'."
         )
     if settings.defense != "none" and "z" not in model.reads:
         raise InputError(

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from uatmc_jax import ascent
+from uatmc_jax.data.dataset import DeviceData
 from uatmc_jax.losses import bpr_loss
-from uatmc_jax.models import Batch, Embeddings, Graph, Modal, Model, encode_changed, select
+from uatmc_jax.models import Batch, Embeddings, Graph, Modal, Model, Params, encode_changed, select
 from uatmc_jax.models.protocol import PyTree, select_users
 from uatmc_jax.numerics import take
 
@@ -92,6 +93,19 @@ class Trained:
 
 
 @flax.struct.dataclass
+class Whole:
+    """What a model's own objective reads; of the parameters all but the encoder.
+
+    Attributes:
+      params: whose encoder is of no account.
+      data: the data set.
+    """
+
+    params: Params
+    data: DeviceData
+
+
+@flax.struct.dataclass
 class Frozen:
     """What the adversarial stage reads and does not train.
 
@@ -103,6 +117,7 @@ class Frozen:
       hidden: modal, (|I|, h_m), what the projectors' last layer reads; None unless
         that is trained, and then z is not read.
       shapes: modal, (d, d), A of `shapes`; None where the balls are round or boxes.
+      whole: of models with an objective of their own; None of others.
     """
 
     z: Modal
@@ -111,6 +126,7 @@ class Frozen:
     features: Modal | None = None
     hidden: Modal | None = None
     shapes: Modal | None = None
+    whole: Whole | None = None
 
 
 class Step(NamedTuple):

@@ -7,11 +7,14 @@ Two numbers, which need not go together:
 
 The first is what content gives. The second is what the wrong content takes: a
 model that reads content to no profit has much of it and no contribution, a deaf
-one has none of either. A model can be hard to attack because it has become deaf,
-and on some items only, so both are measured on all held-out interactions, on
+one has none of either. Both are of contents that change after training, so they depend on what is
+computed anew then (`models.POLICIES`): under full all of it, under own_row each item's own row as
+if its content alone had changed, under frozen nothing. A model can be hard to attack because it
+has become deaf, and on some items only, so both are measured on all held-out interactions, on
 those with items of the popularity that is attacked, and on those with cold items.
 """
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -21,8 +24,10 @@ import numpy as np
 
 from uatmc_jax.bootstrap import interval, resample, resample_table
 from uatmc_jax.data import CSR, Dataset, DeviceData, contains, make_csr, of_users, warm
+from uatmc_jax.errors import InputError
 from uatmc_jax.evaluation.ranking import RankingPlan, item_blocks, make_plan, rank_block, starts
-from uatmc_jax.models import Modal, Model, Params, device_data
+from uatmc_jax.models import Modal, Model, Params, Served, blind, device_data, undefined
+from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.numerics import take
 
 SPLITS = ("valid", "test")
@@ -31,6 +36,7 @@ PARTS = ("all", "attacked", "cold")
 OWN, MEAN, EXCHANGED = "own", "mean", "exchanged"
 # With fewer interactions a recall says nothing.
 LEAST_INTERACTIONS = 50
+_ROWS = 64  # items whose own rows are computed together
 
 
 class ContentPlan(NamedTuple):
@@ -43,6 +49,7 @@ class ContentPlan(NamedTuple):
       permutations: exchanges of the items' contents, all modalities together.
       most_users: with more users who have a held-out interaction, as many are drawn.
       bootstrap: resamples behind each interval.
+      serving: of `POLICIES`.
     """
 
     k: int
@@ -51,6 +58,7 @@ class ContentPlan(NamedTuple):
     permutations: int = 20
     most_users: int = 20_000
     bootstrap: int = 1000
+    serving: str = "full"
 
 
 class Hits(NamedTuple):
@@ -88,7 +96,9 @@ def measure_hits(
 
     Raises:
       ValueError: K beyond the catalogue.
+      InputError: own_row of a model that does not say what it is.
     """
+    require_rows(model, plan.serving)
     if plan.k > dataset.n_items:
         raise ValueError(f"k = {plan.k}, but there are {dataset.n_items} items")
     held_out = {split: warm(dataset.split(split), dataset) for split in SPLITS}
@@ -99,17 +109,32 @@ def measure_hits(
     theirs = {split: of_users(pairs, users) for split, pairs in held_out.items()}
     relevant = tuple(make_csr(pairs, len(users)) for pairs in theirs.values())
     ranking = make_plan(of_users(dataset.train, users), len(users), dataset.n_items)
-    within = (
-        device_data(model, dataset),
-        ranking,
-        jnp.asarray(users),
-        relevant,
-        jnp.asarray(parts),
-    )
+    within = (ranking, jnp.asarray(users), relevant, jnp.asarray(parts))
+    data, everywhere = device_data(model, dataset), np.zeros(dataset.n_items, int)
     mean = tuple(jnp.broadcast_to(x.mean(axis=0), x.shape) for x in z)
+    means = tuple(x.mean(axis=0, keepdims=True) for x in dataset.features)
     orders = (rng.permutation(dataset.n_items) for _ in range(plan.permutations))
-    contents = (z, mean, *(tuple(x[order] for x in z) for order in orders))
-    found = [[np.asarray(x) for x in _found(model, plan.k, params, z, within)] for z in contents]
+    # z, and the table and rows of raw features that these contents are.
+    contents = [(mean, means, everywhere)] + [
+        (tuple(x[order] for x in z), dataset.features, order) for order in orders
+    ]
+
+    def hits(z_now: Modal, raw: tuple[np.ndarray, ...], order: np.ndarray) -> list[np.ndarray]:
+        anew, graph = plan.serving == "full" or model.encode_rows is not None, data.graph
+        if model.relate is not None:
+            rows = tuple(x[order] for x in raw)
+            graph = dataclasses.replace(graph, relations=_related(model, dataset, rows, anew))
+        if anew:
+            now = dataclasses.replace(data, graph=graph)
+            return _found(model, plan.k, params, z_now, (now, *within))
+        both = Served(z, data.graph), Served(z_now, graph)
+        return _found_own(model, plan.k, params, both, within)
+
+    own = _found(model, plan.k, params, z, (data, *within))
+    changes = blind(model, plan.serving) is None
+    found = [[np.asarray(x) for x in own]]
+    for content in contents:
+        found.append([np.asarray(x) for x in hits(*content)] if changes else found[0])
     counts = {
         split: np.stack(
             [np.bincount(pairs.users[part[pairs.items]], minlength=len(users)) for part in parts]
@@ -118,6 +143,27 @@ def measure_hits(
     }
     by_split = [np.stack([one[s] for one in found]) for s in range(len(SPLITS))]
     return Hits(users, counts, dict(zip(SPLITS, by_split, strict=True)))
+
+
+def require_rows(model: Model, serving: str) -> None:
+    """Raises InputError for a policy that does not say what each item's own row is by itself."""
+    lacking = undefined(model, serving)
+    if lacking:
+        raise InputError(lacking)
+    beside = model.relate is None or model.relate_rows is not None
+    if serving == "own_row" and not beside:
+        raise InputError(
+            f"policy 'own_row': model {model.name} does not say how one item's lists are made anew "
+            "beside the others' (relate_rows), so its use of content cannot be measured. Use "
+            "'full'."
+        )
+
+
+def _related(model: Model, dataset: Dataset, rows: tuple[np.ndarray, ...], anew: bool) -> PyTree:
+    """The relations of other raw features: all made anew, or each item's beside the stored ones."""
+    if anew:
+        return model.relate(rows)  # type: ignore[misc]
+    return model.relate_rows(dataset.features, rows)  # type: ignore[misc]
 
 
 def _parts(dataset: Dataset, plan: ContentPlan) -> np.ndarray:
@@ -139,6 +185,37 @@ def _found(
     """For each split (P, n) int32: a user's held-out items in her top K, by part."""
     data, plan, users, held_out, parts = within
     user, item = model.encode(params.encoder, z, data.graph)
+    return _hits(user, item, k, (plan, users, held_out, parts))
+
+
+@functools.partial(jax.jit, static_argnames=("model", "k"))
+def _found_own(
+    model: Model,
+    k: int,
+    params: Params,
+    both: tuple[Served, Served],
+    within: tuple[RankingPlan, jax.Array, tuple[CSR, ...], jax.Array],
+) -> list[jax.Array]:
+    """The same where each item's own row alone is computed anew; both are clean and changed."""
+    clean, changed = both
+    user, item = model.encode(params.encoder, clean.z, clean.graph)
+
+    def own(some: jax.Array) -> jax.Array:
+        return jax.vmap(lambda i: model.own_row(params.encoder, clean, changed, i))(some)  # type: ignore[misc]
+
+    blocks = jnp.arange(-(-len(item) // _ROWS) * _ROWS).reshape(-1, _ROWS)
+    rows = jax.lax.map(own, jnp.minimum(blocks, len(item) - 1))
+    return _hits(user, rows.reshape(-1, rows.shape[-1])[: len(item)], k, within)
+
+
+def _hits(
+    user: jax.Array,
+    item: jax.Array,
+    k: int,
+    within: tuple[RankingPlan, jax.Array, tuple[CSR, ...], jax.Array],
+) -> list[jax.Array]:
+    """`_found` of all users' and items' embeddings."""
+    plan, users, held_out, parts = within
     user, blocks = user[users], item_blocks(item, plan)
 
     def block_hits(first_user: jax.Array) -> list[jax.Array]:
@@ -163,8 +240,8 @@ def use_of_content(hits: Hits, dataset: Dataset, plan: ContentPlan) -> dict[str,
       plan: that it was measured with.
 
     Returns:
-      {"metric", "permutations", "users", "attacked_interactions", "cold_at_most", "valid":
-      {"all": entry, "attacked": entry, "cold": entry}, "test": the same}, an entry being
+      {"metric", "serving", "permutations", "users", "attacked_interactions", "cold_at_most",
+      "valid": {"all": entry, "attacked": entry, "cold": entry}, "test": the same}, an entry being
       {"items", "interactions", "users", "hits": {"own", "mean", "exchanged"}, "recall": {"own":
       {"value", "over_users"}, "mean", "exchanged"}, "contribution": {"value", "over_users"},
       "sensitivity": {"value", "over_users_and_permutations"}}. Recall is averaged over users with
@@ -182,6 +259,7 @@ def use_of_content(hits: Hits, dataset: Dataset, plan: ContentPlan) -> dict[str,
     }
     return {
         "metric": f"recall@{plan.k}",
+        "serving": plan.serving,
         "permutations": plan.permutations,
         "users": len(hits.users),
         "attacked_interactions": [int(end) for end in plan.attacked],

@@ -18,7 +18,15 @@ from uatmc_jax.data.graph import (
     sum_users,
 )
 from uatmc_jax.models.bm3 import BM3Settings, bm3
-from uatmc_jax.models.declarations import certifiable, inconsistent, unlike_widths, unmet
+from uatmc_jax.models.declarations import (
+    POLICIES,
+    blind,
+    certifiable,
+    inconsistent,
+    undefined,
+    unlike_widths,
+    unmet,
+)
 from uatmc_jax.models.dragon import DRAGONSettings, dragon
 from uatmc_jax.models.field import Field, FieldPass, pad_field, shells_of
 from uatmc_jax.models.freedom import FREEDOMSettings, freedom
@@ -52,6 +60,7 @@ from uatmc_jax.models.vbpr import VBPRSettings, vbpr
 
 __all__ = [
     "MODELS",
+    "POLICIES",
     "Adjacency",
     "BM3Settings",
     "Batch",
@@ -84,6 +93,7 @@ __all__ = [
     "Served",
     "Sizes",
     "VBPRSettings",
+    "blind",
     "bm3",
     "build_model",
     "by_blocks",
@@ -114,6 +124,7 @@ __all__ = [
     "sum_items",
     "sum_neighbours",
     "sum_users",
+    "undefined",
     "unlike_widths",
     "unmet",
     "vbpr",

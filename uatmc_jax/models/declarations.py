@@ -1,6 +1,12 @@
 """What defences, attacks and certificates need of a model, asked of what it declares.
 
 A model is never asked for its name: one of your own that declares as much can do as much.
+`POLICIES` is what a recommender computes anew once an item's content is edited:
+
+  frozen    nothing: content and item lists were read once, an edit changes no score.
+  own_row   the edited item's own rows: its features, its list of neighbours, its embedding.
+            Everybody else's are read as stored; only its own scores move.
+  full      everything, as a nightly rebuild does; other items' lists too.
 """
 
 import functools
@@ -9,8 +15,10 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 
+from uatmc_jax.checks import one_of
 from uatmc_jax.models.protocol import Model
 
+POLICIES = ("frozen", "own_row", "full")
 # What needs more than every model has -> (who has it, what it is, what to do without).
 _NEEDS = {
     "exact": (
@@ -69,6 +77,41 @@ def unmet(model: Model, wish: str, remedy: str | None = None) -> str | None:
         return None
     has, what, usual = _NEEDS[wish]
     return None if has(model) else f"needs {what.format(model.name)}. {remedy or usual}"
+
+
+def blind(model: Model, policy: str) -> str | None:
+    """Why no edit whatever changes a score; None if one may.
+
+    >>> from uatmc_jax.models import Sizes, bm3
+    >>> blind(bm3(Sizes(60, 50, {"visual": 64})), "full")
+    'bm3 reads no content when it serves: no edit changes any score'
+
+    Args:
+      model: the recommender.
+      policy: one of `POLICIES`.
+
+    Raises:
+      InputError: no such policy.
+    """
+    one_of("policy", policy, POLICIES)
+    if not model.reads:
+        return f"{model.name} reads no content when it serves: no edit changes any score"
+    if policy == "frozen":
+        return "nothing is computed anew under the policy 'frozen': no edit changes any score"
+    return None
+
+
+def undefined(model: Model, policy: str) -> str | None:
+    """Why a policy says nothing of a model; None if it does.
+
+    Args:
+      model: the recommender.
+      policy: one of `POLICIES`.
+    """
+    known = model.own_row is not None or model.encode_rows is not None or not model.reads
+    if policy != "own_row" or known:
+        return None
+    return f"policy 'own_row': model {model.name} does not say what it is (own_row). Use 'full'."
 
 
 def inconsistent(model: Model) -> str | None:

@@ -122,6 +122,12 @@ def make(settings: FREEDOMSettings, sizes: Sizes) -> Model:
     def relate(features: tuple[np.ndarray, ...]) -> tuple[Neighbours, ...]:
         return tuple(unweighted(all_nearest(directions(x), k)) for x in features)
 
+    def relate_rows(
+        features: tuple[np.ndarray, ...], rows: tuple[np.ndarray, ...]
+    ) -> tuple[Neighbours, ...]:
+        both = zip(features, rows, strict=True)
+        return tuple(unweighted(all_nearest(directions(x), k, own)) for x, own in both)
+
     def parts(encoder: IdTables, graph: Graph) -> tuple[jax.Array, jax.Array]:
         return smooth(graph, encoder.user, encoder.item, n_layers).item, encoder.item
 
@@ -173,6 +179,7 @@ def make(settings: FREEDOMSettings, sizes: Sizes) -> Model:
         reads=("raw",),
         own_row=own_row,
         lists=ItemLists(k, shares, parts),
+        relate_rows=relate_rows,
     )
 
 

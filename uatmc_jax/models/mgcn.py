@@ -52,6 +52,8 @@ class MGCNEncoder:
       preferences: P_m and its bias, alike.
       query: Q_1 and its bias.
       weights: (d,) q_2.
+      shifts: (|I|, d) of each modality, what z moves by where the raw features were trained
+        along; empty where they were not.
     """
 
     tables: IdTables
@@ -59,6 +61,7 @@ class MGCNEncoder:
     preferences: tuple[Affine, ...]
     query: Affine
     weights: jax.Array
+    shifts: tuple[jax.Array, ...] = ()
 
 
 class Trace(NamedTuple):
@@ -103,12 +106,15 @@ class MGCNSettings(ModelSettings):
       n_layers: L of the user-item graph.
       n_neighbours: k, an item itself included.
       contrast: c_l.
+      trained_features: the gates read z_i + s_i, s_i a free row of each item's; what an
+        imported checkpoint has whose tables of raw features were trained.
     """
 
     name: str = "mgcn"
     n_layers: int = 2
     n_neighbours: int = 10
     contrast: float = 0.01
+    trained_features: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -131,7 +137,7 @@ def mgcn(sizes: Sizes, **fields: Any) -> Model:
 
     Args:
       sizes: |U|, |I| and the widths of the raw features, as `Dataset.sizes`.
-      **fields: of `MGCNSettings`: dim, n_layers, n_neighbours, contrast.
+      **fields: of `MGCNSettings`: dim, n_layers, n_neighbours, contrast, trained_features.
 
     Raises:
       InputError: a value that cannot be used.
@@ -154,6 +160,7 @@ def make(settings: MGCNSettings, sizes: Sizes) -> Model:
             preferences=tuple(init_affine(k_prefer, layer, dim).values()),
             query=make_affine(k_query, dim, dim),
             weights=make_affine(k_weights, dim, 1).kernel[:, 0],
+            shifts=tuple(jnp.zeros((n_items, dim)) for _ in names if settings.trained_features),
         )
         temperature = jnp.asarray(settings.temperature, jnp.float32)
         return Params(init_affine(k_project, raw_dims, dim), encoder, temperature)
@@ -162,7 +169,15 @@ def make(settings: MGCNSettings, sizes: Sizes) -> Model:
         k = settings.n_neighbours
         return tuple(cosine_valued(all_nearest(directions(x), k)) for x in features)
 
+    def relate_rows(
+        features: tuple[np.ndarray, ...], rows: tuple[np.ndarray, ...]
+    ) -> tuple[Neighbours, ...]:
+        k, both = settings.n_neighbours, zip(features, rows, strict=True)
+        return tuple(cosine_valued(all_nearest(directions(x), k, own)) for x, own in both)
+
     def gate_logits(encoder: MGCNEncoder, z: Modal) -> Modal:
+        if encoder.shifts:
+            z = tuple(map(jnp.add, z, encoder.shifts))
         return tuple(gate(x) for gate, x in zip(encoder.gates, z, strict=True))
 
     def gated(encoder: MGCNEncoder, z: Modal) -> Modal:
@@ -302,6 +317,7 @@ def make(settings: MGCNSettings, sizes: Sizes) -> Model:
         reads=("z", "raw"),
         own_row=own_row,
         gated_lists=GatedLists(parts, lengths) if len(names) == 2 else None,
+        relate_rows=relate_rows,
     )
 
 

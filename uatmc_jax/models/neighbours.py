@@ -138,12 +138,14 @@ def nearest(found: np.ndarray, own: np.ndarray, k: int) -> Nearest:
     return Nearest(ids, np.minimum(np.take_along_axis(ranked, ids, axis=1), 1.0))
 
 
-def all_nearest(of: Directions, k: int) -> Nearest:
+def all_nearest(of: Directions, k: int, rows: np.ndarray | None = None) -> Nearest:
     """The lists of all items, `_BLOCK` of them at a time.
 
     Args:
       of: the items.
       k: length of a list, itself included.
+      rows: (|I|, dim) what each item's features are, one at a time, beside all others as they
+        are in `of`; by default as they are.
 
     Raises:
       InputError: fewer than k items.
@@ -154,7 +156,8 @@ def all_nearest(of: Directions, k: int) -> Nearest:
     for start in range(0, n, _BLOCK):
         own = np.arange(start, min(start + _BLOCK, n))
         # As one of its clones an item has their list, but for itself.
-        parts.append(nearest(cosines(of, of.units[of.same[own]]), own, k))
+        units = of.units[of.same[own]] if rows is None else directions(rows[own]).units
+        parts.append(nearest(cosines(of, units), own, k))
     return Nearest(*map(np.concatenate, zip(*parts, strict=True)))
 
 

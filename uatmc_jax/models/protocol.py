@@ -215,6 +215,9 @@ class Model(NamedTuple):
       lists: the item lists, if that is all that content does; None otherwise.
       normed_lists: the same of lists that are added up as a direction; None otherwise.
       gated_lists: the same of lists whose rows are gated; None otherwise.
+      relate_rows: as `relate`, (raw features, others of the same shapes) -> arrays in which an
+        item's rows are as if it alone had the other features. For models with `relate` and
+        `own_row`, whose use of content under that policy is measured with it; or None.
     """
 
     name: str
@@ -245,6 +248,7 @@ class Model(NamedTuple):
     lists: ItemLists | None = None
     normed_lists: NormedLists | None = None
     gated_lists: GatedLists | None = None
+    relate_rows: Callable[[tuple[np.ndarray, ...], tuple[np.ndarray, ...]], PyTree] | None = None
 
 
 def in_encoder(batch: Batch) -> Batch:

@@ -29,13 +29,13 @@ def format_attacks(results: Sequence[dict], contents: Sequence[dict]) -> str:
         f"\n{first['model']} on {data['name']} (data {data['fingerprint']}, seeds {seeds}, "
         f"{first['device']['platform']}): {first['summary']['targets']} attacks of one item each, "
         f"crafted and measured on {users}, training items "
-        f"{'masked' if run['masked'] else 'not masked'}",
+        f"{'masked' if run['masked'] else 'not masked'}; {_served(first)}",
         "",
     ]
     for name in dict.fromkeys(r["attack"] for r in results):
         one = next(r for r in results if r["attack"] == name)
         went = f"; on {_where(one)} it moves z by {moved(one.get('moved'))}"
-        lines.append(f"- {name}: {_threat(one['threat_model'])}{went}")
+        lines.append(f"- {name}: {_threat(one['threat_model'])}{went}{_others(one)}")
     with_ranks = "rank" in first["summary"]
     header = [*_HEAD, *_CERTIFIED, *(["mean rank"] if with_ranks else [])]
     lines += ["", row(header), row(["---"] * 2 + ["---:"] * (len(header) - 2))]
@@ -126,12 +126,13 @@ def format_verdicts(verdicts: Sequence[dict]) -> str:
                     percent(entry["after"]["value"]),
                     gain(entry["gain"]),
                     ", ".join(f"{name} {count}" for name, count in wins if count),
-                    masking if found["comparisons"] else "not told",
+                    masking if found["comparisons"] and not found.get("unsearched") else "not told",
                 ]
             )
         )
     lines.append("")
     for found in verdicts:
+        lines += [f"- {_where(found)}: {text}." for text in found.get("unsearched", ())]
         for flag in found["masking"]:
             lines.append(f"- {_where(found)}: MASKING: {_flag(flag)}")
         for reason in found["not_compared"]:
@@ -159,8 +160,9 @@ def _where(result: dict) -> str:
 
 
 def _certificate_notes(results: Sequence[dict]) -> list[str]:
-    if not results[0]["affine_in_content"]:
-        return [f"{results[0]['certificate'].capitalize()}."]
+    said = results[0]["certificate"]
+    if said.startswith("no "):
+        return [f"{said[0].upper()}{said[1:]}."]
     notes = []
     if any(result["certificate"] == "budget" for result in results):
         notes.append(
@@ -178,6 +180,32 @@ def _hit_rates(results: Sequence[dict]) -> list[dict]:
     """The summaries' entries of hit rates."""
     names = [f"hr@{k}" for k in results[0]["settings"]["ks"]]
     return [result["summary"][name] for result in results for name in names]
+
+
+def _others(result: dict) -> str:
+    """Whom else its edits move, on average over the targets; "" where not measured."""
+    found = result.get("collateral")
+    if found is None:
+        return ""
+    return (
+        f"; beside its item it moves {found['items']:,.1f} items and {found['users']:,.1f} users, "
+        f"and changes the other items in {percent(found['lists'])} of the lists"
+    )
+
+
+# What is computed anew once an item is edited, as a reader wants to know it.
+_SERVED = {
+    "frozen": "nothing is computed anew after an edit (serving policy frozen)",
+    "own_row": "after an edit the item's own row is computed anew (serving policy own_row)",
+    "full": "after an edit everything is computed anew (serving policy full)",
+}
+
+
+def _served(result: dict) -> str:
+    """Under which policy, and if so why no edit changes anything."""
+    why = result.get("blind")
+    said = _SERVED[result.get("serving", "full")]
+    return f"{said}. Nothing was run: {why}" if why else said
 
 
 def _inert(threat: dict) -> bool:
@@ -248,11 +276,14 @@ def _threat(threat: dict) -> str:
         "pgd": f"{steps} of {threat['step_size']:g} r",
         "apgd": f"{steps} of APGD",
         "random": f"{threat['steps']} random proposals, by scores alone",
+        "relist": f"other listings copied, the {threat['steps']} best of each ranking measured",
     }[threat["search"]]
     extra = f", alignment {threat['beta']:g}" if threat["beta"] else ""
     extra += f", {threat['restarts']} restarts" if threat["restarts"] else ""
     extra += ", best kept" if threat["search"] == "pgd" and threat["keep"] == "best" else ""
     extra += f", crafted on {threat['surrogate']}" if threat["surrogate"] else ""
+    if threat["search"] == "relist":
+        return f"{_ball(threat)}, {search}, at K = {threat['k']}"
     return f"{_ball(threat)}, {search}, {g} at K = {threat['k']}{extra}"
 
 

@@ -51,9 +51,16 @@ LATER: dict[str, dict[str, Any]] = {
         "eps_tail": 0.0,
         "content_tail": 0.0,
     },
-    "AttackRunSettings": {"redraw": False, "permutations": 20, "mesh": _ONE_DEVICE},
+    "AttackRunSettings": {
+        "redraw": False,
+        "permutations": 20,
+        "mesh": _ONE_DEVICE,
+        "serving": "full",
+        "collateral": False,
+    },
     "CheckpointSettings": {"keep_every": 0, "chunk_steps": 0},
     "EvalSettings": {"sample": 0},
+    "MGCNSettings": {"trained_features": False},
     "OptimizerSettings": {"rows": "dense", "shuffle": "sort"},
     "PretrainSettings": {"mu_warmup_epochs": 0},
     "Settings": {"mesh": _ONE_DEVICE},
@@ -122,6 +129,8 @@ def as_recorded(kind: type, plain: Mapping[str, Any]) -> dict[str, Any]:
     """
     former = {new: old for old, new in RENAMED.get(kind.__name__, {}).items()}
     if issubclass(kind, ModelSettings):  # MMGCN's fields were every model's
+        later = LATER.get(find_model(plain["name"]).settings.__name__, {})
+        plain = {k: v for k, v in plain.items() if k not in later or v != later[k]}
         return (
             OPTIONS | {k: v for k, v in plain.items() if k != "options"} | plain.get("options", {})
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from uatmc_jax.attacks.batching import SCORERS
 from uatmc_jax.attacks.record import Attack, check
 from uatmc_jax.checks import at_least, is_count, one_of, require
+from uatmc_jax.models import POLICIES
 from uatmc_jax.settings.mesh import MeshSettings
 
 RULES = ("count", "quantile", "ids", "pool")
@@ -74,6 +75,8 @@ class AttackRunSettings:
       attacks: by name.
       permutations: exchanges of the items' contents that sensitivity is the mean of.
       mesh: the devices that share rankings and targets.
+      serving: of `POLICIES`, what the recommender computes anew once an item is edited.
+      collateral: also measure which other items and users an edit moves, under "full".
     """
 
     seeds: tuple[int, ...]
@@ -90,6 +93,8 @@ class AttackRunSettings:
     redraw: bool = False
     permutations: int = 20
     mesh: MeshSettings = dataclasses.field(default_factory=MeshSettings)
+    serving: str = "full"
+    collateral: bool = False
 
     def __post_init__(self):
         right = len(self.seeds) > 0 and all(
@@ -101,6 +106,10 @@ class AttackRunSettings:
         right = len(self.ks) > 0 and all(is_count(k) for k in self.ks)
         require(right and len(set(self.ks)) == len(self.ks), "ks", self.ks, "positive integers")
         one_of("scorer", self.scorer, SCORERS)
+        one_of("serving", self.serving, POLICIES)
+        right = not self.collateral or self.serving == "full"
+        wanted = "False under serving = " + repr(self.serving) + ", where no other item moves"
+        require(right, "collateral", self.collateral, wanted)
         for field in ("memory_mib", "cold_count"):
             at_least(field, getattr(self, field), 0)
         for field in ("bootstrap", "permutations"):

@@ -121,6 +121,7 @@ def read(kind: type, values: Any, path: str) -> Any:
     values = LATER.get(kind.__name__, {}) | values
     if issubclass(kind, ModelSettings):
         kind, values = model_section(values)
+        values = LATER.get(kind.__name__, {}) | values
         optional = tuple(field.name for field in dataclasses.fields(kind) if field.name in OPTIONS)
     fields = {field.name: field.type for field in dataclasses.fields(kind)}
     for name in values:

@@ -13,6 +13,7 @@ from uatmc_jax.data.dataset import DeviceData
 from uatmc_jax.defenses import (
     Frozen,
     Trained,
+    Whole,
     coefficients,
     static_defense,
 )
@@ -242,6 +243,7 @@ def adversarial_parts(
         shapes=None
         if chosen.defense != "shaped"
         else harmless_shapes(chosen, names, model, params, data.features),
+        whole=None if model.objective is None else Whole(params, data),
     )
 
     def assemble(trained: Trained) -> Params:

@@ -37,16 +37,24 @@ class ScorerState:
 
 
 def _prepare(victim: Victim, target: Target, k: int, ks: tuple[int, ...]) -> ScorerState:
-    others = jnp.stack([nth_other(victim, target.item, n) for n in ks], axis=1)
-    return ScorerState(
-        item=target.item,
-        selected=select(
-            victim.model, victim.encoder, victim.graph, victim.users[:1], target.item[None]
-        ),
-        above=nth_other(victim, target.item, k - 1),
-        below=nth_other(victim, target.item, k),
-        bars=others,
-    )
+    row = target.item[None]
+    selected = select(victim.model, victim.encoder, victim.graph, victim.users[:1], row)
+    return ScorerState(target.item, selected, *bars(victim, target.item, k, ks))
+
+
+def bars(
+    victim: Victim, target: jax.Array, k: int, ks: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`ScorerState`'s `above`, `below` and `bars`, of rivals that do not move.
+
+    Args:
+      victim: the clean model.
+      target: () int32.
+      k: of the attack.
+      ks: of the evaluation.
+    """
+    others = jnp.stack([nth_other(victim, target, n) for n in ks], axis=1)
+    return nth_other(victim, target, k - 1), nth_other(victim, target, k), others
 
 
 def nth_other(victim: Victim, target: jax.Array, k: int) -> jax.Array:

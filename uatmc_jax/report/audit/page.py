@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from uatmc_jax.report.audit import figures
+from uatmc_jax.report.audit import figures, serving
 from uatmc_jax.report.audit.edits import edits_section
 from uatmc_jax.report.text import moved, number, percent, times
 
@@ -28,6 +28,8 @@ def format_page(audit: Mapping) -> str:
     """
     k, victim = audit["k"], audit["entries"][0]
     hit_rate = f"hr@{k}"
+    count = functools.partial(_count, victim["attacked_users"])
+    others, most = (audit["settings"][name] for name in ("other_threats", "listed"))
     hardened = sorted(
         audit["entries"][1:],
         key=lambda entry: -entry["verdict"]["suite"][hit_rate]["after"]["value"],
@@ -82,7 +84,9 @@ def format_page(audit: Mapping) -> str:
         times=times,
         moved=moved,
         number=number,
-        count=functools.partial(_count, victim["attacked_users"]),
+        count=count,
+        served=serving.said(audit["settings"]["attack"].get("serving", "full")),
+        serving=serving.section(victim.get("serving"), others, most, count),
         label=_label,
         trainings=_trainings(audit["seeds"]),
         spread=functools.partial(_spread, audit["by_training"], victim["attacked_users"]),
@@ -268,6 +272,8 @@ def _edit(threat: Mapping, things: Sequence[str]) -> str:
     """What an attacker may change, in words."""
     changed = [_CONTENT.get(m, m) for m in threat["modalities"]] or things
     each = " and ".join(changed)
+    if threat.get("search") == "relist" and threat["eps"] >= 1:
+        return f"an item's {each} by copying another listing whole"
     what = (
         f"what the model computes from an item's {each} (the projected features)"
         if threat["level"] == "projected"

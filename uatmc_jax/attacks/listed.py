@@ -1,0 +1,181 @@
+"""Outcomes that the host computes: of listings copied, and of edits that change nothing.
+
+What is climbed is HR@K itself, at the attack's K: it stands where other attacks have Phi.
+"""
+
+import functools
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from uatmc_jax.attacks.batching import Options
+from uatmc_jax.attacks.listings import Listings, Relisting, hits, listings, relisted, unmoved
+from uatmc_jax.attacks.record import Attack, Outcome
+from uatmc_jax.attacks.relisting import relist
+from uatmc_jax.attacks.victim import Victim, check_items, chosen_modalities, recommendable
+from uatmc_jax.evaluation.ranking import count_at_least
+from uatmc_jax.models import Modal, Model, blind
+from uatmc_jax.models.protocol import PyTree
+from uatmc_jax.numerics import EXACT
+
+LISTS, NOTHING = "lists", "none"  # in the place of a scorer's name
+_TOGETHER = 8  # targets between two writes of a caller's journal
+
+
+def relist_batches(
+    attack: Attack, victim: Victim, items: np.ndarray, options: Options
+) -> Iterator[tuple[np.ndarray, Outcome]]:
+    """Copies other listings for each target alone, as `attack_batches` yields it.
+
+    Args:
+      attack: of search "relist", one budget or several.
+      victim: the clean model, of one with item lists.
+      items: (T,) targets.
+      options: what is measured, and the policy.
+
+    Yields:
+      (places in `items`, their `Outcome`); `values` are HR@k before and after.
+
+    Raises:
+      InputError: an item that is none, or lists that no edit can change.
+    """
+    items, of = check_items(victim, items), listings(victim)
+    for places in _blocks(len(items)):
+        yield places, _join([_copied(attack, victim, of, i, options) for i in items[places]])
+
+
+def nothing_batches(
+    attack: Attack, victim: Victim, items: np.ndarray, options: Options
+) -> Iterator[tuple[np.ndarray, Outcome]]:
+    """The same of a model that no edit moves: nothing is searched for.
+
+    Args:
+      attack: its K, level, modalities and number of budgets matter.
+      victim, items, options: as of `relist_batches`.
+    """
+    items = check_items(victim, items)
+    chosen = chosen_modalities(victim, attack.modalities)
+    tables = victim.z if attack.level == "projected" else victim.features
+    for places in _blocks(len(items)):
+        found = []
+        for item in items[places]:
+            still, z = unmoved(victim, item), tuple(np.asarray(x[item]) for x in victim.z)
+            rows = tuple(np.zeros(tables[m].shape[1], np.float32) for m in chosen)
+            budgets = [(still, rows, z)] * np.size(attack.eps)
+            found.append(_outcome(attack, victim, item, budgets, options, NOTHING))
+        yield places, _join(found)
+
+
+def listed_hits(
+    victim: Victim, items: np.ndarray, delta: tuple[np.ndarray, ...], k: int, policy: str
+) -> np.ndarray:
+    """Which users have each target in their top K, clean and with given raw features.
+
+    Args:
+      victim: the clean model, of one with item lists, or blind under the policy.
+      items: (T,) targets.
+      delta: modal, (T, dim_m), what is added to their raw features.
+      k: the K.
+      policy: "own_row" or "full".
+
+    Returns:
+      (T, 2, n) bool: before, after.
+    """
+    items, clean, found = check_items(victim, items), np.asarray(victim.item), []
+    of = None if blind(victim.model, policy) else listings(victim)
+    for n, item in enumerate(items.tolist()):
+        before = after = unmoved(victim, item)
+        if of is not None:
+            both = zip(victim.dataset.features, delta, strict=True)
+            rows = tuple(x[item] + moved[n] for x, moved in both)
+            after = relisted(of, clean, item, rows, policy)
+        found.append([hits(victim, item, x, k) for x in (before, after)])
+    return np.array(found)
+
+
+def _blocks(count: int) -> list[np.ndarray]:
+    return [np.arange(start, min(start + _TOGETHER, count)) for start in range(0, count, _TOGETHER)]
+
+
+def _copied(attack: Attack, victim: Victim, of: Listings, item: int, options: Options) -> Outcome:
+    """One target within each of the budgets."""
+    clean, features = np.asarray(victim.item), victim.dataset.features
+    within = {"policy": options.serving, "k": attack.k, "verified": attack.steps, "of": of}
+    budgets = []
+    for eps in np.atleast_1d(np.asarray(attack.eps, float)).tolist():
+        edit = tuple(x[0] for x in relist(victim, np.array([item]), eps=eps, **within).features)
+        result = relisted(of, clean, int(item), edit, options.serving)
+        z = _projected(victim.model, victim.projectors, tuple(x[None] for x in edit))
+        moved = tuple(new - x[item] for new, x in zip(edit, features, strict=True))
+        budgets.append((result, moved, tuple(np.asarray(x[0]) for x in z)))
+    return _outcome(attack, victim, item, budgets, options, LISTS)
+
+
+def _outcome(
+    attack: Attack,
+    victim: Victim,
+    item: int,
+    budgets: list[tuple[Relisting, Modal, Modal]],
+    options: Options,
+    name: str,
+) -> Outcome:
+    """Of one target: what moved, its perturbation and its content, by budget."""
+    item, ks = int(item), options.ks or (attack.k,)
+
+    def rates(found: Relisting) -> np.ndarray:
+        """(1 + Ks,), first at the attack's own K."""
+        return np.array([hits(victim, item, found, k).mean() for k in (attack.k, *ks)], "f4")
+
+    still = unmoved(victim, item)
+    before, after = rates(still), np.stack([rates(found) for found, *_ in budgets])
+    rank_before = rank_after = None
+    if options.ranks:
+        rank_before = np.array([_rank(victim, item, still)])
+        rank_after = _by_budget(attack, [_rank(victim, item, found) for found, *_ in budgets])
+    return Outcome(
+        items=np.array([item], np.int32),
+        utility_before=before[:1],
+        utility_after=_by_budget(attack, after[:, 0]),
+        values=_by_budget(attack, [(before[0], one) for one in after[:, 0]]),
+        hr_before=before[None, 1:],
+        hr_after=_by_budget(attack, after[:, 1:]),
+        rank_before=rank_before,
+        rank_after=rank_after,
+        z=tuple(_by_budget(attack, x) for x in zip(*(z for *_, z in budgets), strict=True)),
+        delta=tuple(_by_budget(attack, x) for x in zip(*(d for _, d, _ in budgets), strict=True)),
+        scorers=np.array([name]),
+    )
+
+
+def _by_budget(attack: Attack, values) -> np.ndarray:
+    """(1, E, ...) of E budgets' values, or (1, ...) of a single one."""
+    rows = np.array(values)
+    return rows[None] if np.ndim(attack.eps) else rows
+
+
+def _join(found: list[Outcome]) -> Outcome:
+    return jax.tree.map(lambda *rows: np.concatenate(rows), *found)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _projected(model: Model, projectors: PyTree, rows: Modal) -> Modal:
+    with jax.default_matmul_precision(EXACT):
+        return model.project(projectors, rows)
+
+
+def _rank(victim: Victim, item: int, found: Relisting) -> float:
+    """As `outcome.mean_ranks`."""
+    table = np.array(victim.item)
+    table[item], table[found.moved] = found.own, found.rows
+    return float(_mean_rank(victim, jnp.asarray(table), jnp.int32(item)))
+
+
+@jax.jit
+def _mean_rank(victim: Victim, table: jax.Array, item: jax.Array) -> jax.Array:
+    with jax.default_matmul_precision(EXACT):
+        scores = (victim.user @ table[item])[:, None]
+        counts = count_at_least(victim.user, table, victim.plan, scores, item[None])[:, 0]
+    seen_by = recommendable(victim, item)
+    return jnp.sum(jnp.where(seen_by, counts + 1, 0)) / jnp.maximum(jnp.sum(seen_by), 1)

@@ -27,6 +27,10 @@ from uatmc_jax.training.stage import Progress
 
 FORMAT = 1
 _ENTRY = "uatmc_jax"
+# What is kept of a stage's progress: epochs are whole in what is exported.
+_PROGRESS = {
+    field: kind for field, kind in Progress.__annotations__.items() if field not in ("step", "sums")
+}
 
 
 def export_run(
@@ -55,7 +59,7 @@ def export_run(
             f"{out.absolute().parent}: no such folder. Make it, or name another --out."
         )
     restored = checkpoint.restore(workdir, stage, which)
-    kept = ("settings", "sizes", "dataset", "stage", *Progress._fields)
+    kept = ("settings", "sizes", "dataset", "stage", *_PROGRESS)
     metadata = {"format": FORMAT, "version": __version__, "which": which}
     metadata |= {field: restored.meta[field] for field in kept}
     tensors = {name: np.array(x) for name, x in _named(restored.params).items()}
@@ -157,7 +161,7 @@ def _parse(metadata: dict, file: pathlib.Path) -> tuple[Settings, Progress]:
         raise broken
     texts = [metadata.get(k) for k in ("stage", "which")]
     texts += [trained_on.get(k) for k in ("name", "fingerprint")]
-    for field, kind in Progress.__annotations__.items():
+    for field, kind in _PROGRESS.items():
         value: Any = metadata.get(field)
         number = isinstance(value, int if kind is int else int | float)
         if not number or isinstance(value, bool) or not -1 <= value < 2**31:

@@ -82,6 +82,7 @@ def test_a_mistake_in_a_config_is_one_line_in_every_command(command, tmp_path):
     assert said == f"error: --{flag} {file}: KeyError: ('no', 'way')\n"
 
 
+@pytest.mark.long  # two commands from end to end
 def test_a_folder_of_ones_own_is_trained_on_its_items_attacked(tmp_path):
     folder = small_folder(tmp_path)
     (folder / "text_feat.npy").unlink()

@@ -405,6 +405,7 @@ def test_a_model_with_new_draws_of_what_its_checkpoints_leave_out(trained):
         attack(evaluation(redraw=True), trained)
 
 
+@pytest.mark.long  # a command from end to end
 def test_the_command_line(trained):
     arguments = [
         "uatmc_jax.attack", f"--workdir={trained}", "--checkpoints=pretrain/best",

@@ -79,6 +79,7 @@ def own(encoder):
     return MODEL.objective(params.replace(encoder=encoder), data, jnp.float32(MU), batch, None)
 
 
+@pytest.mark.long  # compiles MGCN's step
 def test_uat_is_its_own_objective_and_bpr_at_the_worst_content():
     (loss, terms), gradient = objective("uat")
     encoder = given()[0].encoder

@@ -98,14 +98,17 @@ def assert_restored_on_one_device(found, devices):
         np.testing.assert_array_equal(there, found[name.replace("restored", "params")])
 
 
+@pytest.mark.long  # one process of eight devices
 def test_eight_devices_are_as_one(eight):
     assert_as_on_one_device(eight, 8, STAGE_2)
 
 
+@pytest.mark.long  # one process of eight devices
 def test_eight_devices_send_little(eight):
     assert_sends_little(eight, 8, STAGE_2, tables=3)
 
 
+@pytest.mark.long  # one process of eight devices
 def test_what_eight_devices_save_one_restores(eight):
     assert_restored_on_one_device(eight, 8)
 

@@ -256,6 +256,7 @@ def test_resuming_a_finished_run_changes_nothing(finished, settings):
     assert files == {p: p.stat().st_mtime_ns for p in workdir.rglob("*")}
 
 
+@pytest.mark.long  # compiles three runs
 def test_mmgcn_and_one_and_three_modalities_run(config, tmp_path, monkeypatch, small_data):
     audio = np.random.default_rng(0).normal(size=(small_data.n_items, 5)).astype(np.float32)
     variants = {

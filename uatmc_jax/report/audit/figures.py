@@ -212,7 +212,7 @@ def certified(entries: Mapping[str, Sequence[float]], shown: Sequence[float]) ->
     """
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure()
-        lines = {"as it is, no attack": shown, **entries}
+        lines = {"no attack": shown, **entries}
         for (label, values), colour in zip(lines.items(), (SOFT, ONE, THREE, FOUR), strict=False):
             ordered = 100 * np.sort(values)
             share = 100 * np.arange(1, len(ordered) + 1) / len(ordered)

@@ -324,5 +324,5 @@ def _certified(shown: Mapping[str, Mapping]) -> str:
     surveys = {_label(e): e["survey"] for e in shown.values() if e["survey"] is not None}
     if shown["victim"]["survey"] is None:
         return ""
-    lines = {f"certified, {label}": survey["bound"] for label, survey in surveys.items()}
+    lines = {label: survey["bound"] for label, survey in surveys.items()}
     return figures.certified(lines, shown["victim"]["survey"]["shown"])

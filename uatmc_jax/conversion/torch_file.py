@@ -20,6 +20,8 @@ from uatmc_jax.training.stage import Progress
 
 # What a file calls its weights; another name will do if it is the only one.
 _ENTRIES = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights")
+# What all names of a known model begin with of themselves: LightGCN's in MMRec.
+_OWN = {"embedding_dict"}
 
 
 class State(NamedTuple):
@@ -113,9 +115,9 @@ def without_prefixes(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     >>> list(without_prefixes({"module._orig_mod.a": 0, "module._orig_mod.b.c": 1}))
     ['a', 'b.c']
     """
-    while all("." in name for name in arrays):
+    while len(arrays) > 1 and all("." in name for name in arrays):
         heads = {name.partition(".")[0] for name in arrays}
-        if len(heads) != 1:
+        if len(heads) != 1 or heads & _OWN:
             break
         head = heads.pop()
         arrays = {name.removeprefix(f"{head}."): x for name, x in arrays.items()}

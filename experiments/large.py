@@ -195,7 +195,7 @@ def main(argv: list[str]) -> None:
     if _PHASE.value:
         begun = time.monotonic()
         found = PHASES[_PHASE.value](folder)
-        line = {"phase": _PHASE.value, "seconds": round(time.monotonic() - begun, 1)}
+        line = {"phase": _PHASE.value, "seconds": round(time.monotonic() - begun, 3)}
         line |= {"peak_memory_mib": peak_memory_mib()} | found
         store.append_rows(folder / "phases.jsonl", [line])
         print(json.dumps(line), flush=True)

@@ -116,6 +116,15 @@ def test_truncated_features(tmp_path, keep):
         load_dataset(folder, "tiny")
 
 
+def test_a_second_array_in_the_file_is_refused(tmp_path):
+    folder = write(tmp_path / "d")
+    path = folder / "image_feat.npy"
+    with open(path, "ab") as file:
+        np.save(file, np.load(path))
+    with pytest.raises(InputError, match=r"image_feat\.npy: \d+ bytes behind a matrix of 3 rows"):
+        load_dataset(folder, "tiny")
+
+
 def test_missing_files_are_listed(tmp_path):
     folder = write(tmp_path / "d")
     (folder / "image_feat.npy").unlink()

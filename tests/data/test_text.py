@@ -57,7 +57,9 @@ def archive():
 
 OTHERS = {
     "a ZIP archive": archive(),
-    "packed with bzip2": bz2.compress(TEXT.encode()),
+    "packed with bzip2": bz2.compress(TEXT.encode(), 1),
+    "packed with lz4": b"\x04\x22\x4d\x18" + TEXT.encode(),
+    "an ORC file": b"ORC" + TEXT.encode(),
     "packed with xz": lzma.compress(TEXT.encode()),
     "a PDF": b"%PDF-1.4\n" + bytes(50),
     "an image": b"\x89PNG\r\n\x1a\n" + bytes(50),

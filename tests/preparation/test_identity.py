@@ -14,14 +14,25 @@ def test_guests_are_nobody(tmp_path):
     """Purchases without a customer's id are not all of one customer."""
     frame = clicks()
     frame["who"] = frame["who"].astype(object)
-    words = ["NULL", "None", "nan", "\\N", "", " null ", "N/A"]
-    guests = frame.index[: 10 * len(words)]
-    frame.loc[guests, "who"] = words * 10
+    words = ["NULL", "None", "nan", "\\N", "", " null ", "N/A", "undefined", "--"]
+    guests = frame.index[: 7 * len(words)]
+    frame.loc[guests, "who"] = words * 7
     run(tmp_path, interactions=frame, items=False)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["interactions"]["dropped"]["without user"] == len(guests)
     users = pd.read_csv(tmp_path / "out" / "u_id_mapping.csv", sep="\t")["user_id"]
     assert users.str.startswith("user ").all()
+
+
+def test_a_user_who_may_be_everyone_is_told(tmp_path, capsys):
+    """A word for guests that no list has: seen by what they have bought."""
+    frame = clicks()
+    guests = pd.DataFrame({"who": "shop front", "what": range(150)})
+    frame = pd.concat([frame[["who", "what"]], guests], ignore_index=True)
+    assert run(tmp_path, "csv", "--core", "1", interactions=frame, items=False) == 0
+    assert "interactions of user 'shop front', ten times as many as the next: 150 of" in (
+        capsys.readouterr().err
+    )
 
 
 def test_whole_floats_and_composed_letters_are_what_they_mean(tmp_path):

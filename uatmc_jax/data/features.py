@@ -56,6 +56,40 @@ def check_scale(path: pathlib.Path, largest: float, dim: int) -> None:
     )
 
 
+def open_matrix(path: pathlib.Path, if_absent: str = "Check the path") -> np.memmap:
+    """Opens a feature matrix for reading, without reading it; pickling is off.
+
+    Args:
+      path: of the file.
+      if_absent: the remedy where there is none.
+
+    Raises:
+      InputError: not a `.npy` of shape (rows, dim) and a float type, truncated, or with more
+        behind it.
+    """
+    try:
+        matrix = np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file. {if_absent}.") from None
+    except Exception as error:  # of a damaged header NumPy's reader raises many kinds
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{path}: not a readable .npy matrix ({reason}). It may be truncated, or hold pickled "
+            "objects, which are never loaded; write it again with numpy.save of a float array."
+        ) from None
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise InputError(f"{path}: shape {matrix.shape}, wanted (rows, dim).")
+    if matrix.dtype not in (np.float16, np.float32, np.float64):
+        raise InputError(f"{path}: type {matrix.dtype}, wanted float16, float32 or float64.")
+    behind = path.stat().st_size - matrix.offset - matrix.nbytes
+    if behind:
+        raise InputError(
+            f"{path}: {behind} bytes behind a matrix of {matrix.shape[0]} rows, perhaps of a "
+            "second array. Write one array with numpy.save."
+        )
+    return matrix
+
+
 def load_features(path: pathlib.Path) -> np.ndarray:
     """Reads one modality's matrix, cast once to float32.
 
@@ -75,22 +109,8 @@ def load_features(path: pathlib.Path) -> np.ndarray:
     Warns:
       DataWarning: rows of zeros, with their count.
     """
-    try:
-        raw = np.lib.format.open_memmap(path, mode="r")
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such file. Put the feature matrix there, or drop its entry from "
-            "config.data.modalities."
-        ) from None
-    except Exception as error:  # of a damaged header NumPy's reader raises many kinds
-        raise InputError(
-            f"{path}: not a readable .npy matrix ({error}). It may be truncated, or hold pickled "
-            "objects, which are never loaded; write it again with numpy.save of a float array."
-        ) from None
-    if raw.ndim != 2 or 0 in raw.shape:
-        raise InputError(f"{path}: shape {raw.shape}, wanted (items, dim).")
-    if raw.dtype not in (np.float16, np.float32, np.float64):
-        raise InputError(f"{path}: type {raw.dtype}, wanted float16, float32 or float64.")
+    remedy = "Put the feature matrix there, or drop its entry from config.data.modalities"
+    raw = open_matrix(path, remedy)
     features = np.empty(raw.shape, np.float32)
     zero_rows, largest = 0, 0.0
     step = max(1, _BLOCK_ELEMENTS // raw.shape[1])

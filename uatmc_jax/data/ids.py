@@ -4,12 +4,25 @@ import re
 import unicodedata
 
 # What tables, databases and programs write where there is nothing.
-NULL_WORDS = frozenset(
-    ("", "null", "(null)", "none", "nan", "<na>", "na", "n/a", "#n/a", "nat", "nil", "\\n")
+_NULL_WORDS = frozenset(
+    ("null", "none", "nan", "na", "n/a", "#n/a", "#null!", "nat", "nil", "\\n", "undefined")
 )
+_ENCLOSED = re.compile(r"<(.*)>|\((.*)\)|\[(.*)\]")
 _WHOLE_FLOAT = re.compile(r"([+-]?)(\d+)\.0*")
 _SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d+)?[eE]\+\d+|[+-]?\d\.\d+[eE]\d+")
 _EXACT = 2**53
+
+
+def is_null(text: str) -> bool:
+    """Whether a cell says that there is nothing: empty, a null word, or signs such as "-" alone.
+
+    >>> is_null("<NA>"), is_null("--"), is_null("0"), is_null("Nils")
+    (True, True, False, False)
+    """
+    text = text.strip().casefold()
+    enclosed = _ENCLOSED.fullmatch(text)
+    word = next(filter(None, enclosed.groups()), "") if enclosed else text
+    return word in _NULL_WORDS or (text.isascii() and not any(map(str.isalnum, text)))
 
 
 def canonical(text: str) -> str | None:
@@ -24,13 +37,13 @@ def canonical(text: str) -> str | None:
       text: as read.
 
     Returns:
-      None for a null word: a row without an id is nobody's, not all of one user.
+      None where there is nothing (`is_null`): a row without an id is nobody's, not all of one user.
 
     Raises:
       ValueError: a float that has lost digits, beyond 2^53 or in scientific notation.
     """
     text = unicodedata.normalize("NFC", text).strip()
-    if text.casefold() in NULL_WORDS:
+    if is_null(text):
         return None
     whole = _WHOLE_FLOAT.fullmatch(text)
     if whole:

@@ -20,7 +20,8 @@ Watch = Callable[[bytes], object]
 _UNPACK = "Unpack it, or pack it with gzip or zstd"
 _MAGIC = {
     b"PK\x03\x04": ("a ZIP archive or an Excel workbook", "Unpack it, or save the sheet as CSV"),
-    b"BZh91AY": ("packed with bzip2", _UNPACK),
+    b"BZh": ("packed with bzip2", _UNPACK),
+    b"\x04\x22\x4d\x18": ("packed with lz4", _UNPACK),
     b"\xfd7zXZ\0": ("packed with xz", _UNPACK),
     b"7z\xbc\xaf\x27\x1c": ("a 7-Zip archive", _UNPACK),
     b"Rar!": ("a RAR archive", _UNPACK),
@@ -35,7 +36,11 @@ _MAGIC = {
     b"PAR1": ("a Parquet file", "Where text is wanted, write it as such"),
     b"ARROW1": ("an Arrow or Feather file", "Write it as Parquet"),
     b"Obj\x01": ("an Avro file", "Write it as Parquet or JSON lines"),
-    b"\x80\x04\x95": ("a pickle, which is never loaded", "Write the table as CSV or Parquet"),
+    b"ORC": ("an ORC file", "Write it as Parquet"),
+    **{
+        bytes((0x80, protocol)): ("a pickle, which is never loaded", "Write the table as Parquet")
+        for protocol in range(2, 6)
+    },
     b"\x7fELF": ("a program", "Give a table"),
     b"version https://git-lfs": ("a pointer of Git LFS, not the file", "Fetch it: git lfs pull"),
 }

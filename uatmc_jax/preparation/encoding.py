@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from uatmc_jax.data.features import open_matrix
 from uatmc_jax.errors import InputError
 from uatmc_jax.preparation.encoders import Encoder
 from uatmc_jax.preparation.lines import Tally, finish, sync
-from uatmc_jax.preparation.matrices import blocks, create, open_matrix, stand_in, writer
+from uatmc_jax.preparation.matrices import blocks, create, stand_in, writer
 from uatmc_jax.store import read_json, write_json
 
 # What of an encoder can be written down.

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from uatmc_jax.data.ids import NULL_WORDS
+from uatmc_jax.data.ids import is_null
 from uatmc_jax.errors import InputError
 from uatmc_jax.preparation.core import Rows
 from uatmc_jax.preparation.kept import blocks, names
 from uatmc_jax.preparation.kept import number as number_ids
 from uatmc_jax.preparation.lines import MalformedError, Tally
-from uatmc_jax.preparation.losses import LOW_RATINGS, loss
+from uatmc_jax.preparation.losses import ALONE, LOW_RATINGS, loss
 from uatmc_jax.preparation.settings import Settings
 from uatmc_jax.preparation.stage import (
     Stage,
@@ -21,12 +21,15 @@ from uatmc_jax.preparation.stage import (
     k_core,
     leave_out_low,
     low_ratings,
+    most_active,
     settle,
     sizes,
 )
 
 _LARGEST_TIME = 2**53
 _LOW_RATING = 2
+# A user with so many interactions, and so many times as many as the next, stands out.
+_MANY, _OUTSTANDING = 100, 10
 _DECIMAL_COMMA = re.compile(r"[+-]?\d[\d.' ]*,\d+")
 
 
@@ -66,7 +69,7 @@ def number(value: Any, what: str, limit: float = math.inf) -> float | None:
     Raises:
       MalformedError: something else, or not between -limit and limit.
     """
-    if value is None or (isinstance(value, str) and value.strip().casefold() in NULL_WORDS):
+    if value is None or (isinstance(value, str) and is_null(value)):
         return None
     try:
         parsed = math.nan if isinstance(value, bool) else float(value)
@@ -136,10 +139,19 @@ def choose(stage: Stage, settings: Settings, tally: Tally, unit: str) -> Chosen:
         "core": {"k": core, "sweeps": sweeps},
         "kept": after,
     }
+    losses |= _guest(stage, after["interactions"])
     number_ids(stage)
     items, users = list(names(stage, "items")), names(stage, "users")
     rows = blocks(stage, settings.split, settings.seed)
     return Chosen(rows, users, items, counts, losses)
+
+
+def _guest(stage: Stage, interactions: int) -> dict:
+    """The share of a user who has so many interactions that everyone without an account may be."""
+    (name, most), *others = most_active(stage)
+    if others and most >= max(_MANY, _OUTSTANDING * others[0][1]):
+        return {f"interactions of user {name!r}, {ALONE}": loss(most, interactions)}
+    return {}
 
 
 def check_usable(sizes: SplitSizes, n_items: int, labelled: bool) -> None:

@@ -8,12 +8,14 @@ from uatmc_jax.errors import InputError
 WORTH_A_WARNING = 0.01
 LOW_RATINGS = "ratings of 2 or less"
 CONSTANT, ZEROS = "constant columns", "rows of zeros"
+ALONE = "ten times as many as the next"
 # What is as the source has it, and no loss.
-_NO_LOSS = (LOW_RATINGS, CONSTANT, ZEROS)
+_NO_LOSS = (LOW_RATINGS, CONSTANT, ZEROS, ALONE)
 # Outside it, features are too small or too large for learning rates that are usual.
 _USUAL_SPREAD = (1e-4, 1e4)
 _REMEDIES = {
     LOW_RATINGS: "all count as purchases; --min-rating leaves them out",
+    ALONE: "is that everyone without an account? Leave the id empty, and they are nobody",
     CONSTANT: "they tell no item from another",
     ZEROS: "if they stand for items without features, make them NaN",
     "merged": "their ids differ in writing alone, such as 12 and 12.0",

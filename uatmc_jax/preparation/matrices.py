@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from uatmc_jax.data.features import check_scale
+from uatmc_jax.data.features import check_scale, open_matrix
 from uatmc_jax.errors import InputError
 from uatmc_jax.preparation.lines import Tally, sync
 from uatmc_jax.store import hash_file
@@ -40,30 +40,6 @@ def writer(path: pathlib.Path) -> Iterator[Write]:
             file.flush()
 
         yield write
-
-
-def open_matrix(path: pathlib.Path) -> np.memmap:
-    """Opens a feature matrix for reading, without reading it.
-
-    Raises:
-      InputError: not a `.npy` of shape (rows, dim) and a float type, or truncated.
-    """
-    try:
-        matrix = np.lib.format.open_memmap(path, mode="r")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file. Check the path.") from None
-    # Whatever the header's parser raises is about the file.
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"{path}: not a readable .npy matrix ({reason}). It may be truncated; write it again "
-            "with numpy.save of a float array."
-        ) from None
-    if matrix.ndim != 2 or 0 in matrix.shape:
-        raise InputError(f"{path}: shape {matrix.shape}, wanted (rows, dim).")
-    if matrix.dtype not in (np.float16, np.float32, np.float64):
-        raise InputError(f"{path}: type {matrix.dtype}, wanted float16, float32 or float64.")
-    return matrix
 
 
 def blocks(matrix: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

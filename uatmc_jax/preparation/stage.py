@@ -38,7 +38,10 @@ create table events(n bigint, user_as varchar, item_as varchar, t double, r floa
 # Ids that are their one form as they are (see `data.ids`): words of these letters, which are no
 # number with a point or an exponent, unless null.
 _PLAIN_ID = "regexp_full_match({0}, '[A-Za-z0-9_-]{{1,256}}|[A-Za-z_][A-Za-z0-9_.@:+-]{{0,255}}')"
-_NULLS = "lower({0}) in ('null', 'none', 'nan', 'na', 'nat', 'nil')"
+_NULLS = (
+    "(lower({0}) in ('null', 'none', 'nan', 'na', 'nat', 'nil', 'undefined') "
+    "or not regexp_matches({0}, '[A-Za-z0-9]'))"
+)
 
 
 class Event(NamedTuple):
@@ -274,6 +277,14 @@ def sizes(stage: Stage) -> dict[str, int]:
     counts = "count(distinct u), count(distinct i), count(*)"
     (row,) = stage.db.execute(f"select {counts} from pairs").fetchall()
     return dict(zip(("users", "items", "interactions"), row, strict=True))
+
+
+def most_active(stage: Stage) -> list[tuple[str, int]]:
+    """The two users of `pairs` who have most of them: their ids, and how many each has."""
+    return stage.db.execute(
+        "select id, count(*) as many from pairs join users on users.k = u "
+        "group by id order by many desc, id limit 2"
+    ).fetchall()
 
 
 def k_core(stage: Stage, k: int) -> int:

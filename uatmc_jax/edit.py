@@ -59,6 +59,7 @@ def _make_parser() -> Parser:
     add("--robust", action="store_true", help="seek pixels that outlast JPEG, resizing, a crop")
     add("--rounds", type=_count, default=1, help="of the coordinated search (1)")
     add("--max-words", type=_count, default=3, help="new words in a title (3)")
+    add("--synonyms", type=pathlib.Path, help="folder of WordNet's files: no other replacements")
     add("--any-word", action="store_true", help="put in any word of the encoder's, not sellers'")
     add("--yardstick", type=_count, default=50, help="items whose harmless edits are measured (50)")
     return parser

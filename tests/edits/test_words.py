@@ -16,8 +16,10 @@ from uatmc_jax.edits.constraints import (
     stopword_modification,
     usable,
     word_embedding_distance,
+    wordnet_synonym,
 )
 from uatmc_jax.edits.pixels import Seen, rank
+from uatmc_jax.edits.synonyms import FILES, read_synonyms, synonyms_within
 from uatmc_jax.edits.wording import (
     changed,
     insert,
@@ -29,6 +31,7 @@ from uatmc_jax.edits.wording import (
     text_of,
 )
 from uatmc_jax.edits.words import Verified, Words, WordSearch, neighbours, search_words
+from uatmc_jax.errors import InputError
 from uatmc_jax.preparation.twins import Saliency, Vocabulary
 
 TITLE = "men's slim dress for work, navy blue (2 pack)"
@@ -169,3 +172,40 @@ def test_where_nothing_is_similar_enough_the_original_is_kept():
     search = WordSearch(similarity=(1.1, 1.1))
     found = search_words(parse("slim dress"), "insertion", words, (), search, slopes, verify)
     assert text_of(found.wording) == "slim dress"
+
+
+def wordnet(folder):
+    """Synsets in the form of WordNet's files, some words in two of them."""
+    files = {
+        "data.noun": ["  1 The licence.", "00001740 06 n 02 dress 0 Frock 1 000 | a garment"],
+        "data.verb": ["00001741 29 v 01 dress 0 000 | put clothes on"],
+        "data.adj": [
+            "00001742 00 s 03 slim 0 thin(a) 0 lean(ip) 1 001 & 00001743 a 0000 | of a body",
+            "00001743 00 a 0b a_b 0 slight 0 slim 1 x2 0 f 0 g 0 h 0 i 0 j 0 k 0 l 0 000 | small",
+        ],
+        "data.adv": [],
+    }
+    for name, lines in files.items():
+        (folder / name).write_text("".join(f"{line}\n" for line in lines))
+    return folder
+
+
+def test_synonyms_are_the_words_of_a_synset(tmp_path):
+    synonyms = read_synonyms(wordnet(tmp_path))
+    assert synonyms["dress"] == {"frock"} and synonyms["thin"] == {"slim", "lean"}
+    assert synonyms["slim"] == {"thin", "lean", "slight", *"fghijkl"}
+    assert not {"a_b", "x2", "the", "licence"} & set(synonyms)
+    words = ["lean", "slim", "slight", "thin", "frock"]
+    within = synonyms_within(words, np.array([True, True, True, False, True]), synonyms)
+    assert within("Slim").tolist() == [0, 2] and within("dress").tolist() == [4]
+    assert within("unknown").size == 0
+    rule, original = wordnet_synonym(synonyms), parse("slim Dress")
+    assert rule.allows(original, substitute(original, 1, "frock"))
+    assert rule.allows(original, insert(original, 0, "anything"))
+    assert not rule.allows(original, substitute(original, 0, "frock"))
+    (tmp_path / FILES[-1]).unlink()
+    with pytest.raises(InputError, match=r"has no data\.adv\. Give the folder"):
+        read_synonyms(tmp_path)
+    (tmp_path / FILES[-1]).write_text("once upon a time\n")
+    with pytest.raises(InputError, match=r"data\.adv, line 1: not a synset"):
+        read_synonyms(tmp_path)

@@ -105,6 +105,24 @@ def word_embedding_distance(vectors: Mapping[str, np.ndarray], least: float) -> 
     return Constraint("word_embedding_distance", allows)
 
 
+def wordnet_synonym(synonyms: Mapping[str, frozenset[str]]) -> Constraint:
+    """A replaced word and the new one are in one synset, so of one meaning and part of speech.
+
+    Args:
+      synonyms: of `synonyms.read_synonyms`.
+    """
+
+    def allows(original: Wording, edited: Wording) -> bool:
+        pairs = [
+            (original.words[edited.origin[place]].lower(), edited.words[place].lower())
+            for place in changed(original, edited)
+            if edited.origin[place] != INSERTED
+        ]
+        return all(new in synonyms.get(old, frozenset()) for old, new in pairs)
+
+    return Constraint("wordnet_synonym", allows)
+
+
 def usable(words: Sequence[str], protected: Mapping[str, str]) -> np.ndarray:
     """(V,) bool: words that neither are stop words nor say something protected."""
     return np.array(

@@ -34,6 +34,7 @@ from uatmc_jax.edits.constraints import (
     stopword_modification,
     usable,
     word_embedding_distance,
+    wordnet_synonym,
 )
 from uatmc_jax.edits.judge import judge_rows, make_judge
 from uatmc_jax.edits.listings import (
@@ -47,6 +48,7 @@ from uatmc_jax.edits.measure import certificates, measure
 from uatmc_jax.edits.search import Case, Edit, Workshop, edit_targets
 from uatmc_jax.edits.settings import EditSettings
 from uatmc_jax.edits.summary import summarize
+from uatmc_jax.edits.synonyms import FILES, read_synonyms, synonyms_within
 from uatmc_jax.edits.wording import parse
 from uatmc_jax.edits.words import Words, neighbours
 from uatmc_jax.edits.yardstick import HarmlessEdits, encode_harmless, moved_by
@@ -175,6 +177,11 @@ def _recorded(settings: EditSettings) -> dict:
     said = to_dict(settings)
     for name in ("images", "items"):
         said[name] = said[name] is not None
+    if settings.synonyms is None:
+        del said["synonyms"]
+    else:
+        digests = [store.hash_file(settings.synonyms / name) for name in FILES]
+        said["synonyms"] = store.digest(digests)
     return said
 
 
@@ -190,23 +197,30 @@ def _workshop(
     twin = coders["text"].twin
     vocabulary = twin.vocabulary
     allowed = usable(vocabulary.words, protected)
-    nearest = neighbours(vocabulary, allowed, settings.word_similarity)
     put_in = allowed
     if not settings.any_word:
         known = set(SELLERS_WORDS)
         for listing in listings.values():
             known |= {word.lower() for cell in listing.cells for word in parse(cell).words}
         put_in = allowed & np.array([word in known for word in vocabulary.words], bool)
-    length = np.linalg.norm(vocabulary.vectors, axis=1, keepdims=True)
-    unit = dict(zip(vocabulary.words, vocabulary.vectors / np.maximum(length, 1e-30), strict=True))
+    if settings.synonyms is None:
+        least = settings.word_similarity
+        replace = neighbours(vocabulary, allowed, least)
+        length = np.linalg.norm(vocabulary.vectors, axis=1, keepdims=True)
+        unit = vocabulary.vectors / np.maximum(length, 1e-30)
+        alike = word_embedding_distance(dict(zip(vocabulary.words, unit, strict=True)), least)
+    else:
+        synonyms = read_synonyms(settings.synonyms)
+        replace = synonyms_within(vocabulary.words, allowed, synonyms)
+        alike = wordnet_synonym(synonyms)
     rules: tuple[Constraint, ...] = (
         max_words_perturbed(settings.words.max_words),
         stopword_modification(),
         repeat_modification(),
         protected_attributes(protected),
-        word_embedding_distance(unit, settings.word_similarity),
+        alike,
     )
-    return Workshop(settings, coders, Words(vocabulary, put_in, nearest, twin.placeholder), rules)
+    return Workshop(settings, coders, Words(vocabulary, put_in, replace, twin.placeholder), rules)
 
 
 def _catalogue(where: DataSettings) -> tuple[list[str], list[str]]:

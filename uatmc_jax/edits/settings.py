@@ -29,7 +29,9 @@ class EditSettings:
       robust: seek pixels that outlast JPEG, resizing and a crop (`harmless.AFTERWARDS`).
       rounds: of the coordinated search: words, then pixels, each with the other's best.
       words: how far the search for words goes.
-      word_similarity: least cosine of a replaced word and the new one.
+      word_similarity: least cosine of a replaced word and the new one; not asked for with
+        `synonyms`.
+      synonyms: folder of WordNet's files; a word is then replaced by a synonym alone.
       any_word: put in whatever the encoder has as one token; else sellers' words and the
         catalogue's.
       yardstick: items whose harmless edits are measured.
@@ -51,6 +53,7 @@ class EditSettings:
     rounds: int = 1
     words: WordSearch = dataclasses.field(default_factory=WordSearch)
     word_similarity: float = 0.4
+    synonyms: pathlib.Path | None = None
     any_word: bool = False
     yardstick: int = 50
     eps: float = 0.1

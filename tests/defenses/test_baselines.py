@@ -89,8 +89,9 @@ def test_modalities_that_are_not_named_stay(kind):
     step = step_of(c, Defense(kind, modalities=(1,)))
     selected = c.model.select(c.params.encoder, c.batch.users, step.items)
     if kind == "uat":
-        first = perturbed.first_look(step, selected).gradient
-        visual, textual = perturbed._ascended(step, selected, first)
+        first = perturbed.first_look(step, selected)
+        (delta,) = perturbed._ascended(step, selected, first)
+        visual, textual = perturbed._moved(step, (delta,))
     else:
         visual, textual = {"noise": _noisy, "dropout": _dropped}[kind](step, selected)
     np.testing.assert_array_equal(visual, step.z[0])

@@ -87,7 +87,8 @@ def adversarial_objective(
     def plain(trained: Trained) -> tuple[jax.Array, tuple]:
         step = make_step(model, defense, trained.output, frozen, weights, batch, key)
         selected = select_rows(step, trained.encoder)
-        clean, bpr, first = first_look(step, selected)
+        first = first_look(step, selected)
+        clean, bpr = first.embeddings, first.bpr
         if frozen.whole is None:
             reg = model.regularize(trained.encoder, in_encoder(batch), *triples(step, clean))
             terms = {"bpr": bpr, "reg": reg}

@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from uatmc_jax import ascent
+from uatmc_jax.defenses.affine import Line, bpr_along, is_line, make_line
 from uatmc_jax.defenses.step import (
     ASCENDED,
     Step,
@@ -38,7 +39,7 @@ from uatmc_jax.defenses.step import (
 from uatmc_jax.losses import bpr_loss, gradient_alignment
 from uatmc_jax.models import Embeddings, Modal
 from uatmc_jax.models.protocol import PyTree
-from uatmc_jax.numerics import take
+from uatmc_jax.numerics import take, weighted_mean
 
 
 class FirstLook(NamedTuple):
@@ -48,12 +49,14 @@ class FirstLook(NamedTuple):
       embeddings: of its users and items.
       bpr: L_BPR.
       gradient: what the ascent of UAT follows from the clean content, by perturbed
-        modality; None where the ascent does not start there.
+        modality; None where it is not known yet.
+      line: the margins along perturbations, of models affine in the content.
     """
 
     embeddings: Embeddings
     bpr: jax.Array
-    gradient: Modal | None
+    gradient: Modal | None = None
+    line: Line | None = None
 
 
 def first_look(step: Step, selected: PyTree) -> FirstLook:
@@ -64,9 +67,14 @@ def first_look(step: Step, selected: PyTree) -> FirstLook:
       selected: the batch's part of the trained parameters.
     """
     defense = step.defense
+    if is_line(step):
+        embeddings = embed(step, selected, step.z)
+        line = make_line(step, selected, embeddings)
+        value = weighted_mean(jax.nn.softplus(-line.margins), step.batch.weights)
+        return FirstLook(embeddings, value, line=line)
     if defense.kind not in ASCENDED or defense.random_start or defense.level != "projected":
         embeddings = embed(step, selected, step.z)
-        return FirstLook(embeddings, bpr_loss(*triples(step, embeddings), step.batch.weights), None)
+        return FirstLook(embeddings, bpr_loss(*triples(step, embeddings), step.batch.weights))
 
     if defense.kind == "uat":
         _, (embeddings, bpr, slopes) = _inner(step, selected, step.z)
@@ -100,7 +108,7 @@ with_gradient.defvjp(
 )
 
 
-def adversarial_term(step: Step, selected: PyTree, first: Modal | None) -> jax.Array:
+def adversarial_term(step: Step, selected: PyTree, first: FirstLook) -> jax.Array:
     """L_adv of the step's defence.
 
     Args:
@@ -108,8 +116,10 @@ def adversarial_term(step: Step, selected: PyTree, first: Modal | None) -> jax.A
       selected: the batch's part of the trained parameters.
       first: as `first_look` gave it.
     """
+    if first.line is not None:
+        return bpr_along(step, first.line, _ascended(step, selected, first))
     if step.defense.kind in ASCENDED:
-        return bpr_at(step, selected, _ascended(step, selected, first))
+        return bpr_at(step, selected, _moved(step, _ascended(step, selected, first)))
     make = {"noise": _noisy, "dropout": _dropped}
     return bpr_at(step, selected, make[step.defense.kind](step, selected))
 
@@ -146,33 +156,54 @@ def _inner(step: Step, selected: PyTree, z: Modal) -> tuple[jax.Array, tuple]:
     if defense.kind == "uat":
         return value, found
     gradients = tuple(g for m, g in enumerate(slopes[1]) if is_perturbed(defense, m))
+    return value + step.weights.beta * _alignment(step, gradients), found
+
+
+def _alignment(step: Step, gradients: Modal) -> jax.Array:
+    """L_align of the batch's items' gradients."""
+    defense, weights = step.defense, step.batch.weights
     if defense.detach_align:
         gradients = jax.lax.stop_gradient(gradients)
     over = None if defense.align_over == "rows" else step.frozen.graph.n_items
-    alignment = jnp.zeros(())
-    for places in (step.positive, step.negative):
-        alignment += gradient_alignment(gradients, occurs(places, weights, step.items.size), over)
-    return value + step.weights.beta * alignment, found
+    return sum(
+        (
+            gradient_alignment(gradients, occurs(places, weights, step.items.size), over)
+            for places in (step.positive, step.negative)
+        ),
+        jnp.zeros(()),
+    )
 
 
-def _ascended(step: Step, selected: PyTree, first: Modal | None) -> Modal:
+def _climb(step: Step, selected: PyTree, line: Line | None, delta: Modal) -> jax.Array:
+    """What the max phase ascends, at the items' content moved by delta."""
+    if line is None:
+        return _inner(step, selected, _moved(step, delta))[0]
+    look = functools.partial(bpr_along, step, line)
+    if step.defense.kind == "uat":
+        return look(delta)
+    value, gradients = jax.value_and_grad(look)(delta)
+    return value + step.weights.beta * _alignment(step, gradients)
+
+
+def _ascended(step: Step, selected: PyTree, first: FirstLook) -> Modal:
+    """The perturbations that the max phase ends with."""
     defense = step.defense
-    z, frozen, selected = jax.lax.stop_gradient((step.z, step.frozen, selected))
+    given = step.z, step.frozen, selected, first.line
+    z, frozen, selected, line = jax.lax.stop_gradient(given)
     fixed = step._replace(z=z, frozen=frozen)
     source, radius = _source(fixed)
     start = jax.tree.map(jnp.zeros_like, source)
     if defense.random_start:
         start = ascent.random_start(step.key, radius, source, defense.norm)
-    delta = ascent.ascend(
-        jax.grad(lambda delta: _inner(fixed, selected, _moved(fixed, delta))[0]),
+    return ascent.ascend(
+        jax.grad(functools.partial(_climb, fixed, selected, line)),
         start,
         radius,
         steps=defense.steps,
         step_size=step.weights.step_size,
         norm=defense.norm,
-        first=first,
+        first=first.gradient,
     )
-    return _moved(step, delta)
 
 
 def _noisy(step: Step, selected: PyTree) -> Modal:

@@ -28,8 +28,9 @@ bends, the true maximum may lie on either side.
 import jax
 import jax.numpy as jnp
 
+from uatmc_jax.defenses.affine import slopes
 from uatmc_jax.defenses.step import Step, bpr_at, is_perturbed, margins, radii
-from uatmc_jax.models import Embeddings, Modal, select
+from uatmc_jax.models import Embeddings
 from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.numerics import safe_norm, weighted_mean
 
@@ -53,11 +54,11 @@ def worst_margins(step: Step, selected: PyTree, clean: Embeddings) -> jax.Array:
       selected: the batch's part of the trained parameters.
       clean: the batch's embeddings as they are.
     """
-    slopes = _slopes(step, selected, clean)
+    found = slopes(step, selected, clean)
     if step.frozen.shapes is None:
-        lengths = [dual_norm(w, step.defense.norm) for w in slopes]
+        lengths = [dual_norm(w, step.defense.norm) for w in found]
     else:
-        lengths = [safe_norm(w @ a) for w, a in zip(slopes, step.frozen.shapes, strict=True)]
+        lengths = [safe_norm(w @ a) for w, a in zip(found, step.frozen.shapes, strict=True)]
     radius = radii(step, step.z)
     loss = sum(
         (r[step.positive, 0] + r[step.negative, 0]) * length
@@ -83,16 +84,3 @@ def linearized_term(step: Step, selected: PyTree) -> jax.Array:
         if is_perturbed(step.defense, m)
     )
     return value + change
-
-
-def _slopes(step: Step, selected: PyTree, clean: Embeddings) -> Modal:
-    """w_u^m of the triples' users, modal, (B, d)."""
-    rows = jnp.arange(step.batch.users.size)
-    # Any items of the batch will do.
-    chosen = select(step.model, selected, step.frozen.graph, rows[:1], rows)
-
-    def total(z: Modal) -> jax.Array:
-        return jnp.sum(clean.user * Embeddings(*step.model.encode_rows(chosen, z)).item)  # type: ignore[misc]
-
-    # Row n of z reaches score n alone, so one gradient of the sum holds every user's own.
-    return jax.grad(total)(tuple(x[: rows.size] for x in step.z))

@@ -31,7 +31,18 @@ from uatmc_jax.benchmark.run import run_attacks, victim_of
 from uatmc_jax.benchmark.verdict import verdict
 from uatmc_jax.data import make_synthetic
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Served, bm3, freedom, lightgcn, mgcn, mmgcn, project_catalogue, vbpr
+from uatmc_jax.models import (
+    Served,
+    bm3,
+    dragon,
+    freedom,
+    lattice,
+    lightgcn,
+    mgcn,
+    mmgcn,
+    project_catalogue,
+    vbpr,
+)
 from uatmc_jax.opened import OpenedRun
 from uatmc_jax.report import format_attacks
 from uatmc_jax.report.attack import format_verdicts
@@ -43,6 +54,8 @@ MODELS = {
     "freedom": freedom(DATA.sizes, dim=4, n_neighbours=4),
     "bm3": bm3(DATA.sizes, dim=4),
     "mgcn": mgcn(DATA.sizes, dim=4, n_neighbours=4),
+    "lattice": lattice(DATA.sizes, dim=4, n_neighbours=4),
+    "dragon": dragon(DATA.sizes, dim=4, n_neighbours=4, n_cobuyers=4, mlp_width=8),
     "lightgcn": lightgcn(DATA.sizes, dim=4),
     "lightgcn_content": lightgcn(DATA.sizes, dim=4, content=True),
 }

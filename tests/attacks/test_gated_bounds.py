@@ -14,7 +14,7 @@ from uatmc_jax.attacks import (
     certify_gated_lists,
     gated_listings,
     make_victim,
-    relist_own_row,
+    relist_rows,
     served,
 )
 from uatmc_jax.attacks.gated_bounds import gated_bounds
@@ -67,7 +67,7 @@ def test_no_edit_goes_beyond_any_users_bound(eps, nonnegative):
             assert (scores[:, item] <= bound).all()
             rivals = np.delete(scores, item, axis=1)
             assert np.mean((rivals >= scores[:, [item]]).sum(axis=1) < K) <= shares[n]
-    copied = relist_own_row(victim(), items, eps=eps, k=K)
+    copied = relist_rows(victim(), items, eps=eps, k=K)
     assert (copied.hr_after <= shares).all()
 
 

@@ -166,6 +166,25 @@ def test_where_nothing_moves_nothing_is_run_and_that_is_said(name, policy, tmp_p
     assert found["not_compared"] == [results[0]["blind"]] and found["unsearched"] == []
 
 
+@pytest.mark.parametrize("policy", ["own_row", pytest.param("full", marks=pytest.mark.long)])
+def test_lists_beside_gates_are_searched_by_copying_too(policy, tmp_path):
+    """What the row says is what the edit that was kept gives; nothing is left to be said."""
+    changes = {"serving": policy, "collateral": policy == "full"}
+    results, _ = run("mgcn", tmp_path, "lists", **changes)
+    found = verdict(results, K, 20)
+    assert found["unsearched"] == [] and found["members"]["relist"]["information"] == "lists"
+    settings = evaluation("lists", **changes)
+    victim = victim_of(opened("mgcn", tmp_path), settings, settings.attacks, 999)
+    with np.load(results[0]["file"].replace(".json", ".npz")) as kept:
+        deltas = [kept[f"delta_{m}"] for m in DATA.modalities]
+    for n, row in enumerate(results[0]["rows"][:2]):
+        both = zip(deltas, DATA.features, strict=True)
+        rows = tuple(x[row["item"]] + delta[n] for delta, x in both)
+        expected = dense_hits(victim, row["item"], *served(victim, row["item"], rows, policy), K)
+        assert row["hr_after"][str(K)] == pytest.approx(expected.mean(), abs=1e-6)
+        assert row["hr_after"][str(K)] >= row["hr_before"][str(K)] and row["scorer"] == "lists"
+
+
 def test_lists_that_no_member_searched_are_named(tmp_path):
     results, _ = run("freedom", tmp_path, "lists")
     found = verdict(results, K, 20)
@@ -238,8 +257,10 @@ def test_what_cannot_be_is_refused(tmp_path):
         evaluation("lists", serving="own_row")
     with pytest.raises(InputError, match="attack:lists"):
         run("freedom", tmp_path, "published")
-    with pytest.raises(InputError, match="search = 'relist': model mgcn declares no item lists"):
-        run("mgcn", tmp_path, "lists")
+    with pytest.raises(
+        InputError, match="search = 'relist': model lightgcn declares no item lists"
+    ):
+        run("lightgcn_content", tmp_path, "lists")
     victim = victim_of(
         opened("lightgcn_content", tmp_path), evaluation("published"), {"a": pgd(k=K)}, 999
     )

@@ -13,7 +13,7 @@ from uatmc_jax.attacks import (
     Lists,
     Options,
     attack_batches,
-    certify_normed_lists,
+    certify_lists,
     collateral_of,
     copying,
     join,
@@ -81,7 +81,7 @@ def test_what_is_found_is_what_the_rebuild_gives(name):
                 length = np.linalg.norm(x[item].astype(float))
                 assert eps is None or np.linalg.norm(row - x[item].astype(float)) <= eps * length
         if name == "lattice":
-            assert (found.hr_after <= certify_normed_lists(victim, items, eps=eps, k=K)).all()
+            assert (found.hr_after <= certify_lists(victim, items, eps=eps, k=K)).all()
     assert found.hr_after.max() > found.hr_before[found.hr_after.argmax()]
 
 

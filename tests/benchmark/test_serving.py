@@ -16,6 +16,7 @@ from uatmc_jax.attacks import (
     Options,
     attack,
     attack_batches,
+    certificate_said,
     certify_lists,
     collateral,
     copying,
@@ -183,6 +184,15 @@ def test_lists_beside_gates_are_searched_by_copying_too(policy, tmp_path):
         expected = dense_hits(victim, row["item"], *served(victim, row["item"], rows, policy), K)
         assert row["hr_after"][str(K)] == pytest.approx(expected.mean(), abs=1e-6)
         assert row["hr_after"][str(K)] >= row["hr_before"][str(K)] and row["scorer"] == "lists"
+        if policy == "own_row":
+            bound = certify_lists(victim, [row["item"]], eps=0.1, k=K)[0]
+            assert row["budget_certificate"][str(K)] == pytest.approx(bound, abs=1e-6)
+            assert bound >= row["hr_after"][str(K)] - 1e-6
+    # What bounds a row is known from the model's declarations, and said where nothing does.
+    said = "budget" if policy == "own_row" else "no certificate for mgcn under 'full'"
+    assert results[0]["certificate"].startswith(said)
+    on_z = certificate_said(pgd(), MODELS["lattice"], "own_row")
+    assert on_z == "no budget certificate for lattice but of edits of raw features, l2"
 
 
 def test_lists_that_no_member_searched_are_named(tmp_path):

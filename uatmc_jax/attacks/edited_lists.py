@@ -65,7 +65,7 @@ def own_listings(victim: Victim) -> OwnListings:
             "so that an edit can change them (config.model.n_neighbours)."
         )
     found = [compared(victim.dataset, k)[m] for m, k in enumerate(lengths)]
-    return OwnListings(*zip(*found, strict=True), lengths)
+    return OwnListings(tuple(of for of, _ in found), tuple(near for _, near in found), lengths)
 
 
 def is_list(x: PyTree) -> bool:

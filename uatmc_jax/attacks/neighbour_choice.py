@@ -17,10 +17,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from uatmc_jax.attacks.cosine_bounds import parts_of
 from uatmc_jax.attacks.edited_lists import OwnListings, own_listings
 from uatmc_jax.attacks.list_bounds import candidates
 from uatmc_jax.attacks.listings import Listings, hits, listings, others_bar, relisted, unmoved
-from uatmc_jax.attacks.normed_bounds import list_parts
 from uatmc_jax.attacks.own_listing import own_rows, relist_rows
 from uatmc_jax.attacks.policies import blind
 from uatmc_jax.attacks.relisting import INSIDE, relist
@@ -121,7 +121,7 @@ def choose_neighbours(
             )
         of = own_listings(victim) if of is None else of
         copied = relist_rows(victim, items, eps=eps, k=k, of=of)
-        known, parts = of.of, list_parts(victim)
+        known, parts = of.of, parts_of(victim, victim.model.normed_lists)
     else:
         of = listings(victim) if of is None and not still else of
         copied = relist(victim, items, eps=eps, policy=policy, k=k, of=of)

@@ -7,8 +7,8 @@ import numpy as np
 
 # Okabe and Ito's palette.
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
-_COLOURS = (BLUE, ORANGE, GREEN, PINK, GREY)
-_MARKERS = ("o", "s", "^", "D", "v")
+COLOURS = (BLUE, ORANGE, GREEN, PINK, GREY)
+MARKERS = ("o", "s", "^", "D", "v")
 PAPER = {"marker": "x", "color": "black", "linestyle": "none", "label": "paper's value"}
 
 
@@ -50,7 +50,7 @@ def defences(
         shift = 0.2 * (n - (len(attacks) - 1) / 2)
         entries = [gains[label, attack] for label in labels]
         places = np.arange(len(labels)) + shift
-        _points(axes[0], places, entries, _COLOURS[n], _MARKERS[n], attack.upper())
+        _points(axes[0], places, entries, COLOURS[n], MARKERS[n], attack.upper())
         known = [
             (place, paper[label, attack])
             for place, label in zip(places, labels, strict=True)
@@ -124,7 +124,7 @@ def sweeps(
     for n, (axis, (name, points)) in enumerate(zip(axes[0], series.items(), strict=True)):
         known = [p for p in points if p[1]["value"] is not None]
         x, y = [p[1]["value"] for p in known], [p[2] for p in known]
-        axis.plot(x, y, color=_COLOURS[n], marker=_MARKERS[n], linewidth=0.8)
+        axis.plot(x, y, color=COLOURS[n], marker=MARKERS[n], linewidth=0.8)
         for p, gain, score in zip(known, x, y, strict=True):
             axis.annotate(f"{p[0]:g}", (gain, score), textcoords="offset points", xytext=(4, 3))
         axis.xaxis.set_major_locator(plt.MaxNLocator(5))
@@ -150,7 +150,7 @@ def groups(
     for n, (attack, by_users) in enumerate(values.items()):
         entries = [_scaled(by_users[name], 100) for name in names]
         places = np.arange(len(names)) + 0.2 * (n - (len(values) - 1) / 2)
-        _points(axis, places, entries, _COLOURS[n], _MARKERS[n], attack)
+        _points(axis, places, entries, COLOURS[n], MARKERS[n], attack)
     axis.axhline(100 * before, color=GREY, linestyle="--", linewidth=0.8, label="before")
     axis.set(ylabel="HR@50, %", xticks=range(len(names)), xticklabels=names)
     axis.set(xlabel="users the attack is crafted on")
@@ -206,7 +206,7 @@ def steps(
     axes = np.asarray(axes).reshape(2, len(columns))
     for (of, attack), (coverage, cosine) in series.items():
         column, n = columns.index(of), names.index(attack)
-        style = {"color": _COLOURS[n], "marker": _MARKERS[n], "markersize": 3, "label": attack}
+        style = {"color": COLOURS[n], "marker": MARKERS[n], "markersize": 3, "label": attack}
         style["linestyle"] = "--" if n % 2 else "-"  # where two runs coincide, both are seen
         axes[0, column].plot([100 * c for c in coverage], **style)
         axes[1, column].plot(cosine, **style)

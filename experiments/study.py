@@ -114,6 +114,7 @@ class Study(NamedTuple):
       seeds: of the trainings, the settings' own first.
       variants: hardened trainings, {name: {adversarial field, or "seed": value}};
         UNDEFENDED is the pre-trained model they start from.
+      given: a run that was trained elsewhere and is taken for UNDEFENDED; None to train it.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Study(NamedTuple):
     overrides: tuple[str, ...]
     seeds: tuple[int, ...]
     variants: Mapping[str, dict[str, Any]]
+    given: pathlib.Path | None = None
 
 
 class Unit(NamedTuple):

@@ -18,7 +18,7 @@ from uatmc_jax.opened import OpenedRun, open_run
 from uatmc_jax.settings import AttackRunSettings, Settings, as_recorded, from_values
 from uatmc_jax.training import compatible, train_and_evaluate, train_vmapped
 from uatmc_jax.training.epoch import steps_per_epoch
-from uatmc_jax.training.folder import SUMMARY_FILE, without_free_fields
+from uatmc_jax.training.folder import SUMMARY_FILE, read_summary, without_free_fields
 
 # Trainings.
 
@@ -35,11 +35,16 @@ def training_settings(study: Study, variant: str) -> Settings:
 
 def run_folder(study: Study, variant: str) -> pathlib.Path:
     """Where the variant's run is."""
+    if variant == UNDEFENDED and study.given is not None:
+        return study.given
     return study.folder / "runs" / f"{variant}-{store.digest(_plain(study, variant))}"
 
 
 def _plain(study: Study, variant: str) -> dict:
     """What a variant's numbers depend on."""
+    if variant == UNDEFENDED and study.given is not None:
+        run = store.digest(read_summary(study.given))
+        return {"run": run, "data": study.dataset.fingerprint, "software": __version__}
     plain = {
         "settings": as_recorded(Settings, without_free_fields(training_settings(study, variant))),
         "data": study.dataset.fingerprint,
@@ -55,7 +60,7 @@ def _summary(study: Study, variant: str) -> pathlib.Path:
 
 
 def training_units(study: Study, wanted: Iterable[str], of: str = "") -> list[Unit]:
-    """Units that train the wanted variants, the pre-trained model first.
+    """Units that train the wanted variants, the pre-trained model first unless it is given.
 
     Args:
       study: where.
@@ -74,6 +79,8 @@ def training_units(study: Study, wanted: Iterable[str], of: str = "") -> list[Un
             lambda tell: _train_alone(study, tell),
         )
     ]
+    if study.given is not None:
+        units = []
     for members in map(list, groups):
         depends = {v: _plain(study, v) for v in members}
         seconds = sum(training_seconds(study, v) for v in members)

@@ -16,7 +16,7 @@ from typing import Any
 
 from configs import attack as attack_config
 from experiments import content as content_use
-from experiments import plots, runner
+from experiments import plots, row_files, runner
 from experiments.scoreboard import page, pareto
 from experiments.study import (
     CONTROL,
@@ -222,12 +222,8 @@ def _defense(study: Study, variant: str) -> dict[str, Any]:
 def write(name: str, rows: Rows, results: pathlib.Path) -> None:
     """A study's rows; what others have added under other entries stays."""
     file = results / f"{name}.jsonl"
-    kept = []
-    if file.exists():
-        ours = {(row["entry"], row["seed"]) for row in rows}
-        kept = [r for r in pareto.read_rows(file) if (r["entry"], r["seed"]) not in ours]
-    results.mkdir(parents=True, exist_ok=True)
-    store.write_text(file, "".join(json.dumps(row) + "\n" for row in [*rows, *kept]))
+    there = pareto.read_rows(file) if file.exists() else []
+    row_files.write_rows(file, rows, there, lambda row: (row["entry"], row["seed"]))
 
 
 def check_rows(name: str, study: Study, results: pathlib.Path) -> None:

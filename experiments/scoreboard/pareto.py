@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments import row_files
 from uatmc_jax.errors import InputError
-from uatmc_jax.settings import result_with_new_names
 
 # Measured quantities and which way is better. "certificate" may be None (no bound known), "gain"
 # as well (nobody had a target before), "contribution" in rows that are older than it.
@@ -87,32 +87,8 @@ class Entry(NamedTuple):
 
 
 def read_rows(file: pathlib.Path) -> list[dict]:
-    """The rows of a JSON-lines file.
-
-    Raises:
-      InputError: no rows; or names the line and the field that is missing, of another
-        type, or not finite.
-    """
-    rows = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            row = result_with_new_names(json.loads(line))
-        except ValueError as error:
-            raise InputError(f"{file}, line {number}: not JSON ({error}).") from None
-        if isinstance(row, dict):
-            row = dict.fromkeys(_LATER) | row
-        for name, (kind, meaning) in FIELDS.items():
-            value = row.get(name) if isinstance(row, dict) else None
-            right = isinstance(value, kind)
-            if kind is float:
-                right = isinstance(value, int | float) and math.isfinite(value)
-            known_null = value is None and isinstance(row, dict) and name in row
-            if not right and not (name in _MAY_BE_NULL and known_null):
-                raise InputError(f"{file}, line {number}: '{name}' must be there: {meaning}.")
-        rows.append(row)
-    if not rows:
-        raise InputError(f"{file}: no rows. Delete it, or put rows into it.")
-    return rows
+    """The rows of a JSON-lines file; errors as of `row_files.read_rows`."""
+    return row_files.read_rows(file, FIELDS, _MAY_BE_NULL, _LATER)
 
 
 def entries_of(rows: Sequence[Mapping[str, Any]]) -> list[Entry]:

@@ -11,13 +11,12 @@ from tests.attacks.test_normed_bounds import victim as lattice_victim
 from tests.attacks.test_relisting import random_victim
 from uatmc_jax.attacks import (
     Lists,
-    certify_gated_lists,
-    gated_listings,
+    certify_lists,
     make_victim,
-    relist_own_row,
+    relist_rows,
     served,
 )
-from uatmc_jax.attacks.gated_bounds import gated_bounds
+from uatmc_jax.attacks.gated_bounds import gated_bounds, gated_listings
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Sizes, mgcn
 
@@ -46,7 +45,7 @@ def compared():
 def test_no_edit_goes_beyond_any_users_bound(eps, nonnegative):
     of, rng, user = compared(), np.random.default_rng(1), np.asarray(victim().user)
     features, items = victim().dataset.features, np.array([1, 24])
-    shares = certify_gated_lists(victim(), items, eps=eps, k=K, of=of, nonnegative=nonnegative)
+    shares = certify_lists(victim(), items, eps=eps, k=K, of=of, nonnegative=nonnegative)
     for n, item in enumerate(items.tolist()):
         bound = gated_bounds(victim(), of, item, eps, nonnegative)
         assert np.isfinite(bound).all() == (nonnegative or eps not in (1.5, None))
@@ -67,7 +66,7 @@ def test_no_edit_goes_beyond_any_users_bound(eps, nonnegative):
             assert (scores[:, item] <= bound).all()
             rivals = np.delete(scores, item, axis=1)
             assert np.mean((rivals >= scores[:, [item]]).sum(axis=1) < K) <= shares[n]
-    copied = relist_own_row(victim(), items, eps=eps, k=K)
+    copied = relist_rows(victim(), items, eps=eps, k=K)
     assert (copied.hr_after <= shares).all()
 
 
@@ -86,7 +85,7 @@ def test_bounds_grow_with_the_budget_up_to_any_contents():
 
 def test_what_cannot_be_is_refused():
     with pytest.raises(InputError, match="declares no lists of gated rows"):
-        certify_gated_lists(random_victim(), [1], k=K)
+        gated_listings(random_victim())
     with pytest.raises(InputError, match=r"eps = -1.0: wanted a number >= 0"):
-        certify_gated_lists(victim(), [1], eps=-1.0, k=K)
+        certify_lists(victim(), [1], eps=-1.0, k=K)
     assert mgcn(Sizes(3, 3, {"visual": 2})).gated_lists is None

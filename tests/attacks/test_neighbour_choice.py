@@ -15,16 +15,15 @@ from uatmc_jax.attacks import (
     Effort,
     Lists,
     certify_lists,
-    certify_normed_lists,
     choose_neighbours,
     listings,
     make_victim,
     own_listings,
     served,
 )
+from uatmc_jax.attacks.cosine_bounds import parts_of
 from uatmc_jax.attacks.listings import Relisting, hits
 from uatmc_jax.attacks.neighbour_choice import _by_directions, _by_lists, _Shared
-from uatmc_jax.attacks.normed_bounds import list_parts
 from uatmc_jax.attacks.soft_lists import _directions, _embeddings
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import freedom
@@ -114,7 +113,7 @@ def test_lattice_is_searched_alike_under_own_row(eps):
         rows = tuple(x[n] for x in found.features)
         again = dense_hits(other, item, *served(other, item, rows, "own_row"), K)
         assert again.mean() == found.hr_after[n]
-    assert (found.hr_after <= certify_normed_lists(other, items, eps=eps, k=K)).all()
+    assert (found.hr_after <= certify_lists(other, items, eps=eps, k=K)).all()
     with pytest.raises(InputError, match="are chosen under 'own_row' alone"):
         choose_neighbours(other, items, policy="full", k=K)
 
@@ -127,7 +126,7 @@ def test_the_relaxation_has_the_exact_lists_where_it_is_hard():
         of = own_listings(other) if normed else compared()
         known = of.of if normed else tuple(s.of for s in of.standings)
         units = tuple(jnp.asarray(x.units, jnp.float32) for x in known)
-        parts = list_parts(other) if normed else None
+        parts = parts_of(other, other.model.normed_lists) if normed else None
         shared = _Shared(other, of, known, units, parts, (None, "own_row", K), Effort())
         for item in (1, 24):
             search = (_by_directions if normed else _by_lists)(shared, item)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tests.attacks.test_relisting import DATA, random_victim
-from uatmc_jax.attacks import Lists, certify_normed_lists, make_victim, normed_listings, served
+from uatmc_jax.attacks import Lists, certify_lists, make_victim, served
 from uatmc_jax.attacks.listings import unmoved
-from uatmc_jax.attacks.normed_bounds import normed_bounds
+from uatmc_jax.attacks.normed_bounds import normed_bounds, normed_listings
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import lattice
 
@@ -46,8 +46,8 @@ def test_no_edit_goes_beyond_any_users_bound(eps):
     of, rng, user = compared(), np.random.default_rng(1), np.asarray(victim().user)
     features = victim().dataset.features
     items = np.array([1, 17, 24])
-    shares = certify_normed_lists(victim(), items, eps=eps, k=K, of=of)
-    anything = certify_normed_lists(victim(), items, k=K, of=of)
+    shares = certify_lists(victim(), items, eps=eps, k=K, of=of)
+    anything = certify_lists(victim(), items, k=K, of=of)
     assert (shares <= anything).all()
     for n, item in enumerate(items.tolist()):
         bound = normed_bounds(victim(), of, item, eps)
@@ -88,6 +88,9 @@ def test_within_a_small_budget_the_bound_is_near_and_below_any_contents():
 
 def test_what_cannot_be_is_refused():
     with pytest.raises(InputError, match="declares no lists that it adds up as a direction"):
-        certify_normed_lists(random_victim(), [1], k=K)
+        normed_listings(random_victim())
+    other = dataclasses.replace(victim(), model=MODEL._replace(normed_lists=None))
+    with pytest.raises(InputError, match="declares no lists of neighbours that can be bounded"):
+        certify_lists(other, [1], k=K)
     with pytest.raises(InputError, match=r"eps = -1.0: wanted a number >= 0"):
-        certify_normed_lists(victim(), [1], eps=-1.0, k=K)
+        certify_lists(victim(), [1], eps=-1.0, k=K)

@@ -16,6 +16,7 @@ from uatmc_jax.attacks import (
     Options,
     attack,
     attack_batches,
+    certificate_said,
     certify_lists,
     collateral,
     copying,
@@ -31,7 +32,18 @@ from uatmc_jax.benchmark.run import run_attacks, victim_of
 from uatmc_jax.benchmark.verdict import verdict
 from uatmc_jax.data import make_synthetic
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Served, bm3, freedom, lightgcn, mgcn, mmgcn, project_catalogue, vbpr
+from uatmc_jax.models import (
+    Served,
+    bm3,
+    dragon,
+    freedom,
+    lattice,
+    lightgcn,
+    mgcn,
+    mmgcn,
+    project_catalogue,
+    vbpr,
+)
 from uatmc_jax.opened import OpenedRun
 from uatmc_jax.report import format_attacks
 from uatmc_jax.report.attack import format_verdicts
@@ -43,6 +55,8 @@ MODELS = {
     "freedom": freedom(DATA.sizes, dim=4, n_neighbours=4),
     "bm3": bm3(DATA.sizes, dim=4),
     "mgcn": mgcn(DATA.sizes, dim=4, n_neighbours=4),
+    "lattice": lattice(DATA.sizes, dim=4, n_neighbours=4),
+    "dragon": dragon(DATA.sizes, dim=4, n_neighbours=4, n_cobuyers=4, mlp_width=8),
     "lightgcn": lightgcn(DATA.sizes, dim=4),
     "lightgcn_content": lightgcn(DATA.sizes, dim=4, content=True),
 }
@@ -153,6 +167,34 @@ def test_where_nothing_moves_nothing_is_run_and_that_is_said(name, policy, tmp_p
     assert found["not_compared"] == [results[0]["blind"]] and found["unsearched"] == []
 
 
+@pytest.mark.parametrize("policy", ["own_row", pytest.param("full", marks=pytest.mark.long)])
+def test_lists_beside_gates_are_searched_by_copying_too(policy, tmp_path):
+    """What the row says is what the edit that was kept gives; nothing is left to be said."""
+    changes = {"serving": policy, "collateral": policy == "full"}
+    results, _ = run("mgcn", tmp_path, "lists", **changes)
+    found = verdict(results, K, 20)
+    assert found["unsearched"] == [] and found["members"]["relist"]["information"] == "lists"
+    settings = evaluation("lists", **changes)
+    victim = victim_of(opened("mgcn", tmp_path), settings, settings.attacks, 999)
+    with np.load(results[0]["file"].replace(".json", ".npz")) as kept:
+        deltas = [kept[f"delta_{m}"] for m in DATA.modalities]
+    for n, row in enumerate(results[0]["rows"][:2]):
+        both = zip(deltas, DATA.features, strict=True)
+        rows = tuple(x[row["item"]] + delta[n] for delta, x in both)
+        expected = dense_hits(victim, row["item"], *served(victim, row["item"], rows, policy), K)
+        assert row["hr_after"][str(K)] == pytest.approx(expected.mean(), abs=1e-6)
+        assert row["hr_after"][str(K)] >= row["hr_before"][str(K)] and row["scorer"] == "lists"
+        if policy == "own_row":
+            bound = certify_lists(victim, [row["item"]], eps=0.1, k=K)[0]
+            assert row["budget_certificate"][str(K)] == pytest.approx(bound, abs=1e-6)
+            assert bound >= row["hr_after"][str(K)] - 1e-6
+    # What bounds a row is known from the model's declarations, and said where nothing does.
+    said = "budget" if policy == "own_row" else "no certificate for mgcn under 'full'"
+    assert results[0]["certificate"].startswith(said)
+    on_z = certificate_said(pgd(), MODELS["lattice"], "own_row")
+    assert on_z == "no budget certificate for lattice but of edits of raw features, l2"
+
+
 def test_lists_that_no_member_searched_are_named(tmp_path):
     results, _ = run("freedom", tmp_path, "lists")
     found = verdict(results, K, 20)
@@ -225,8 +267,10 @@ def test_what_cannot_be_is_refused(tmp_path):
         evaluation("lists", serving="own_row")
     with pytest.raises(InputError, match="attack:lists"):
         run("freedom", tmp_path, "published")
-    with pytest.raises(InputError, match="search = 'relist': model mgcn declares no item lists"):
-        run("mgcn", tmp_path, "lists")
+    with pytest.raises(
+        InputError, match="search = 'relist': model lightgcn declares no item lists"
+    ):
+        run("lightgcn_content", tmp_path, "lists")
     victim = victim_of(
         opened("lightgcn_content", tmp_path), evaluation("published"), {"a": pgd(k=K)}, 999
     )

@@ -46,6 +46,9 @@ def measured(name, policy):
 
 # MGCN reads content both ways; the others compile for as long again.
 BY_LISTS = ["mgcn", pytest.param("freedom", marks=pytest.mark.slow)]
+OTHERS = [
+    pytest.param(name, marks=pytest.mark.slow) for name in ("lattice", "dragon", "lightgcn_content")
+]
 
 
 @pytest.mark.parametrize("name", BY_LISTS)
@@ -60,9 +63,7 @@ def test_full_is_a_rebuild_of_everything(name):
     assert len(set(expected)) > 1
 
 
-@pytest.mark.parametrize(
-    "name", [*BY_LISTS, pytest.param("lightgcn_content", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", [*BY_LISTS, *OTHERS])
 def test_own_row_is_each_item_by_itself(name):
     hits, _ = measured(name, "own_row")
     victim = victim_of(name)

@@ -3,25 +3,29 @@
 Reading order: `record` and `utility` -> `victim` -> `scoring` and its three answers
 (`direct`, `receptive`, `dense`) -> `perturb` -> `batching` -> `outcome` -> `attacked` and
 `reach` -> `transfer` -> `certificates`. Of models whose content acts through lists of
-neighbours: `policies` -> `listings` -> `list_bounds` -> `relisting` -> `listed` ->
-`collateral`; `soft_lists` -> `neighbour_choice`; `cosine_bounds` -> `normed_bounds` and
-`gated_bounds`; `own_listing`. Of content that spreads linearly: `linear_bounds`. No files here:
-an evaluation on disk is `uatmc_jax.benchmark`.
+neighbours: `policies` -> `listings` -> `list_bounds` -> `relisting` -> `edited_lists` ->
+`own_listing` -> `listed` -> `collateral`; `soft_lists` -> `neighbour_choice`; `cosine_bounds` ->
+`normed_bounds` and `gated_bounds` -> `list_certificates`. Of content that spreads linearly:
+`linear_bounds`. No files here: an evaluation on disk is `uatmc_jax.benchmark`.
 """
 
 from uatmc_jax.attacks.attacked import Attacked, attack
 from uatmc_jax.attacks.batching import Options, join
-from uatmc_jax.attacks.certificates import Certificate, certificate_of, certify
+from uatmc_jax.attacks.certificates import (
+    Certificate,
+    certificate_of,
+    certificate_said,
+    certify,
+)
 from uatmc_jax.attacks.collateral import Collateral, collateral, collateral_of
-from uatmc_jax.attacks.gated_bounds import certify_gated_lists, gated_listings
+from uatmc_jax.attacks.edited_lists import OwnListings, own_listings
 from uatmc_jax.attacks.linear_bounds import certify_linear
-from uatmc_jax.attacks.list_bounds import certify_lists
+from uatmc_jax.attacks.list_certificates import bound_listings, certify_lists
 from uatmc_jax.attacks.listed import listed_hits, nothing_batches
 from uatmc_jax.attacks.listings import Listings, listings
 from uatmc_jax.attacks.neighbour_choice import Chosen, choose_neighbours
-from uatmc_jax.attacks.normed_bounds import certify_normed_lists, normed_listings
 from uatmc_jax.attacks.outcome import attack_batches
-from uatmc_jax.attacks.own_listing import OwnListings, own_listings, relist_own_row
+from uatmc_jax.attacks.own_listing import relist_rows
 from uatmc_jax.attacks.policies import served
 from uatmc_jax.attacks.reach import content_under, user_hits
 from uatmc_jax.attacks.record import Attack, Outcome, apgd, copying, fgsm, pgd, random_search
@@ -50,12 +54,12 @@ __all__ = [
     "attack",
     "attack_batches",
     "blind",
+    "bound_listings",
     "certificate_of",
+    "certificate_said",
     "certify",
-    "certify_gated_lists",
     "certify_linear",
     "certify_lists",
-    "certify_normed_lists",
     "check_shared_z",
     "choose_neighbours",
     "collateral",
@@ -63,19 +67,17 @@ __all__ = [
     "content_under",
     "copying",
     "fgsm",
-    "gated_listings",
     "join",
     "listed_hits",
     "listings",
     "make_victim",
     "measure_batches",
-    "normed_listings",
     "nothing_batches",
     "own_listings",
     "pgd",
     "random_search",
     "relist",
-    "relist_own_row",
+    "relist_rows",
     "served",
     "transfer_batches",
     "user_hits",

@@ -41,8 +41,8 @@ from uatmc_jax.attacks.affine import (
     margin,
     reach,
 )
-from uatmc_jax.attacks.list_bounds import certify_lists_at
-from uatmc_jax.attacks.listings import clean_rates, listings
+from uatmc_jax.attacks.list_certificates import bound_listings, certify_lists
+from uatmc_jax.attacks.listings import clean_rates
 from uatmc_jax.attacks.one_edit import Reachable, most_users
 from uatmc_jax.attacks.record import Attack, checked, require_one_budget
 from uatmc_jax.attacks.scoring.direct import nth_other
@@ -54,7 +54,7 @@ from uatmc_jax.attacks.victim import (
     recommendable,
 )
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import blind, certifiable
+from uatmc_jax.models import Model, blind, bounded_lists, certifiable
 from uatmc_jax.numerics import EXACT, safe_norm
 
 
@@ -157,8 +157,7 @@ def certificate_of(
       InputError: several budgets, an item or a modality that is none, or a K beyond the
         lists that the victim keeps.
     """
-    why, by_lists = blind(victim.model, serving), victim.model.lists is not None
-    by_lists = by_lists and serving == "own_row"
+    why, by_lists = blind(victim.model, serving), _by_lists(victim.model, serving)
     if not (why or by_lists or certifiable(victim.model)):
         return None
     require_one_budget(attack)
@@ -167,17 +166,56 @@ def certificate_of(
         still = clean_rates(victim, check_items(victim, items), tuple(ks))
         return Certificate(still, still)
     if by_lists:
-        within = {"ks": tuple(ks), "of": listings(victim)}
-        anything = certify_lists_at(victim, items, eps=None, **within)
-        inside = attack.level == "feature" and attack.norm == "l2"
-        budget = certify_lists_at(victim, items, eps=float(attack.eps), **within)
-        return Certificate(budget if inside else None, anything)
+        return _listed(attack, victim, items, tuple(ks))
     check_declarations(victim)
     places = chosen_modalities(victim, attack.modalities)
     items = jnp.asarray(check_items(victim, items))
     within, anything = _certify(victim, attack.norm, places, tuple(ks), attack.eps, items)
     budget = np.asarray(within) if attack.level == "projected" else None
     return Certificate(budget, np.asarray(anything) if victim.model.unit_rows else None)
+
+
+def certificate_said(attack: Attack, model: Model, serving: str = "full") -> str:
+    """What `certificate_of` gives, "budget", or in words what it lacks.
+
+    Args:
+      attack: its norm and level matter.
+      model: the recommender.
+      serving: of `POLICIES`.
+    """
+    if blind(model, serving):
+        return "no gain: nothing changes a score"
+    if _by_lists(model, serving):
+        if _of_lists(attack):
+            return "budget"
+        return f"no budget certificate for {model.name} but of edits of raw features, l2"
+    if bounded_lists(model):
+        return f"no certificate for {model.name} under '{serving}', where its rivals move"
+    if not model.affine_in_content:
+        return f"no certificate for {model.name}: it declares no linear scores"
+    if attack.level == "feature":
+        return "any content; no budget certificate for attacks on raw features"
+    return "budget"
+
+
+def _by_lists(model: Model, serving: str) -> bool:
+    return bounded_lists(model) is not None and serving == "own_row"
+
+
+def _of_lists(attack: Attack) -> bool:
+    """Whether a bound of lists within a budget is of its edits."""
+    return attack.level == "feature" and attack.norm == "l2"
+
+
+def _listed(attack: Attack, victim: Victim, items: np.ndarray, ks: tuple[int, ...]) -> Certificate:
+    """By lists; gated ones bound any content only if it has nothing below 0, which is not known."""
+    within = {"k": ks, "of": bound_listings(victim)}
+    budget = anything = None
+    if _of_lists(attack):
+        budget = certify_lists(victim, items, eps=float(attack.eps), **within)
+    if bounded_lists(victim.model) != "gated_lists":
+        anything = certify_lists(victim, items, eps=None, **within)
+    return Certificate(budget, anything)
 
 
 @functools.partial(jax.jit, static_argnames=("norm", "modalities", "ks"))

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax.attacks.listings import listings, relisted
+from uatmc_jax.attacks.listed import relisted_embeddings
 from uatmc_jax.attacks.record import Attack
 from uatmc_jax.attacks.scoring.dense import DENSE
 from uatmc_jax.attacks.scoring.protocol import Target
@@ -68,7 +68,8 @@ def collateral_of(
         return [None] * len(items)
     for n, item in enumerate(items.tolist()):
         if attack.search == "relist":
-            edited = _relisted(victim, item, tuple(x[n] for x in delta))
+            both = zip(victim.dataset.features, delta, strict=True)
+            edited = relisted_embeddings(victim, item, tuple(x[item] + d[n] for x, d in both))
         else:
             own = tuple(jnp.asarray(x[n])[None] for x in z)
             edited = _embedded(victim, jnp.int32(item), own)
@@ -117,14 +118,6 @@ def _others(best: np.ndarray, item: int) -> np.ndarray:
     here = best == item
     here[~here.any(axis=1), -1] = True
     return best[~here].reshape(len(best), -1)
-
-
-def _relisted(victim: Victim, item: int, delta: tuple[np.ndarray, ...]) -> Embeddings:
-    rows = tuple(x[item] + d for x, d in zip(victim.dataset.features, delta, strict=True))
-    table = np.array(victim.item)
-    found = relisted(listings(victim), table, item, rows, "full")
-    table[item], table[found.moved] = found.own, found.rows
-    return Embeddings(victim.user, table)
 
 
 @jax.jit

@@ -11,15 +11,18 @@ angle theta_j is no more than the last listed one's and 2 phi, C, and leaves s b
 cos(theta_j + phi) and cos(theta_j - phi). Several lists may share their sums, as a mixture does.
 """
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
-from uatmc_jax.attacks.listings import others_bar, unmoved
-from uatmc_jax.attacks.victim import Victim, check_items, check_lists, recommendable
+from uatmc_jax.attacks.victim import Victim
+from uatmc_jax.models import Graph, Modal
 from uatmc_jax.models.neighbours import Directions, cosines
+from uatmc_jax.models.protocol import PyTree
+from uatmc_jax.numerics import EXACT
 
 UNIT = 2.0**-24  # of float32, half the distance from 1 to the next number
 BLOCK = 2048  # users at a time
@@ -106,22 +109,18 @@ def above(group: Group, table: np.ndarray, w: np.ndarray, own: np.ndarray) -> np
     return group.weight * (own + others)
 
 
-def reached(
-    victim: Victim, items: np.ndarray, k: int, bounds: Callable[[int], np.ndarray]
-) -> np.ndarray:
-    """(T,) shares of the users whom an item may reach, rivals standing still.
+class _HasParts(Protocol):
+    """What a model declares of its lists: (Params.encoder, z, Graph) -> what items add up."""
 
-    Args:
-      victim: the clean model.
-      items: (T,) targets.
-      k: the K.
-      bounds: item -> (n,) what no edit brings a user's score above.
-    """
-    items = check_items(victim, items)
-    check_lists(victim, (k,))
-    found = []
-    for item in map(int, items):
-        bars = others_bar(victim, item, unmoved(victim, item), k)
-        seen_by = np.asarray(recommendable(victim, jnp.int32(item)))
-        found.append(np.mean((bounds(item) >= bars) & seen_by))
-    return np.array(found)
+    parts: Callable[[PyTree, Modal, Graph], Any]
+
+
+def parts_of(victim: Victim, lists: _HasParts) -> Any:
+    """What the clean model's items are added up of, as `lists` of the model's says."""
+    return _parts(lists.parts, victim.encoder, victim.z, victim.graph)
+
+
+@functools.partial(jax.jit, static_argnames="parts")
+def _parts(parts: Callable, encoder: PyTree, z: Modal, graph: Graph) -> Any:
+    with jax.default_matmul_precision(EXACT):
+        return parts(encoder, z, graph)

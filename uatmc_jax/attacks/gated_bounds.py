@@ -14,7 +14,6 @@ r = eps ||x_t||. Any content: gates in [0, 1], all items, and cosines in [0, 1],
 no feature is below 0; otherwise nothing bounds the sum of the cosines, and there is none.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -28,15 +27,13 @@ from uatmc_jax.attacks.cosine_bounds import (
     Reach,
     above,
     group_of,
+    parts_of,
     reach_of,
-    reached,
 )
 from uatmc_jax.attacks.victim import Victim
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import GatedParts, Graph, Modal, Model
+from uatmc_jax.models import GatedParts
 from uatmc_jax.models.neighbours import Directions, directions
-from uatmc_jax.models.protocol import PyTree
-from uatmc_jax.numerics import EXACT
 
 
 class GatedListings(NamedTuple):
@@ -65,52 +62,12 @@ def gated_listings(victim: Victim) -> GatedListings:
             f"model {victim.model.name} declares no lists of gated rows (gated_lists), so this "
             "certificate says nothing of it."
         )
-    parts = _parts(victim.model, victim.encoder, victim.z, victim.graph)
+    parts = parts_of(victim, lists)
     return GatedListings(
         parts=jax.tree.map(lambda x: np.asarray(x, np.float64), parts),
         raw=tuple(map(directions, victim.dataset.features)),
         lengths=lists.lengths(victim.encoder, victim.projectors),
     )
-
-
-@functools.partial(jax.jit, static_argnames="model")
-def _parts(model: Model, encoder: PyTree, z: Modal, graph: Graph) -> GatedParts:
-    with jax.default_matmul_precision(EXACT):
-        return model.gated_lists.parts(encoder, z, graph)
-
-
-def certify_gated_lists(
-    victim: Victim,
-    items: np.ndarray,
-    *,
-    eps: float | None = None,
-    k: int = 50,
-    of: GatedListings | None = None,
-    nonnegative: bool = False,
-) -> np.ndarray:
-    """An upper bound of HR@K under own_row, whatever raw features each target is given.
-
-    Args:
-      victim: the clean model, of one with `gated_lists`.
-      items: (T,) targets.
-      eps: radius in raw features, l2, a share of the row's 2-norm; None for any content.
-      k: the K.
-      of: `gated_listings(victim)`, if known already.
-      nonnegative: no content has a feature below 0, as where an encoder ends in a ReLU.
-
-    Returns:
-      (T,) shares of the users; all whom the item can be recommended to where nothing is bounded.
-
-    Raises:
-      InputError: a model without such lists, an item that is none, a negative eps, a K beyond
-        the lists that the victim keeps, or features below 0 that are said not to be.
-    """
-    if eps is not None and not eps >= 0:
-        raise InputError(f"eps = {eps}: wanted a number >= 0, or None for any content.")
-    if nonnegative and min(x.min() for x in victim.dataset.features) < 0:
-        raise InputError("nonnegative = True, but the data have features below 0. Leave it False.")
-    of = gated_listings(victim) if of is None else of
-    return reached(victim, items, k, lambda t: gated_bounds(victim, of, t, eps, nonnegative))
 
 
 def gated_bounds(
@@ -122,7 +79,7 @@ def gated_bounds(
       victim: the clean model.
       of: its lists.
       item: the edited one.
-      eps, nonnegative: as of `certify_gated_lists`; inf where nothing is bounded.
+      eps, nonnegative: as of `list_certificates.certify_lists`; inf where nothing is bounded.
     """
     parts, user = of.parts, np.asarray(victim.user, np.float64)
     groups = [_group(victim, of, item, m, eps, nonnegative) for m in (0, 1)]

@@ -15,65 +15,12 @@ eps = 1 and more, and of any content whatever, C_m are all items.
 
 import numpy as np
 
-from uatmc_jax.attacks.listings import Listings, distances, listings, others_bar, seen_by, unmoved
-from uatmc_jax.attacks.victim import Victim, check_items, check_lists
-from uatmc_jax.errors import InputError
+from uatmc_jax.attacks.listings import Listings, distances
+from uatmc_jax.attacks.victim import Victim
 
 # Of float32, half the distance from 1 to the next number.
 _UNIT = 2.0**-24
 _BLOCK = 2048  # users at a time
-
-
-def certify_lists(
-    victim: Victim,
-    items: np.ndarray,
-    *,
-    eps: float | None = None,
-    k: int = 50,
-    of: Listings | None = None,
-) -> np.ndarray:
-    """An upper bound of HR@K under own_row, whatever raw features each target is given.
-
-    Of scores as they are computed, in float32: a user counts as reached where rounding might
-    make her so.
-
-    Args:
-      victim: the clean model, of one with item lists.
-      items: (T,) targets.
-      eps: radius in raw features, l2, a share of the row's 2-norm; None for any content.
-      k: the K.
-      of: `listings(victim)`, if known already.
-
-    Returns:
-      (T,) shares of the users.
-
-    Raises:
-      InputError: a model without item lists, an item that is none, a negative eps, or a K
-        beyond the lists that the victim keeps.
-    """
-    return certify_lists_at(victim, items, eps=eps, ks=(k,), of=of)[:, 0]
-
-
-def certify_lists_at(
-    victim: Victim,
-    items: np.ndarray,
-    *,
-    eps: float | None,
-    ks: tuple[int, ...],
-    of: Listings | None = None,
-) -> np.ndarray:
-    """(T, Ks) of `certify_lists`, for several K at a time; arguments and errors as there."""
-    if eps is not None and not eps >= 0:
-        raise InputError(f"eps = {eps}: wanted a number >= 0, or None for any content.")
-    items = check_items(victim, items)
-    check_lists(victim, ks)
-    of = listings(victim) if of is None else of
-    found = []
-    for item, bounds in zip(items.tolist(), _bounds(victim, of, items, eps), strict=True):
-        there = seen_by(victim, item)
-        bars = (others_bar(victim, item, unmoved(victim, item), k) for k in ks)
-        found.append([np.mean((bounds >= bar) & there) for bar in bars])
-    return np.array(found)
 
 
 def list_bounds(victim: Victim, of: Listings, item: int, eps: float | None) -> np.ndarray:
@@ -83,12 +30,12 @@ def list_bounds(victim: Victim, of: Listings, item: int, eps: float | None) -> n
       victim: the clean model.
       of: its lists.
       item: the edited one.
-      eps: as of `certify_lists`.
+      eps: as of `list_certificates.certify_lists`.
     """
-    return _bounds(victim, of, np.array([item]), eps)[0]
+    return bounds_of(victim, of, np.array([item]), eps)[0]
 
 
-def _bounds(victim: Victim, of: Listings, items: np.ndarray, eps: float | None) -> np.ndarray:
+def bounds_of(victim: Victim, of: Listings, items: np.ndarray, eps: float | None) -> np.ndarray:
     """(T, n) `list_bounds` of several items: a block of users' scores is of use to all of them."""
     reachable = [
         [

@@ -5,23 +5,33 @@ What is climbed is HR@K itself, at the attack's K: it stands where other attacks
 
 import functools
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from uatmc_jax.attacks.batching import Options
+from uatmc_jax.attacks.edited_lists import OwnListings, ahead, own_listings, rebuilt
 from uatmc_jax.attacks.listings import Listings, Relisting, hits, listings, relisted, unmoved
+from uatmc_jax.attacks.own_listing import own_rows, relist_rows
 from uatmc_jax.attacks.record import Attack, Outcome
 from uatmc_jax.attacks.relisting import relist
 from uatmc_jax.attacks.victim import Victim, check_items, chosen_modalities, recommendable
 from uatmc_jax.evaluation.ranking import count_at_least
-from uatmc_jax.models import Modal, Model, blind
+from uatmc_jax.models import Embeddings, Modal, Model, blind
 from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.numerics import EXACT
 
 LISTS, NOTHING = "lists", "none"  # in the place of a scorer's name
 _TOGETHER = 8  # targets between two writes of a caller's journal
+
+
+class _Measured(NamedTuple):
+    """Of one target: (1 + Ks,) hit rates, first at the attack's own K, and its mean rank."""
+
+    rates: np.ndarray
+    rank: float | None
 
 
 def relist_batches(
@@ -31,7 +41,7 @@ def relist_batches(
 
     Args:
       attack: of search "relist", one budget or several.
-      victim: the clean model, of one with item lists.
+      victim: the clean model, of one with lists of raw features.
       items: (T,) targets.
       options: what is measured, and the policy.
 
@@ -41,7 +51,8 @@ def relist_batches(
     Raises:
       InputError: an item that is none, or lists that no edit can change.
     """
-    items, of = check_items(victim, items), listings(victim)
+    items, alone = check_items(victim, items), victim.model.lists is not None
+    of = listings(victim) if alone else own_listings(victim)
     for places in _blocks(len(items)):
         yield places, _join([_copied(attack, victim, of, i, options) for i in items[places]])
 
@@ -63,8 +74,9 @@ def nothing_batches(
         for item in items[places]:
             still, z = unmoved(victim, item), tuple(np.asarray(x[item]) for x in victim.z)
             rows = tuple(np.zeros(tables[m].shape[1], np.float32) for m in chosen)
-            budgets = [(still, rows, z)] * np.size(attack.eps)
-            found.append(_outcome(attack, victim, item, budgets, options, NOTHING))
+            before = _measured(attack, victim, int(item), still, options)
+            budgets = [(before, rows, z)] * np.size(attack.eps)
+            found.append(_outcome(attack, int(item), before, budgets, NOTHING))
         yield places, _join(found)
 
 
@@ -74,7 +86,7 @@ def listed_hits(
     """Which users have each target in their top K, clean and with given raw features.
 
     Args:
-      victim: the clean model, of one with item lists, or blind under the policy.
+      victim: the clean model, of one with lists of raw features, or blind under the policy.
       items: (T,) targets.
       delta: modal, (T, dim_m), what is added to their raw features.
       k: the K.
@@ -83,63 +95,115 @@ def listed_hits(
     Returns:
       (T, 2, n) bool: before, after.
     """
-    items, clean, found = check_items(victim, items), np.asarray(victim.item), []
-    of = None if blind(victim.model, policy) else listings(victim)
+    items, found, of = check_items(victim, items), [], None
+    if not blind(victim.model, policy):
+        of = own_listings(victim) if victim.model.lists is None else listings(victim)
     for n, item in enumerate(items.tolist()):
         before = after = unmoved(victim, item)
         if of is not None:
             both = zip(victim.dataset.features, delta, strict=True)
-            rows = tuple(x[item] + moved[n] for x, moved in both)
-            after = relisted(of, clean, item, rows, policy)
-        found.append([hits(victim, item, x, k) for x in (before, after)])
+            after = _edited(
+                victim, of, item, tuple(x[item] + moved[n] for x, moved in both), policy
+            )
+        found.append([_seen(victim, item, x, k) for x in (before, after)])
     return np.array(found)
+
+
+def relisted_embeddings(victim: Victim, item: int, rows: tuple[np.ndarray, ...]) -> Embeddings:
+    """Embeddings once an item has new raw features, under full.
+
+    Args:
+      victim: the clean model, of one with lists of raw features.
+      item: the edited one.
+      rows: modal, (dim_m,), its raw features.
+    """
+    if victim.model.lists is None:
+        return rebuilt(victim, own_listings(victim), item, rows)
+    table = np.array(victim.item)
+    found = relisted(listings(victim), table, item, rows, "full")
+    table[item], table[found.moved] = found.own, found.rows
+    return Embeddings(victim.user, table)
+
+
+def _edited(
+    victim: Victim, of: Listings | OwnListings, item: int, rows: tuple, policy: str
+) -> Relisting | Embeddings:
+    """What moves, or everything where users may."""
+    if isinstance(of, Listings):
+        return relisted(of, np.asarray(victim.item), item, rows, policy)
+    if all(
+        np.array_equal(x[item], row) for x, row in zip(victim.dataset.features, rows, strict=True)
+    ):
+        return unmoved(victim, item)
+    if policy == "own_row":
+        return unmoved(victim, item)._replace(own=own_rows(victim, of, item, [rows])[0])
+    return rebuilt(victim, of, item, rows)
+
+
+def _seen(victim: Victim, item: int, found: Relisting | Embeddings, k: int) -> np.ndarray:
+    """(n,) bool: who has the item in her top K."""
+    if isinstance(found, Relisting):
+        return hits(victim, item, found, k)
+    return ahead(victim, item, found) < k
 
 
 def _blocks(count: int) -> list[np.ndarray]:
     return [np.arange(start, min(start + _TOGETHER, count)) for start in range(0, count, _TOGETHER)]
 
 
-def _copied(attack: Attack, victim: Victim, of: Listings, item: int, options: Options) -> Outcome:
+def _copied(
+    attack: Attack, victim: Victim, of: Listings | OwnListings, item: int, options: Options
+) -> Outcome:
     """One target within each of the budgets."""
-    clean, features = np.asarray(victim.item), victim.dataset.features
+    item, features = int(item), victim.dataset.features
     within = {"policy": options.serving, "k": attack.k, "verified": attack.steps, "of": of}
+    search = relist if isinstance(of, Listings) else relist_rows
     budgets = []
     for eps in np.atleast_1d(np.asarray(attack.eps, float)).tolist():
-        edit = tuple(x[0] for x in relist(victim, np.array([item]), eps=eps, **within).features)
-        result = relisted(of, clean, int(item), edit, options.serving)
+        edit = tuple(x[0] for x in search(victim, np.array([item]), eps=eps, **within).features)
+        result = _edited(victim, of, item, edit, options.serving)
         z = _projected(victim.model, victim.projectors, tuple(x[None] for x in edit))
         moved = tuple(new - x[item] for new, x in zip(edit, features, strict=True))
-        budgets.append((result, moved, tuple(np.asarray(x[0]) for x in z)))
-    return _outcome(attack, victim, item, budgets, options, LISTS)
+        measured = _measured(attack, victim, item, result, options)
+        budgets.append((measured, moved, tuple(np.asarray(x[0]) for x in z)))
+    before = _measured(attack, victim, item, unmoved(victim, item), options)
+    return _outcome(attack, item, before, budgets, LISTS)
+
+
+def _measured(
+    attack: Attack, victim: Victim, item: int, found: Relisting | Embeddings, options: Options
+) -> _Measured:
+    ks, rank = (attack.k, *(options.ks or (attack.k,))), None
+    if isinstance(found, Relisting):
+        rates = [hits(victim, item, found, k).mean() for k in ks]
+        rank = _rank(victim, item, found) if options.ranks else None
+    else:
+        before_it = ahead(victim, item, found)
+        there = before_it < len(victim.item)
+        rates = [(before_it < k).mean() for k in ks]
+        rank = float((before_it[there] + 1).mean()) if there.any() else 0.0
+    return _Measured(np.array(rates, "f4"), rank if options.ranks else None)
 
 
 def _outcome(
     attack: Attack,
-    victim: Victim,
     item: int,
-    budgets: list[tuple[Relisting, Modal, Modal]],
-    options: Options,
+    before: _Measured,
+    budgets: list[tuple[_Measured, Modal, Modal]],
     name: str,
 ) -> Outcome:
-    """Of one target: what moved, its perturbation and its content, by budget."""
-    item, ks = int(item), options.ks or (attack.k,)
-
-    def rates(found: Relisting) -> np.ndarray:
-        """(1 + Ks,), first at the attack's own K."""
-        return np.array([hits(victim, item, found, k).mean() for k in (attack.k, *ks)], "f4")
-
-    still = unmoved(victim, item)
-    before, after = rates(still), np.stack([rates(found) for found, *_ in budgets])
+    """Of one target: what was measured, its perturbation and its content, by budget."""
+    after = np.stack([found.rates for found, *_ in budgets])
     rank_before = rank_after = None
-    if options.ranks:
-        rank_before = np.array([_rank(victim, item, still)])
-        rank_after = _by_budget(attack, [_rank(victim, item, found) for found, *_ in budgets])
+    if before.rank is not None:
+        rank_before = np.array([before.rank])
+        rank_after = _by_budget(attack, [found.rank for found, *_ in budgets])
     return Outcome(
         items=np.array([item], np.int32),
-        utility_before=before[:1],
+        utility_before=before.rates[:1],
         utility_after=_by_budget(attack, after[:, 0]),
-        values=_by_budget(attack, [(before[0], one) for one in after[:, 0]]),
-        hr_before=before[None, 1:],
+        values=_by_budget(attack, [(before.rates[0], one) for one in after[:, 0]]),
+        hr_before=before.rates[None, 1:],
         hr_after=_by_budget(attack, after[:, 1:]),
         rank_before=rank_before,
         rank_after=rank_after,

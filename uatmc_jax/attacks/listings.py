@@ -30,7 +30,7 @@ from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.numerics import EXACT
 
 # Cosines nearer than this are one, as those that were rounded to 12 digits are.
-_TIE = 1.5e-12
+TIE = 1.5e-12
 
 
 class Standing(NamedTuple):
@@ -98,14 +98,17 @@ def listings(victim: Victim) -> Listings:
     base, table = map(np.asarray, _parts(victim.model, victim.encoder, victim.graph))
     standings = tuple(
         Standing(of, found.ids[:, 1:], found.cosines[:, 1:], share)
-        for (of, found), share in zip(_compared(victim.dataset, lists.k), lists.shares, strict=True)
+        for (of, found), share in zip(compared(victim.dataset, lists.k), lists.shares, strict=True)
     )
     return Listings(lists.k, base, table, standings)
 
 
 @functools.lru_cache(maxsize=1)
-def _compared(dataset: Dataset, k: int) -> tuple[tuple[Directions, Nearest], ...]:
-    """By modality; seconds of a large catalogue, and every attack on it asks for it."""
+def compared(dataset: Dataset, k: int) -> tuple[tuple[Directions, Nearest], ...]:
+    """By modality the items' directions, and each one's list and one more, that waits outside.
+
+    Seconds of a large catalogue, and every attack on it asks for it.
+    """
     of = tuple(map(directions, dataset.features))
     return tuple((one, all_nearest(one, k + 1)) for one in of)
 
@@ -178,7 +181,7 @@ def _crossings(standing: Standing, item: int, found: np.ndarray) -> tuple[np.nda
     last = np.where(place < k - 1, k - 1, k - 2)
     rows = np.arange(len(standing.ids))
     rival, bar = standing.ids[rows, last], standing.cosines[rows, last]
-    tied = np.abs(found - bar) <= _TIE
+    tied = np.abs(found - bar) <= TIE
     now = np.where(tied, item < rival, found > bar)
     entered = now.astype(int) - (place < k - 1)
     entered[item] = 0  # its own list is another matter

@@ -17,10 +17,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from uatmc_jax.attacks.cosine_bounds import parts_of
+from uatmc_jax.attacks.edited_lists import OwnListings, own_listings
 from uatmc_jax.attacks.list_bounds import candidates
 from uatmc_jax.attacks.listings import Listings, hits, listings, others_bar, relisted, unmoved
-from uatmc_jax.attacks.normed_bounds import list_parts
-from uatmc_jax.attacks.own_listing import OwnListings, own_listings, own_rows, relist_own_row
+from uatmc_jax.attacks.own_listing import own_rows, relist_rows
 from uatmc_jax.attacks.policies import blind
 from uatmc_jax.attacks.relisting import INSIDE, relist
 from uatmc_jax.attacks.soft_lists import Effort, ListAim, NormedAim, soft_lists, wanted_lists
@@ -109,7 +110,7 @@ def choose_neighbours(
       effort: by default `Effort()`.
 
     Raises:
-      InputError: as `relist`, or as `relist_own_row`.
+      InputError: as `relist`, or as `relist_rows`.
     """
     still, normed = blind(victim.model, policy), victim.model.normed_lists is not None
     if normed and not still:
@@ -119,8 +120,8 @@ def choose_neighbours(
                 "'own_row' alone. Use it; attacks.served measures an edit under 'full'."
             )
         of = own_listings(victim) if of is None else of
-        copied = relist_own_row(victim, items, eps=eps, k=k, of=of)
-        known, parts = of.of, list_parts(victim)
+        copied = relist_rows(victim, items, eps=eps, k=k, of=of)
+        known, parts = of.of, parts_of(victim, victim.model.normed_lists)
     else:
         of = listings(victim) if of is None and not still else of
         copied = relist(victim, items, eps=eps, policy=policy, k=k, of=of)

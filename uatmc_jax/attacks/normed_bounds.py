@@ -11,7 +11,6 @@ less than ||v||, and F no more than <n, v> <= ||v||, n the clean v's direction: 
 arcsin(||W|| eps ||x|| / ||z||).
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -24,15 +23,13 @@ from uatmc_jax.attacks.cosine_bounds import (
     Group,
     above,
     group_of,
+    parts_of,
     reach_of,
-    reached,
 )
 from uatmc_jax.attacks.victim import Victim
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Graph, ListParts, Modal, Model
+from uatmc_jax.models import ListParts
 from uatmc_jax.models.neighbours import Directions, directions
-from uatmc_jax.models.protocol import PyTree
-from uatmc_jax.numerics import EXACT
 
 _Z_ANGLE = 2e-3  # by how much arccos of a cosine in float32 may be off near 0
 
@@ -65,54 +62,13 @@ def normed_listings(victim: Victim) -> NormedListings:
             f"model {victim.model.name} declares no lists that it adds up as a direction "
             "(normed_lists), so this certificate says nothing of it."
         )
-    parts = jax.tree.map(lambda x: np.asarray(x, np.float64), list_parts(victim))
+    parts = jax.tree.map(lambda x: np.asarray(x, np.float64), parts_of(victim, lists))
     return NormedListings(
         parts=parts,
         raw=tuple(map(directions, victim.dataset.features)),
         z=tuple(directions(np.asarray(x)) for x in victim.z),
         lengths=lists.lengths(victim.projectors),
     )
-
-
-def list_parts(victim: Victim) -> ListParts:
-    """What the clean model's items are added up of."""
-    return _parts(victim.model, victim.encoder, victim.z, victim.graph)
-
-
-@functools.partial(jax.jit, static_argnames="model")
-def _parts(model: Model, encoder: PyTree, z: Modal, graph: Graph) -> ListParts:
-    with jax.default_matmul_precision(EXACT):
-        return model.normed_lists.parts(encoder, z, graph)
-
-
-def certify_normed_lists(
-    victim: Victim,
-    items: np.ndarray,
-    *,
-    eps: float | None = None,
-    k: int = 50,
-    of: NormedListings | None = None,
-) -> np.ndarray:
-    """An upper bound of HR@K under own_row, whatever raw features each target is given.
-
-    Args:
-      victim: the clean model, of one with `normed_lists`.
-      items: (T,) targets.
-      eps: radius in raw features, l2, a share of the row's 2-norm; None for any content.
-      k: the K.
-      of: `normed_listings(victim)`, if known already.
-
-    Returns:
-      (T,) shares of the users.
-
-    Raises:
-      InputError: a model without such lists, an item that is none, a negative eps, or a K
-        beyond the lists that the victim keeps.
-    """
-    if eps is not None and not eps >= 0:
-        raise InputError(f"eps = {eps}: wanted a number >= 0, or None for any content.")
-    of = normed_listings(victim) if of is None else of
-    return reached(victim, items, k, lambda item: normed_bounds(victim, of, item, eps))
 
 
 def normed_bounds(victim: Victim, of: NormedListings, item: int, eps: float | None) -> np.ndarray:
@@ -122,7 +78,7 @@ def normed_bounds(victim: Victim, of: NormedListings, item: int, eps: float | No
       victim: the clean model.
       of: its lists.
       item: the edited one.
-      eps: as of `certify_normed_lists`.
+      eps: as of `list_certificates.certify_lists`.
     """
     user, (base, table) = np.asarray(victim.user, np.float64), of.parts[:2]
     length = np.linalg.norm(user, axis=1)

@@ -1,10 +1,11 @@
-"""Copying another listing where content is read by lists and otherwise too, under own_row.
+"""Copying another listing where content is read by lists and otherwise too.
 
 Models such as LATTICE, MGCN and DRAGON read raw features through lists, whose changes no gradient
 sees, and projected ones beside. Under the policy own_row an edit moves the item's own embedding
 alone, which the model gives (`Model.own_row`): so the item is moved towards other listings as far
 as the budget lets it (`relisting.towards`), its lists are made anew, exactly, and what the model
-then says of it is measured. Donors are those whose own embeddings the most users would see.
+then says of it is measured. Donors are those whose own embeddings the most users would see. Under
+full they are ranked so, and the best measured with everything rebuilt (`edited_lists.rebuilt`).
 
 A lower bound of what is possible: not all donors are tried, and nothing between them.
 """
@@ -16,60 +17,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from uatmc_jax.attacks.edited_lists import OwnListings, ahead, is_list, own_listings, rebuilt
 from uatmc_jax.attacks.listings import others_bar, unmoved
 from uatmc_jax.attacks.relisting import Relisted, towards
 from uatmc_jax.attacks.victim import Victim, check_items, check_lists, recommendable
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Modal, Model, Served
-from uatmc_jax.models.neighbours import Directions, Neighbours, cosines, directions, nearest
+from uatmc_jax.models import Embeddings, Modal, Model, Served, blind
+from uatmc_jax.models.neighbours import cosines, nearest
 from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.numerics import EXACT
 
-
-class OwnListings(NamedTuple):
-    """Of a victim, once for many targets.
-
-    Attributes:
-      of: by modality, the items' directions.
-      lengths: by modality, of the lists.
-    """
-
-    of: tuple[Directions, ...]
-    lengths: tuple[int, ...]
+TRIED = 16  # donors in each round
 
 
-def own_listings(victim: Victim) -> OwnListings:
-    """What the search compares with.
-
-    Raises:
-      InputError: a model that makes no lists of raw features, or has no own row.
-    """
-    lists = _lists(victim.graph.relations)
-    if victim.model.own_row is None or len(lists) != len(victim.modalities):
-        raise InputError(
-            f"model {victim.model.name} does not say what an item's own row is (own_row), or makes "
-            "no list a modality of raw features (relate), so no listing can be copied into it."
-        )
-    of = tuple(map(directions, victim.dataset.features))
-    return OwnListings(of, tuple(s.ids.shape[1] for s in lists))
-
-
-def _is_list(x: PyTree) -> bool:
-    return isinstance(x, Neighbours)
-
-
-def _lists(relations: PyTree) -> list[Neighbours]:
-    """A model's lists of raw features, one a modality, in whatever record it keeps them."""
-    return [x for x in jax.tree.leaves(relations, is_leaf=_is_list) if _is_list(x)]
-
-
-def relist_own_row(
+def relist_rows(
     victim: Victim,
     items: np.ndarray,
     *,
     eps: float | None = None,
+    policy: str = "own_row",
     k: int = 50,
-    tried: int = 16,
+    verified: int = 3,
     of: OwnListings | None = None,
 ) -> Relisted:
     """Promotes each target alone by copying other listings, first of all modalities, then of each.
@@ -78,62 +46,100 @@ def relist_own_row(
       victim: the clean model, of one with `own_row` and lists of raw features.
       items: (T,) targets.
       eps: radius in raw features, l2, a share of the row's 2-norm; None for any content.
+      policy: of `POLICIES`.
       k: the K.
-      tried: donors in each round.
+      verified: under full, how many of the best are measured after each ranking.
       of: `own_listings(victim)`, if known already.
 
     Raises:
-      InputError: a model without, an item that is none, a negative eps, or a K beyond the lists
-        that the victim keeps.
+      InputError: no such policy, a model without, an item that is none, a negative eps, or a K
+        beyond the lists that the victim keeps.
     """
     if eps is not None and not eps >= 0:
         raise InputError(f"eps = {eps}: wanted a number >= 0, or None for any content.")
     items = check_items(victim, items)
     check_lists(victim, (k,))
-    of = own_listings(victim) if of is None else of
-    found = [_one(victim, of, int(item), (eps, k, tried)) for item in items]
-    before, after, donors, features = zip(*found, strict=True)
+    why = blind(victim.model, policy)
+    of = own_listings(victim) if of is None and not why else of
+    how = _How(eps, policy, k, verified if policy == "full" else 0)
+    found = [_one(victim, None if why else of, int(item), how) for item in items]
+    before, after, donors, features, moved = zip(*found, strict=True)
     return Relisted(
-        policy="own_row",
-        blind=None,
+        policy=policy,
+        blind=why,
         items=items,
         hr_before=np.array(before),
         hr_after=np.array(after),
         donors=np.array(donors),
         features=tuple(np.stack(x) for x in zip(*features, strict=True)),
-        moved=np.zeros(len(items), int),
+        moved=np.array(moved),
     )
 
 
-def _one(victim: Victim, of: OwnListings, item: int, how: tuple) -> tuple:
-    """`hr_before`, `hr_after`, `donors` and `features` of one target."""
-    eps, k, tried = how
-    features = victim.dataset.features
-    user, bars = np.asarray(victim.user), others_bar(victim, item, unmoved(victim, item), k)
+class _How(NamedTuple):
+    """`verified` is 0 where own rows are all that moves."""
+
+    eps: float | None
+    policy: str
+    k: int
+    verified: int
+
+
+class _Found(NamedTuple):
+    """The best edit of one target so far."""
+
+    rate: float
+    donors: tuple[int, ...]
+    moved: int
+
+
+def _one(victim: Victim, of: OwnListings | None, item: int, how: _How) -> tuple:
+    """`hr_before`, `hr_after`, `donors`, `features` and `moved` of one target."""
+    features, user = victim.dataset.features, np.asarray(victim.user)
+    bars = others_bar(victim, item, unmoved(victim, item), how.k)
     bars = np.where(np.asarray(recommendable(victim, jnp.int32(item))), bars, np.inf)
 
     def rates(rows: np.ndarray) -> np.ndarray:
         return (user @ rows.T > bars[:, None]).mean(axis=0)
 
     def edit(donors: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-        return tuple(towards(x[item], x[s], eps) for x, s in zip(features, donors, strict=True))
+        both = zip(features, donors, strict=True)
+        return tuple(towards(x[item], x[s], how.eps) for x, s in both)
 
     own = np.asarray(victim.item)
-    order = np.lexsort((-(own @ user.mean(axis=0)), -rates(own)))
-    order = order[order != item][:tried]
     before = float(rates(own[[item]])[0])
-    best, donors = before, (item,) * len(features)
+    best = _Found(before, (item,) * len(features), 0)
+    if of is None:
+        return before, before, best.donors, edit(best.donors), 0
+    order = np.lexsort((-(own @ user.mean(axis=0)), -rates(own)))
+    order = order[order != item][:TRIED]
 
-    def improved(tries: list[tuple[int, ...]], best: float, donors: tuple[int, ...]):
-        found = rates(own_rows(victim, of, item, [edit(one) for one in tries]))
-        n = int(np.argmax(found))
-        return (float(found[n]), tries[n]) if found[n] > best else (best, donors)
+    def improved(tries: list[tuple[int, ...]], best: _Found) -> _Found:
+        rows = own_rows(victim, of, item, [edit(one) for one in tries])
+        found = rates(rows)
+        if not how.verified:
+            n = int(np.argmax(found))
+            return _Found(float(found[n]), tries[n], 0) if found[n] > best.rate else best
+        for n in np.lexsort((-(rows @ user.mean(axis=0)), -found))[: how.verified]:
+            result = rebuilt(victim, of, item, edit(tries[n]))
+            rate = float((ahead(victim, item, result) < how.k).mean())
+            if rate > best.rate:
+                best = _Found(rate, tries[n], moved_items(victim, item, result))
+        return best
 
-    best, donors = improved([(int(s),) * len(features) for s in order], best, donors)
+    best = improved([(int(s),) * len(features) for s in order], best)
     for m in range(len(features)):  # one anew, the others' as they are
-        tries = [(*donors[:m], int(s), *donors[m + 1 :]) for s in order]
-        best, donors = improved(tries, best, donors)
-    return before, best, donors, edit(donors)
+        kept = best.donors
+        best = improved([(*kept[:m], int(s), *kept[m + 1 :]) for s in order], best)
+    return before, best.rate, best.donors, edit(best.donors), best.moved
+
+
+def moved_items(victim: Victim, item: int, edited: Embeddings) -> int:
+    """How many other items' embeddings are not what they were, but for rounding."""
+    clean = np.asarray(victim.item)
+    far = np.abs(np.asarray(edited.item) - clean).max(axis=1) > 1e-5 * np.abs(clean).max()
+    far[item] = False
+    return int(far.sum())
 
 
 def own_rows(
@@ -175,9 +181,9 @@ def _own_rows(
     def one(z: Modal, lists: tuple[tuple[jax.Array, jax.Array], ...]) -> jax.Array:
         new = iter(lists)
         relations = jax.tree.map(
-            lambda x: x.with_row(item, *next(new)) if _is_list(x) else x,
+            lambda x: x.with_row(item, *next(new)) if is_list(x) else x,
             clean.graph.relations,
-            is_leaf=_is_list,
+            is_leaf=is_list,
         )
         content = tuple(x.at[item].set(row) for x, row in zip(clean.z, z, strict=True))
         edited = Served(content, clean.graph.replace(relations=relations))

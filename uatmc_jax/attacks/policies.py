@@ -31,11 +31,17 @@ def require_search(model: Model, attack: Attack, policy: str) -> None:
         raise InputError(lacking)
     if attack.search != "relist":
         require_projected(model, attack.level)
-    elif model.lists is None:
+    elif not copied(model):
         raise InputError(
             f"search = 'relist': model {model.name} declares no item lists (lists), so there are "
             "no neighbours to choose by copying a listing. Use another search."
         )
+
+
+def copied(model: Model) -> bool:
+    """Whether a listing can be copied into it: content acts through lists of raw features."""
+    beside = model.own_row is not None and model.relate_rows is not None
+    return model.lists is not None or ("raw" in model.reads and beside)
 
 
 def require_projected(model: Model, level: str = "projected") -> None:

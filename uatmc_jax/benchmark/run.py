@@ -32,6 +32,7 @@ from uatmc_jax.attacks import (
     attack_batches,
     blind,
     certificate_of,
+    certificate_said,
     collateral_of,
     make_victim,
     nothing_batches,
@@ -259,18 +260,6 @@ def _result(job: _Job, name: str, rows: list[dict]) -> dict:
     model, surrogate = run.model, job.crafted_on[name]
     hardened = run.where["stage"] == "adversarial"
     why = blind(model, settings.serving)
-    if why:
-        certificate = "no gain: nothing changes a score"
-    elif model.lists is not None and settings.serving == "own_row":
-        certificate = "budget"
-    elif model.lists is not None:
-        certificate = f"no certificate for {model.name} under 'full', where its rivals move"
-    elif not model.affine_in_content:
-        certificate = f"no certificate for {model.name}: it declares no linear scores"
-    elif attack.level == "feature":
-        certificate = "any content; no budget certificate for attacks on raw features"
-    else:
-        certificate = "budget"
     return {
         "attack": name,
         "threat_model": to_dict(attack),
@@ -286,7 +275,7 @@ def _result(job: _Job, name: str, rows: list[dict]) -> dict:
         "surrogate": None if surrogate is None else surrogate.where,
         "dataset": {"name": run.data.name, "fingerprint": run.data.fingerprint},
         "users": len(choose_users(run.data, settings.user_share, settings.seeds[0])),
-        "certificate": certificate,
+        "certificate": certificate_said(attack, model, settings.serving),
         "summary": summarize(rows, settings.ks, settings.bootstrap),
         "moved": mean_moved(rows),
         "collateral": mean_collateral(rows),

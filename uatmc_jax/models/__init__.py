@@ -21,6 +21,7 @@ from uatmc_jax.models.bm3 import BM3Settings, bm3
 from uatmc_jax.models.declarations import (
     POLICIES,
     blind,
+    bounded_lists,
     certifiable,
     inconsistent,
     undefined,
@@ -95,6 +96,7 @@ __all__ = [
     "VBPRSettings",
     "blind",
     "bm3",
+    "bounded_lists",
     "build_model",
     "by_blocks",
     "certifiable",

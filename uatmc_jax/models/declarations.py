@@ -57,6 +57,23 @@ def certifiable(model: Model) -> bool:
     return model.affine_in_content and model.encode_rows is not None
 
 
+def bounded_lists(model: Model) -> str | None:
+    """Which lists of raw features the model declares that can be bounded; None if none.
+
+    >>> from uatmc_jax.models import Sizes, lattice
+    >>> bounded_lists(lattice(Sizes(60, 50, {"visual": 64})))
+    'normed_lists'
+
+    Args:
+      model: the recommender.
+
+    Returns:
+      Name of the field.
+    """
+    declared = ("lists", "normed_lists", "gated_lists")
+    return next((name for name in declared if getattr(model, name) is not None), None)
+
+
 def unmet(model: Model, wish: str, remedy: str | None = None) -> str | None:
     """What the wish needs and the model does not have; None if nothing.
 

@@ -35,7 +35,7 @@ from uatmc_jax.models.field import Field, FieldPass, listing, shells_of
 from uatmc_jax.models.freedom import shares_of
 from uatmc_jax.models.lightgcn import smooth
 from uatmc_jax.models.mmgcn_records import Affine
-from uatmc_jax.models.neighbours import Neighbours, all_nearest, directions, unweighted
+from uatmc_jax.models.neighbours import Neighbours, made_lists, unweighted
 from uatmc_jax.models.protocol import (
     Batch,
     Embeddings,
@@ -167,6 +167,7 @@ def make(settings: DRAGONSettings, sizes: Sizes) -> Model:
     dim, n_layers, k = settings.dim, settings.n_layers, settings.n_neighbours
     names, shares = tuple(raw_dims), shares_of(settings.shares, tuple(raw_dims))
     parts = tuple((m * dim, (m + 1) * dim) for m in range(len(names)))
+    made = made_lists(unweighted, k)
 
     def init(key: jax.Array) -> Params:
         k_hidden, k_output, k_prefer, k_weights = jax.random.split(key, 4)
@@ -185,9 +186,6 @@ def make(settings: DRAGONSettings, sizes: Sizes) -> Model:
         hidden = project_affine(layers.hidden, features, names)
         rows = tuple(jax.nn.leaky_relu(x, 0.01) for x in hidden)
         return tuple(map(normalize_rows, project_affine(layers.output, rows, names)))
-
-    def relate(features: tuple[np.ndarray, ...]) -> tuple[Neighbours, ...]:
-        return tuple(unweighted(all_nearest(directions(x), k)) for x in features)
 
     def relate_users(train: Interactions) -> UserLists:
         return user_lists(train, n_users, sizes.n_items, settings.n_cobuyers)
@@ -291,11 +289,12 @@ def make(settings: DRAGONSettings, sizes: Sizes) -> Model:
         encode=encode,
         field=FieldPass(3, trace, gather, encode_field, reach),
         width=dim,
-        relate=relate,
+        relate=made.relate,
         relate_users=relate_users,
         epoch_graph=epoch_graph if settings.pad == "resample" else None,
         objective=objective,
         reads=("z", "raw"),
         own_row=own_row,
         linear=LinearPass(columns, parts, len(names) == 1, 1 + sum(shares) / k),
+        relate_rows=made.relate_rows,
     )

@@ -17,7 +17,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from uatmc_jax.checks import at_least, one_of, require
 from uatmc_jax.data.dataset import DeviceData, Sizes
@@ -25,7 +24,7 @@ from uatmc_jax.data.graph import Graph, edge_graph
 from uatmc_jax.losses import bpr_loss
 from uatmc_jax.models.affine_content import init_affine, project_affine
 from uatmc_jax.models.lightgcn import IdTables, init_tables, smooth
-from uatmc_jax.models.neighbours import Neighbours, all_nearest, directions, unweighted
+from uatmc_jax.models.neighbours import made_lists, unweighted
 from uatmc_jax.models.protocol import Batch, Embeddings, ItemLists, Modal, Model, Params, Served
 from uatmc_jax.models.settings import ModelSettings, made_once
 from uatmc_jax.numerics import take
@@ -111,22 +110,13 @@ def make(settings: FREEDOMSettings, sizes: Sizes) -> Model:
     n_users, n_items, raw_dims = sizes
     dim, n_layers, k = settings.dim, settings.n_layers, settings.n_neighbours
     names = tuple(raw_dims)
-    shares = shares_of(settings.shares, names)
+    shares, lists = shares_of(settings.shares, names), made_lists(unweighted, k)
 
     def init(key: jax.Array) -> Params:
         k_project, k_tables = jax.random.split(key)
         tables = init_tables(k_tables, n_users, n_items, dim)
         temperature = jnp.asarray(settings.temperature, jnp.float32)
         return Params(init_affine(k_project, raw_dims, dim), tables, temperature)
-
-    def relate(features: tuple[np.ndarray, ...]) -> tuple[Neighbours, ...]:
-        return tuple(unweighted(all_nearest(directions(x), k)) for x in features)
-
-    def relate_rows(
-        features: tuple[np.ndarray, ...], rows: tuple[np.ndarray, ...]
-    ) -> tuple[Neighbours, ...]:
-        both = zip(features, rows, strict=True)
-        return tuple(unweighted(all_nearest(directions(x), k, own)) for x, own in both)
 
     def parts(encoder: IdTables, graph: Graph) -> tuple[jax.Array, jax.Array]:
         return smooth(graph, encoder.user, encoder.item, n_layers).item, encoder.item
@@ -173,13 +163,13 @@ def make(settings: FREEDOMSettings, sizes: Sizes) -> Model:
         project=lambda params, features: project_affine(params, features, names),
         encode=encode,
         width=dim,
-        relate=relate,
+        relate=lists.relate,
         epoch_graph=epoch_graph,
         objective=objective,
         reads=("raw",),
         own_row=own_row,
         lists=ItemLists(k, shares, parts),
-        relate_rows=relate_rows,
+        relate_rows=lists.relate_rows,
     )
 
 

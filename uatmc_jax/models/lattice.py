@@ -30,7 +30,7 @@ from uatmc_jax.models.learned_lists import mixed_lists, mixed_row, nearest_ids
 from uatmc_jax.models.lightgcn import IdTables, init_tables
 from uatmc_jax.models.list_records import ListParts, NormedLists
 from uatmc_jax.models.mmgcn_records import Affine
-from uatmc_jax.models.neighbours import Neighbours, all_nearest, cosine_valued, directions
+from uatmc_jax.models.neighbours import Neighbours, Raw, cosine_valued, made_lists
 from uatmc_jax.models.protocol import Batch, Embeddings, Modal, Model, Params, Served
 from uatmc_jax.models.settings import ModelSettings, made_once
 from uatmc_jax.numerics import normalize_rows, take
@@ -127,6 +127,7 @@ def make(settings: LATTICESettings, sizes: Sizes) -> Model:
     n_users, n_items, raw_dims = sizes
     dim, n_layers, k = settings.dim, settings.n_layers, settings.n_neighbours
     names, raw_share = tuple(raw_dims), settings.raw_share
+    lists = made_lists(cosine_valued, k)
 
     def init(key: jax.Array) -> Params:
         k_project, k_tables = jax.random.split(key)
@@ -136,8 +137,11 @@ def make(settings: LATTICESettings, sizes: Sizes) -> Model:
         projectors = init_affine(k_project, raw_dims, dim)
         return Params(projectors, LATTICEEncoder(tables, weights), temperature)
 
-    def relate(features: tuple[np.ndarray, ...]) -> ItemGraphs:
-        return ItemGraphs(tuple(cosine_valued(all_nearest(directions(x), k)) for x in features))
+    def relate(features: Raw) -> ItemGraphs:
+        return ItemGraphs(lists.relate(features))
+
+    def relate_rows(features: Raw, rows: Raw) -> ItemGraphs:
+        return ItemGraphs(lists.relate_rows(features, rows))
 
     def learned(encoder: LATTICEEncoder, z: Modal, raw: tuple[Neighbours, ...]) -> ItemGraphs:
         shares = jax.nn.softmax(encoder.weights)
@@ -162,7 +166,8 @@ def make(settings: LATTICESettings, sizes: Sizes) -> Model:
         stored = learned(encoder, clean.z, clean.graph.relations.raw)
         pairs = zip(edited.graph.relations.raw, stored.raw, strict=True)
         raw = tuple(new.row_beside(old, item) for new, old in pairs)
-        row = mixed_row(edited.z, stored.learned, stored.shares, item)
+        rows = tuple(x[item] for x in edited.z)
+        row = mixed_row(clean.z, rows, stored.learned, stored.shares, item)
         added = normalize_rows(listed(encoder, ItemGraphs(raw, row, stored.shares)))[0]
         return nodes(encoder, clean.graph).item[item] + added
 
@@ -228,4 +233,5 @@ def make(settings: LATTICESettings, sizes: Sizes) -> Model:
         reads=("z", "raw"),
         own_row=own_row,
         normed_lists=NormedLists(raw_share, parts, lengths),
+        relate_rows=relate_rows,
     )

@@ -64,12 +64,17 @@ def mixed_lists(z: Modal, ids: tuple[jax.Array, ...], shares: jax.Array) -> tupl
 
 
 def mixed_row(
-    z: Modal, stored: tuple[Neighbours, ...], shares: jax.Array, item: jax.Array
+    z: Modal,
+    rows: Modal,
+    stored: tuple[Neighbours, ...],
+    shares: jax.Array,
+    item: jax.Array,
 ) -> tuple[Neighbours, ...]:
     """Row t of `mixed_lists` of edited content, its new sum beside the others' stored ones.
 
     Args:
-      z: modal, (|I|, d), of which the item's rows alone are new.
+      z: modal, (|I|, d), clean.
+      rows: modal, (d,), the item's as edited.
       stored: the lists of the clean content.
       shares: (M,).
       item: () int32.
@@ -78,12 +83,12 @@ def mixed_row(
       One graph of one row, (1, k), a modality.
     """
     ids, parts = [], []
-    for x, share, clean in zip(z, shares, stored, strict=True):
-        units = normalize_rows(x)
-        found = jnp.matmul(units, units[item], precision=EXACT)
+    for x, row, share, clean in zip(z, rows, shares, stored, strict=True):
+        units, unit = normalize_rows(x), normalize_rows(row[None])[0]
+        found = jnp.matmul(units, unit, precision=EXACT)
         _, listed = jax.lax.top_k(found.at[item].set(jnp.inf), clean.ids.shape[1])
         ids.append(listed.astype(jnp.int32))
-        parts.append(share * jnp.matmul(take(units, listed), units[item]))
+        parts.append(share * jnp.matmul(take(units, listed).at[0].set(unit), unit))
     total = sum((jnp.sum(part) for part in parts), jnp.zeros(()))
     root = jnp.sqrt(stored[0].sums.at[item].set(total))  # of the mixture: all have the same
     return tuple(

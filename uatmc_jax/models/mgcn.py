@@ -33,7 +33,7 @@ from uatmc_jax.models.field import Field, FieldPass, listing, neighbours_of
 from uatmc_jax.models.lightgcn import IdTables, init_tables, smooth
 from uatmc_jax.models.list_records import GatedLists, GatedParts
 from uatmc_jax.models.mmgcn_records import Affine
-from uatmc_jax.models.neighbours import Neighbours, all_nearest, cosine_valued, directions
+from uatmc_jax.models.neighbours import cosine_valued, made_lists
 from uatmc_jax.models.protocol import Batch, Embeddings, Modal, Model, Params, Served
 from uatmc_jax.models.settings import ModelSettings, made_once
 from uatmc_jax.numerics import normalize_rows, take, weighted_mean
@@ -150,6 +150,7 @@ def make(settings: MGCNSettings, sizes: Sizes) -> Model:
     """What `mgcn` gives for these settings."""
     n_users, n_items, raw_dims = sizes
     dim, n_layers, names = settings.dim, settings.n_layers, tuple(raw_dims)
+    lists = made_lists(cosine_valued, settings.n_neighbours)
 
     def init(key: jax.Array) -> Params:
         k_project, k_tables, k_gates, k_prefer, k_query, k_weights = jax.random.split(key, 6)
@@ -164,16 +165,6 @@ def make(settings: MGCNSettings, sizes: Sizes) -> Model:
         )
         temperature = jnp.asarray(settings.temperature, jnp.float32)
         return Params(init_affine(k_project, raw_dims, dim), encoder, temperature)
-
-    def relate(features: tuple[np.ndarray, ...]) -> tuple[Neighbours, ...]:
-        k = settings.n_neighbours
-        return tuple(cosine_valued(all_nearest(directions(x), k)) for x in features)
-
-    def relate_rows(
-        features: tuple[np.ndarray, ...], rows: tuple[np.ndarray, ...]
-    ) -> tuple[Neighbours, ...]:
-        k, both = settings.n_neighbours, zip(features, rows, strict=True)
-        return tuple(cosine_valued(all_nearest(directions(x), k, own)) for x, own in both)
 
     def gate_logits(encoder: MGCNEncoder, z: Modal) -> Modal:
         if encoder.shifts:
@@ -223,8 +214,8 @@ def make(settings: MGCNSettings, sizes: Sizes) -> Model:
         before, after = gated(encoder, clean.z), gated(encoder, edited.z)
         h = []
         for m, (stored, new) in enumerate(zip(before, after, strict=True)):
-            lists = edited.graph.relations[m].row_beside(clean.graph.relations[m], item)
-            h.append(lists(stored.at[item].set(new[item])))
+            row = edited.graph.relations[m].row_beside(clean.graph.relations[m], item)
+            h.append(row(stored.at[item].set(new[item])))
         return (own + fused(encoder, tuple(h), own))[0]
 
     def trace(encoder: MGCNEncoder, z: Modal, graph: Graph) -> Trace:
@@ -312,12 +303,12 @@ def make(settings: MGCNSettings, sizes: Sizes) -> Model:
         encode=encode,
         field=FieldPass(2, trace, gather, encode_field, reach),
         width=dim,
-        relate=relate,
+        relate=lists.relate,
         objective=objective,
         reads=("z", "raw"),
         own_row=own_row,
         gated_lists=GatedLists(parts, lengths) if len(names) == 2 else None,
-        relate_rows=relate_rows,
+        relate_rows=lists.relate_rows,
     )
 
 

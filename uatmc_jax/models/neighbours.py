@@ -6,6 +6,7 @@ bitwise the same features have the same cosine to every other, so that the lists
 depend on how a product was cut into blocks.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.struct
@@ -15,6 +16,8 @@ import numpy as np
 
 from uatmc_jax.checks import require
 from uatmc_jax.numerics import take
+
+Raw = tuple[np.ndarray, ...]  # modal, on the host
 
 _DIGITS = 12
 _BLOCK = 512  # items compared with all others at a time
@@ -165,6 +168,37 @@ def unweighted(lists: Nearest) -> Neighbours:
     """S_ij = 1/k for j in N_i: rows sum to 1, columns to in-degree / k."""
     k = lists.ids.shape[1]
     return Neighbours(jnp.asarray(lists.ids), jnp.full(lists.ids.shape, 1.0 / k, jnp.float32))
+
+
+class MadeLists(NamedTuple):
+    """How a model makes its lists of raw features, one graph a modality.
+
+    Attributes:
+      relate: features, (|I|, dim) each -> the lists.
+      relate_rows: (features, others of the same shapes) -> lists in which each item's are as if
+        it alone had the other features.
+    """
+
+    relate: Callable[[Raw], tuple[Neighbours, ...]]
+    relate_rows: Callable[[Raw, Raw], tuple[Neighbours, ...]]
+
+
+def made_lists(weigh: Callable[[Nearest], Neighbours], k: int) -> MadeLists:
+    """Lists of k, an item itself included, whose values `weigh` gives.
+
+    Args:
+      weigh: `unweighted` or `cosine_valued`.
+      k: their length.
+    """
+
+    def relate(features: Raw) -> tuple[Neighbours, ...]:
+        return tuple(weigh(all_nearest(directions(x), k)) for x in features)
+
+    def relate_rows(features: Raw, rows: Raw) -> tuple[Neighbours, ...]:
+        both = zip(features, rows, strict=True)
+        return tuple(weigh(all_nearest(directions(x), k, own)) for x, own in both)
+
+    return MadeLists(relate, relate_rows)
 
 
 def cosine_valued(lists: Nearest) -> Neighbours:

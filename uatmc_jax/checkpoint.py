@@ -22,7 +22,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from uatmc_jax import store
+from uatmc_jax import hosts, store
 from uatmc_jax.checkpoint_files import DAMAGED, check_files, require_room, seal_files
 from uatmc_jax.data import Dataset, Sizes
 from uatmc_jax.errors import InputError
@@ -116,7 +116,7 @@ def save(
       InputError: no room for it.
     """
     path, (of_params, of_training) = folder(workdir, stage, which), rows or (None, None)
-    require_room(workdir, (params, training))
+    hosts.by_writer(lambda: require_room(workdir, (params, training)))
     digests = {"params": digest(params, of_params), "training": digest(training, of_training)}
     number = meta.get(_NUMBER, meta["epoch"])
     with _manager(path, create=True) as manager:
@@ -132,7 +132,7 @@ def save(
         )
     if not written:
         raise RuntimeError(f"{path}: epoch {number} is not newer than what is there")
-    seal_files(path / str(number))
+    hosts.by_writer(lambda: seal_files(path / str(number)))
 
 
 def drop_later(workdir: pathlib.Path, stage: str, epoch: int) -> None:
@@ -244,9 +244,8 @@ def digest(params: PyTree, rows: PyTree | None = None) -> str:
     counts = [0] * len(leaves) if rows is None else jax.tree.leaves(rows)
     for leaf, n in zip(leaves, counts, strict=True):
         if n and isinstance(leaf, jax.Array):
-            for part in sorted(leaf.addressable_shards, key=lambda x: x.index[0].start or 0):
-                left = max(n - (part.index[0].start or 0), 0)
-                found.update(np.ascontiguousarray(part.data)[:left])  # type: ignore[arg-type]
+            for first, rows_there in hosts.parts_by_rows(leaf):
+                found.update(rows_there[: max(n - first, 0)])  # type: ignore[arg-type]
         else:
             found.update(np.ascontiguousarray(leaf))  # type: ignore[arg-type]
     return found.hexdigest()[:16]
@@ -302,7 +301,7 @@ def shapes(tree: PyTree) -> PyTree:
     What is not on several devices is put on this one: without a device orbax would want the
     one the checkpoint was written on.
     """
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
     def shape(x: Any) -> jax.ShapeDtypeStruct:
         where = getattr(x, "sharding", None)
@@ -314,7 +313,8 @@ def shapes(tree: PyTree) -> PyTree:
 
 def remove(workdir: pathlib.Path, stage: str, which: str) -> None:
     """Deletes the checkpoints of this kind, if there are any."""
-    shutil.rmtree(folder(workdir, stage, which), ignore_errors=True)
+    path = folder(workdir, stage, which)
+    hosts.by_writer(lambda: shutil.rmtree(path, ignore_errors=True))
 
 
 def _load(
@@ -325,7 +325,7 @@ def _load(
     epoch = saved_epoch(workdir, stage, which)
     if epoch is None:
         raise InputError(f"{path}: no checkpoint. {_what_else(workdir)}")
-    check_files(path / str(epoch))
+    hosts.by_writer(lambda: check_files(path / str(epoch)))
     try:
         with _manager(path) as manager:
             kept = manager.restore(epoch, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))

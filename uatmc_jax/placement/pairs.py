@@ -20,7 +20,7 @@ from uatmc_jax.data import Interactions
 from uatmc_jax.data.csr import nth_absent_at
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Batch
-from uatmc_jax.placement.mesh import AXIS, Placement, padded
+from uatmc_jax.placement.mesh import AXIS, Placement, padded, place
 
 LIMB = 31  # bits
 _OWNED, _WHOLE = PartitionSpec(AXIS), PartitionSpec()
@@ -113,7 +113,7 @@ def own_pairs(
         users=made((n_blocks, most + slack), filled(pairs.users, rows, rows)),
         items=made((n_blocks, most + slack), filled(pairs.items, 0, n_items)),
         indptr=made((n_blocks, rows + 1), begins),
-        limbs=jax.device_put(split_number(edges), whole),
+        limbs=place(split_number(edges), whole),
         n_pairs=len(pairs),
         n_items=n_items,
         search_steps=int(degrees.max(initial=0)).bit_length(),

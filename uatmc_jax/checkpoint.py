@@ -140,8 +140,10 @@ def drop_later(workdir: pathlib.Path, stage: str, epoch: int) -> None:
     path = folder(workdir, stage, "best")
     if path.is_dir():
         with _manager(path) as manager:
-            for later in [step for step in manager.all_steps() if step > epoch]:
-                manager.delete(later)
+            later = [step for step in manager.all_steps() if step > epoch]
+            hosts.meet()  # before one of several deletes what the others have to see
+            for step in later:
+                manager.delete(step)
 
 
 def load_meta(workdir: pathlib.Path, stage: str, which: str) -> dict:
@@ -244,8 +246,8 @@ def digest(params: PyTree, rows: PyTree | None = None) -> str:
     counts = [0] * len(leaves) if rows is None else jax.tree.leaves(rows)
     for leaf, n in zip(leaves, counts, strict=True):
         if n and isinstance(leaf, jax.Array):
-            for first, rows_there in hosts.parts_by_rows(leaf):
-                found.update(rows_there[: max(n - first, 0)])  # type: ignore[arg-type]
+            for first, part in hosts.parts_by_rows(leaf):
+                found.update(part[: max(n - first, 0)])  # type: ignore[arg-type]
         else:
             found.update(np.ascontiguousarray(leaf))  # type: ignore[arg-type]
     return found.hexdigest()[:16]
@@ -271,7 +273,8 @@ def _require_known(stage: str, which: str) -> None:
 
 def _what_else(workdir: pathlib.Path) -> str:
     """What to do where a checkpoint is missing: name one that is there, or train."""
-    kept = {s: sorted(folder(workdir, s, "").glob("epoch_*"), key=_epoch_of) for s in STAGES}
+    found = {s: folder(workdir, s, "").glob("epoch_*") for s in STAGES}
+    kept = {s: sorted(x, key=lambda p: (len(p.name), p.name)) for s, x in found.items()}
     named = [(s, w) for s in STAGES for w in (*WHICH, *(path.name for path in kept[s]))]
     pairs = [(s, w) for s, w in named if saved_epoch(workdir, s, w) is not None]
     if pairs:
@@ -280,10 +283,6 @@ def _what_else(workdir: pathlib.Path) -> str:
     if below:
         return f"Name one of the runs below it: {', '.join(map(str, below[:8]))}."
     return f"Train first: python -m uatmc_jax.train --config FILE --workdir {workdir}"
-
-
-def _epoch_of(kept: pathlib.Path) -> int:
-    return int(kept.name.removeprefix("epoch_"))
 
 
 def _manager(path: pathlib.Path, create: bool = False) -> ocp.CheckpointManager:
@@ -313,8 +312,7 @@ def shapes(tree: PyTree) -> PyTree:
 
 def remove(workdir: pathlib.Path, stage: str, which: str) -> None:
     """Deletes the checkpoints of this kind, if there are any."""
-    path = folder(workdir, stage, which)
-    hosts.by_writer(lambda: shutil.rmtree(path, ignore_errors=True))
+    hosts.by_writer(lambda: shutil.rmtree(folder(workdir, stage, which), ignore_errors=True))
 
 
 def _load(

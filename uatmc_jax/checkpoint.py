@@ -341,6 +341,8 @@ def _load(
                 raise ValueError(f"{name} are not those that were written")
         return found
     except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
+        if hosts.lost(error):
+            raise
         raise InputError(
             f"{path / str(epoch)}: the checkpoint cannot be read; it is damaged or of another "
             f"model ({type(error).__name__}: {str(error).splitlines()[0][:300]}). "

@@ -24,14 +24,14 @@ def join_as_flagged() -> None:
     Raises:
       InputError: they do not go together, or the others cannot be joined.
     """
-    given = _COORDINATOR.value, _PROCESS.value, _PROCESSES.value
-    if all(value is None for value in given):
+    coordinator, process, processes = _COORDINATOR.value, _PROCESS.value, _PROCESSES.value
+    if coordinator is None and process is None and processes is None:
         if _DISTRIBUTED.value:
             join(None)
         return
-    if _DISTRIBUTED.value or any(value is None for value in given):
+    if _DISTRIBUTED.value or coordinator is None or process is None or processes is None:
         raise InputError(
             "--coordinator, --process and --processes go together, and without --distributed. Give "
             "all three, or --distributed alone for what the cluster's environment says."
         )
-    join(Processes(*given))
+    join(Processes(coordinator, process, processes))

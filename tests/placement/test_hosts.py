@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 
 import jax
 import numpy as np
@@ -15,8 +16,10 @@ from tests.conftest import ROOT
 from tests.placement.on_devices import dataset, settings_for
 from tests.placement.on_hosts import DEVICES, STAGES, STOPPED
 from tests.placement.test_spread import assert_as_on_one_device, what_devices_make
-from uatmc_jax import checkpoint, hosts, logs
+from uatmc_jax import checkpoint, host_flags, hosts, logs
 from uatmc_jax.errors import InputError
+from uatmc_jax.models import build_model
+from uatmc_jax.placement import make_placement
 
 SECONDS = 240  # at most, of anything waited for
 
@@ -80,19 +83,14 @@ def test_two_processes_are_as_one(tmp_path):
     for name, value in there.items():
         np.testing.assert_array_equal(value, here[name], err_msg=name)
     assert_as_on_one_device(here | there, DEVICES, STAGES)
-    like = jax.eval_shape(model().init, jax.random.key(0))
+    model = build_model(settings_for(1).model, dataset().sizes)
+    like = jax.eval_shape(model.init, jax.random.key(0))
     written = checkpoint.load_params(two / str(DEVICES), "adversarial", "best", like)
     read = np.load(two / "read.npz")
     for n, x in enumerate(jax.tree.leaves(written)):
         expected = here[f"{DEVICES}/params/{n}"]
         np.testing.assert_array_equal(x, expected)  # written by two, read by one
         np.testing.assert_array_equal(read[str(n)], expected)  # and conversely
-
-
-def model():
-    from uatmc_jax.models import build_model
-
-    return build_model(settings_for(1).model, dataset().sizes)
 
 
 @pytest.mark.long  # four times two processes
@@ -145,6 +143,39 @@ def test_two_processes_stopped_and_killed_are_as_never(tmp_path):
 def test_addresses_and_numbers_that_are_none(found, said):
     with pytest.raises(InputError, match=said):
         hosts.join(hosts.Processes(*found))
+
+
+@pytest.mark.parametrize(
+    ("coordinator", "process", "processes", "distributed", "joined"),
+    [
+        (None, None, None, False, []),
+        (None, None, None, True, [None]),
+        ("node0:80", 0, 2, False, [hosts.Processes("node0:80", 0, 2)]),
+        ("node0:80", 0, 2, True, InputError),
+        ("node0:80", None, 2, False, InputError),
+        (None, 1, None, False, InputError),
+        (None, 1, None, True, InputError),
+    ],
+)
+def test_flags_that_join(monkeypatch, coordinator, process, processes, distributed, joined):
+    given = {"coordinator": coordinator, "process": process, "processes": processes}
+    for name, value in (given | {"distributed": distributed}).items():
+        monkeypatch.setattr(host_flags, f"_{name.upper()}", types.SimpleNamespace(value=value))
+    found = []
+    monkeypatch.setattr(host_flags, "join", found.append)
+    if joined is InputError:
+        with pytest.raises(InputError, match="go together"):
+            host_flags.join_as_flagged()
+    else:
+        host_flags.join_as_flagged()
+        assert found == joined
+
+
+def test_several_processes_use_all_devices(monkeypatch):
+    monkeypatch.setattr("uatmc_jax.placement.mesh.several", lambda: True)
+    monkeypatch.setattr(jax, "devices", lambda: jax.local_devices() * 2)
+    with pytest.raises(InputError, match=r"config\.mesh\.devices = 1: .*Set it to -1"):
+        make_placement(1, 64)
 
 
 def test_one_process_agrees_with_itself(tmp_path):

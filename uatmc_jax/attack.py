@@ -22,6 +22,8 @@ from uatmc_jax.benchmark.suite import transfers
 from uatmc_jax.benchmark.verdict import run_verdicts
 from uatmc_jax.cli import start
 from uatmc_jax.errors import InputError
+from uatmc_jax.host_flags import join_as_flagged
+from uatmc_jax.hosts import writes
 from uatmc_jax.opened import open_run, open_runs
 from uatmc_jax.report import format_attacks
 from uatmc_jax.report.attack import format_items, format_verdicts
@@ -94,6 +96,8 @@ def main(argv: list[str]) -> None:
         results, contents, verdicts = run_verdicts(settings, runs, **options)
     else:
         results, contents = run_attacks(settings, runs, **options)
+    if not writes():
+        return
     print(format_attacks(results, contents))
     if verdicts is not None:
         print(format_verdicts(verdicts))
@@ -122,4 +126,5 @@ def _surrogate(path: str) -> tuple[str, tuple[str, str]]:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("workdir")
-    start(main, "the same command goes on with what is written", {"config": "attack"})
+    go_on = "the same command goes on with what is written"
+    start(main, go_on, {"config": "attack"}, join=join_as_flagged)

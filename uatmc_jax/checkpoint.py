@@ -22,7 +22,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from uatmc_jax import store
+from uatmc_jax import hosts, store
 from uatmc_jax.checkpoint_files import DAMAGED, check_files, require_room, seal_files
 from uatmc_jax.data import Dataset, Sizes
 from uatmc_jax.errors import InputError
@@ -116,7 +116,7 @@ def save(
       InputError: no room for it.
     """
     path, (of_params, of_training) = folder(workdir, stage, which), rows or (None, None)
-    require_room(workdir, (params, training))
+    hosts.by_writer(lambda: require_room(workdir, (params, training)))
     digests = {"params": digest(params, of_params), "training": digest(training, of_training)}
     number = meta.get(_NUMBER, meta["epoch"])
     with _manager(path, create=True) as manager:
@@ -132,7 +132,7 @@ def save(
         )
     if not written:
         raise RuntimeError(f"{path}: epoch {number} is not newer than what is there")
-    seal_files(path / str(number))
+    hosts.by_writer(lambda: seal_files(path / str(number)))
 
 
 def drop_later(workdir: pathlib.Path, stage: str, epoch: int) -> None:
@@ -140,8 +140,10 @@ def drop_later(workdir: pathlib.Path, stage: str, epoch: int) -> None:
     path = folder(workdir, stage, "best")
     if path.is_dir():
         with _manager(path) as manager:
-            for later in [step for step in manager.all_steps() if step > epoch]:
-                manager.delete(later)
+            later = [step for step in manager.all_steps() if step > epoch]
+            hosts.meet()  # before one of several deletes what the others have to see
+            for step in later:
+                manager.delete(step)
 
 
 def load_meta(workdir: pathlib.Path, stage: str, which: str) -> dict:
@@ -244,9 +246,8 @@ def digest(params: PyTree, rows: PyTree | None = None) -> str:
     counts = [0] * len(leaves) if rows is None else jax.tree.leaves(rows)
     for leaf, n in zip(leaves, counts, strict=True):
         if n and isinstance(leaf, jax.Array):
-            for part in sorted(leaf.addressable_shards, key=lambda x: x.index[0].start or 0):
-                left = max(n - (part.index[0].start or 0), 0)
-                found.update(np.ascontiguousarray(part.data)[:left])  # type: ignore[arg-type]
+            for first, part in hosts.parts_by_rows(leaf):
+                found.update(part[: max(n - first, 0)])  # type: ignore[arg-type]
         else:
             found.update(np.ascontiguousarray(leaf))  # type: ignore[arg-type]
     return found.hexdigest()[:16]
@@ -272,7 +273,8 @@ def _require_known(stage: str, which: str) -> None:
 
 def _what_else(workdir: pathlib.Path) -> str:
     """What to do where a checkpoint is missing: name one that is there, or train."""
-    kept = {s: sorted(folder(workdir, s, "").glob("epoch_*"), key=_epoch_of) for s in STAGES}
+    found = {s: folder(workdir, s, "").glob("epoch_*") for s in STAGES}
+    kept = {s: sorted(x, key=lambda p: (len(p.name), p.name)) for s, x in found.items()}
     named = [(s, w) for s in STAGES for w in (*WHICH, *(path.name for path in kept[s]))]
     pairs = [(s, w) for s, w in named if saved_epoch(workdir, s, w) is not None]
     if pairs:
@@ -281,10 +283,6 @@ def _what_else(workdir: pathlib.Path) -> str:
     if below:
         return f"Name one of the runs below it: {', '.join(map(str, below[:8]))}."
     return f"Train first: python -m uatmc_jax.train --config FILE --workdir {workdir}"
-
-
-def _epoch_of(kept: pathlib.Path) -> int:
-    return int(kept.name.removeprefix("epoch_"))
 
 
 def _manager(path: pathlib.Path, create: bool = False) -> ocp.CheckpointManager:
@@ -302,7 +300,7 @@ def shapes(tree: PyTree) -> PyTree:
     What is not on several devices is put on this one: without a device orbax would want the
     one the checkpoint was written on.
     """
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
     def shape(x: Any) -> jax.ShapeDtypeStruct:
         where = getattr(x, "sharding", None)
@@ -314,7 +312,7 @@ def shapes(tree: PyTree) -> PyTree:
 
 def remove(workdir: pathlib.Path, stage: str, which: str) -> None:
     """Deletes the checkpoints of this kind, if there are any."""
-    shutil.rmtree(folder(workdir, stage, which), ignore_errors=True)
+    hosts.by_writer(lambda: shutil.rmtree(folder(workdir, stage, which), ignore_errors=True))
 
 
 def _load(
@@ -325,7 +323,7 @@ def _load(
     epoch = saved_epoch(workdir, stage, which)
     if epoch is None:
         raise InputError(f"{path}: no checkpoint. {_what_else(workdir)}")
-    check_files(path / str(epoch))
+    hosts.by_writer(lambda: check_files(path / str(epoch)))
     try:
         with _manager(path) as manager:
             kept = manager.restore(epoch, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
@@ -343,6 +341,8 @@ def _load(
                 raise ValueError(f"{name} are not those that were written")
         return found
     except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
+        if hosts.lost(error):
+            raise
         raise InputError(
             f"{path / str(epoch)}: the checkpoint cannot be read; it is damaged or of another "
             f"model ({type(error).__name__}: {str(error).splitlines()[0][:300]}). "

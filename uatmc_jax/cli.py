@@ -19,6 +19,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections.config_flags import config_flags
 
+from uatmc_jax import hosts
 from uatmc_jax.data import DEFAULT_MODALITIES, present_modalities
 from uatmc_jax.errors import DivergedError, InputError, Interrupted
 from uatmc_jax.overrides import find_mistake, value_of
@@ -37,6 +38,7 @@ def start(
     defaults: Mapping[str, str] | None = None,
     *,
     computes: bool = True,
+    join: Callable[[], None] | None = None,
 ) -> None:
     """Runs an absl `main` and exits.
 
@@ -51,17 +53,33 @@ def start(
         themselves: these are read while modules are imported, where a mistake in an
         override is a traceback.
       computes: `main` needs a device: where JAX cannot start on one, that is said at once.
+      join: called before, where several processes may work as one.
     """
 
     def quietly(argv: list[str]) -> int | None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # orbax logs every file it touches
+        if join is not None:
+            join()
         if computes:
             _start_device()
         return main(argv)
 
     parse = functools.partial(_parse_flags, defaults=defaults)
-    app.run(_guard(quietly, go_on), flags_parser=parse)
+    guarded = _guard(quietly, go_on)
+    app.run(guarded if join is None else _leaving(guarded), flags_parser=parse)
+
+
+def _leaving(guarded: Callable[[Any], int | None]) -> Callable[[Any], int | None]:
+    """What of several processes waits for no other after an error."""
+
+    def left(argv: Any) -> int | None:
+        code = guarded(argv)
+        if code:
+            hosts.leave(code)
+        return code
+
+    return left
 
 
 class Parser(argparse.ArgumentParser):
@@ -224,12 +242,17 @@ def _guard(main: Callable[[Any], int | None], go_on: str) -> Callable[[Any], int
         except DivergedError as error:
             return _fail(_one_line(str(error)), EXIT_DIVERGED)
         except (RuntimeError, ValueError) as error:
+            lost = hosts.lost(error)
+            if lost is not None:
+                _fail(_one_line(lost))
+                os._exit(EXIT_DIVERGED)  # an orderly end would wait for the one that is gone
             said = _of_the_machine(error)
             if said is None:
                 raise
             return _fail(_one_line(said))
         except Interrupted as stop:
-            print(f"{stop}; saved; {go_on}", file=sys.stderr)
+            if hosts.writes():
+                print(f"{stop}; saved; {go_on}", file=sys.stderr)
         except KeyboardInterrupt:
             print(f"interrupted; {go_on}", file=sys.stderr)
             sys.stdout.flush()

@@ -34,7 +34,7 @@ def peak_memory_mib() -> int:
 
 def device_memory_bytes() -> int:
     """What one of JAX's devices may hold: as it says itself, or its part of the host's memory."""
-    said = jax.devices()[0].memory_stats() or {}
+    said = jax.local_devices()[0].memory_stats() or {}
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return said.get("bytes_limit", host // jax.local_device_count())
 

@@ -19,6 +19,8 @@ from uatmc_jax.cli import data_at, start
 from uatmc_jax.configs import own
 from uatmc_jax.data import Dataset, open_dataset
 from uatmc_jax.errors import InputError
+from uatmc_jax.host_flags import join_as_flagged
+from uatmc_jax.hosts import writes
 from uatmc_jax.overrides import value_of
 from uatmc_jax.report import format_summary, remarks
 from uatmc_jax.settings import Settings, from_config, from_flag, to_dict
@@ -64,7 +66,7 @@ def main(argv: list[str]) -> None:
     if is_own:
         dataset = open_dataset(settings.data)
         settings, notes = fit_settings(settings, dataset, own.STEPS, given)
-        for note in notes:
+        for note in notes if writes() else ():
             print(f"fitted to the data: {note}", file=sys.stderr)
     name = file.stem
     if _DATA.value:
@@ -73,6 +75,8 @@ def main(argv: list[str]) -> None:
     summary = train_and_evaluate(
         settings, workdir, dataset=dataset, resume=_RESUME.value, overwrite=_OVERWRITE.value
     )
+    if not writes():
+        return
     print(format_summary(summary))
     for remark in remarks(summary):
         print(f"note: {remark}")
@@ -93,7 +97,9 @@ def _chosen(settings: Settings, any_defense: bool) -> Settings:
         named = to_dict(settings)["model"] | {"name": _MODEL.value}
         model = from_config(to_dict(settings) | {"model": named}).model
     if any_defense and len(data.modalities) < 2 and adversarial.defense == "uat_mc":
-        print("fitted to the data: defence uat, as uat_mc needs two modalities", file=sys.stderr)
+        if writes():
+            said = "fitted to the data: defence uat, as uat_mc needs two modalities"
+            print(said, file=sys.stderr)
         adversarial = dataclasses.replace(adversarial, defense="uat")
     return dataclasses.replace(settings, data=data, model=model, adversarial=adversarial)
 
@@ -105,4 +111,4 @@ def _own_config(argv: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    start(main, defaults={"config": _own_config(sys.argv)})
+    start(main, defaults={"config": _own_config(sys.argv)}, join=join_as_flagged)

@@ -25,9 +25,11 @@ from uatmc_jax.attacks.scoring.direct import DIRECT
 from uatmc_jax.attacks.scoring.protocol import Target
 from uatmc_jax.data import make_synthetic
 from uatmc_jax.evaluation.ranking import make_plan, top_k
+from uatmc_jax.hosts import gathered, writes
 from uatmc_jax.models import build_model, project_all
 from uatmc_jax.placement import (
     cut,
+    replicate,
     spread_lists,
     spread_options,
     spread_top_k,
@@ -97,6 +99,8 @@ def train(devices, stages, name, out):
         found |= {f"drawn/popular {k}": v for k, v in drawn.popularity("test").items()}
     rows = None if layout is None else (layout.rows, {"epoch": 0})
     training = {"epoch": jnp.int32(1)}
+    if layout is not None:
+        training = replicate(layout.placement, training)
     checkpoint.save(out / str(devices), "adversarial", "best", params, training, {"epoch": 1}, rows)
 
     @jax.jit
@@ -142,9 +146,10 @@ def main(out, meshes, stages, model):
     for devices in meshes:
         begun = time.monotonic()
         for name, value in train(devices, stages, model, out).items():
-            found[f"{devices}/{name}"] = np.asarray(value)
+            found[f"{devices}/{name}"] = gathered(value)
         print(devices, "devices:", round(time.monotonic() - begun, 1), "s")
-    np.savez(out / "found.npz", **found)
+    if writes():
+        np.savez(out / "found.npz", **found)
 
 
 if __name__ == "__main__":

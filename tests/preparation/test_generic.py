@@ -116,6 +116,9 @@ def test_columns_that_are_not_asked_for_are_not_written(tmp_path):
     assert load_item_titles(tmp_path / "out") == {}
     assert set(tree(tmp_path / "out")) == {
         "shop.inter",
+        "shop.train.npy",
+        "shop.valid.npy",
+        "shop.test.npy",
         "i_id_mapping.csv",
         "u_id_mapping.csv",
         "manifest.json",

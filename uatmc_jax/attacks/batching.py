@@ -40,6 +40,7 @@ class Options(NamedTuple):
         target is attacked whatever it needs.
       multiple: what a batch's size is a multiple of, where as many devices share it.
       put: what puts a batch's targets where they are worked off.
+      get: what brings its results from there.
       serving: of `POLICIES`, what is computed anew once an item is edited.
     """
 
@@ -49,6 +50,7 @@ class Options(NamedTuple):
     memory_mib: float = 0.0
     multiple: int = 1
     put: Callable[[Target], Target] = lambda targets: targets
+    get: Callable[[Any], Any] = lambda results: results
     serving: str = "full"
 
 
@@ -238,7 +240,7 @@ def in_batches(
         count = len(batch.items)
         padded = np.pad(batch.places, (0, batch.size - count), mode="edge")
         targets = options.put(stack_targets(batch, victim.adjacency))
-        result = run(batch.scorer, targets, padded)
+        result = options.get(run(batch.scorer, targets, padded))
         result = jax.tree.map(lambda x, rows=slice(count): np.asarray(x)[rows], result)
         columns = [x.reshape(count, -1) for x in numbers(result)]
         answered = np.isfinite(np.concatenate(columns, axis=1)).all(axis=1)

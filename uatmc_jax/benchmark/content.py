@@ -8,6 +8,7 @@ from uatmc_jax.benchmark.files import result_file
 from uatmc_jax.benchmark.targets import attacked_range
 from uatmc_jax.environment import environment
 from uatmc_jax.evaluation.content import SPLITS, ContentPlan, Hits, measure_hits, use_of_content
+from uatmc_jax.hosts import by_writer, meet
 from uatmc_jax.opened import OpenedRun
 from uatmc_jax.seeds import generator
 from uatmc_jax.settings import AttackRunSettings
@@ -46,19 +47,25 @@ def content_of(run: OpenedRun, settings: AttackRunSettings) -> dict:
     of = {"dataset": data.fingerprint, "checkpoint": run.where}
     file = result_file(run, "content", {"content": measured, "seed": seed} | of)
     arrays_file = file.with_suffix(".npz")
-    if not (file.exists() and arrays_file.exists()):
+    missing = not (file.exists() and arrays_file.exists())
+    meet()  # every process counts, one writes
+    if missing:
         rng = generator(seed, "content")
         hits = measure_hits(run.model, run.params, data, run.z, plan, rng)
         arrays = {f"{_RELEVANT}{split}": hits.relevant[split] for split in SPLITS}
         arrays |= {f"{_FOUND}{split}": hits.found[split].astype("uint8") for split in SPLITS}
-        store.write_arrays(arrays_file, arrays | {_USERS: hits.users})
         found = {
             "checkpoint": run.where,
             "dataset": {"name": data.name, "fingerprint": data.fingerprint},
             "seed": seed,
         }
-        # Written last: with it the measurement is done.
-        store.write_json(file, found | use_of_content(hits, data, plan) | environment())
+        found |= use_of_content(hits, data, plan) | environment()
+
+        def write() -> None:
+            store.write_arrays(arrays_file, arrays | {_USERS: hits.users})
+            store.write_json(file, found)  # last: with it the measurement is done
+
+        by_writer(write)
     return {"serving": "full"} | store.read_json(file, "valid", "test") | {"file": str(file)}
 
 

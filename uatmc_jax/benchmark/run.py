@@ -13,6 +13,7 @@ overwrites anything.
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -59,6 +60,7 @@ from uatmc_jax.benchmark.rows import (
 from uatmc_jax.benchmark.summary import summarize
 from uatmc_jax.benchmark.targets import by_number, choose_targets, choose_users
 from uatmc_jax.environment import environment
+from uatmc_jax.hosts import by_writer, meet, writes
 from uatmc_jax.models import Params
 from uatmc_jax.opened import OpenedRun
 from uatmc_jax.owner import owned
@@ -107,6 +109,8 @@ def run_attacks(
 ) -> tuple[list[dict], list[dict]]:
     """Attacks checkpoints of one data set; what is already on disk is not done again.
 
+    Of several processes each calls it, with the same arguments and shared folders.
+
     Args:
       settings: the evaluation.
       runs: the checkpoints; results go to the `attacks/` of each one's folder.
@@ -136,10 +140,10 @@ def run_attacks(
     crafted_on = {name: surrogates.get(attack.surrogate) for name, attack in attacks.items()}
     results, contents = [], []
     total = len(runs) * len(attacks) * sum(map(len, targets.values()))
-    disable = None if show_progress else True  # None: shown on a terminal only
+    disable = None if show_progress and writes() else True  # None: shown on a terminal only
     with contextlib.ExitStack() as stack:
-        for folder in dict.fromkeys(run.folder / FOLDER for run in runs):
-            stack.enter_context(owned(folder))
+        folders = dict.fromkeys(run.folder / FOLDER for run in runs)
+        by_writer(lambda: [stack.enter_context(owned(folder)) for folder in folders])
         bar = stack.enter_context(
             tqdm(total=total, unit="target", disable=disable, dynamic_ncols=True)
         )
@@ -154,6 +158,7 @@ def _attack_all(job: _Job) -> list[dict]:
     files = {name: _file(job, name) for name in job.attacks}
     wanted = [(seed, int(item)) for seed, items in job.targets.items() for item in items]
     done = {name: read_done(file) for name, file in files.items() if not file.exists()}
+    meet()  # before one of several processes writes what the others have to find
     for name in job.attacks:
         job.bar.update(len(done[name]) if name in done else len(wanted))
     for seed in job.targets:
@@ -170,18 +175,24 @@ def _attack_all(job: _Job) -> list[dict]:
                 if run is not None and key not in victims:
                     victims[key] = victim_of(run, job.settings, job.attacks, seed)
             for rows, outcome in _attack_rows(job, name, seed, victims, items):
-                keep(files[name], len(done[name]), rows, outcome)
+                if writes():
+                    keep(files[name], len(done[name]), rows, outcome)
                 deltas = zip(*outcome.delta, strict=True)
                 pairs = zip(rows, deltas, strict=True)
                 done[name] |= {(row["seed"], row["item"]): (row, x) for row, x in pairs}
     for name, some in done.items():
         finished = [some[key] for key in wanted]
-        chosen = job.attacks[name].modalities or job.run.data.modalities
-        write_deltas(files[name], [m for m in job.run.data.modalities if m in chosen], finished)
-        # Written last: with it the attack is done.
-        store.write_json(files[name], _result(job, name, [row for row, _ in finished]))
-        forget_parts(files[name])
+        by_writer(functools.partial(_finish, job, name, files[name], finished))
     return [_read_result(file, job.run) for file in files.values()]
+
+
+def _finish(job: _Job, name: str, file: pathlib.Path, finished: Sequence[tuple]) -> None:
+    """Writes what an attack has made of all its targets."""
+    chosen = job.attacks[name].modalities or job.run.data.modalities
+    write_deltas(file, [m for m in job.run.data.modalities if m in chosen], finished)
+    # Written last: with it the attack is done.
+    store.write_json(file, _result(job, name, [row for row, _ in finished]))
+    forget_parts(file)
 
 
 def victim_of(

@@ -32,6 +32,7 @@ utility that misses the hit rate.
 """
 
 import collections
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -45,6 +46,7 @@ from uatmc_jax.benchmark.run import run_attacks
 from uatmc_jax.benchmark.suite import in_order
 from uatmc_jax.benchmark.summary import paired_difference, summarize
 from uatmc_jax.errors import InputError
+from uatmc_jax.hosts import by_writer
 from uatmc_jax.opened import OpenedRun
 from uatmc_jax.settings import AttackRunSettings, to_dict
 
@@ -221,7 +223,7 @@ def run_verdicts(
     verdicts = [verdict(group, k, settings.bootstrap) for group in grouped.values()]
     for run, found in zip(runs, verdicts, strict=True):
         name = f"{run.where['stage']}-{run.where['which']}-verdict-{store.digest(found)}.json"
-        store.write_json(run.folder / FOLDER / name, found)
+        by_writer(functools.partial(store.write_json, run.folder / FOLDER / name, found))
     return results, contents, verdicts
 
 

@@ -11,7 +11,6 @@ from uatmc_jax.data.dataset import (
     present_modalities,
     put_on_device,
     warm,
-    write_dataset,
 )
 from uatmc_jax.data.features import load_features, parse_modalities
 from uatmc_jax.data.graph import Adjacency, Graph, make_adjacency, make_graph
@@ -33,6 +32,7 @@ from uatmc_jax.data.names import (
 from uatmc_jax.data.source import DataSettings, dataset_folder, open_dataset
 from uatmc_jax.data.statistics import format_statistics, statistics
 from uatmc_jax.data.synthetic import make_synthetic
+from uatmc_jax.data.writing import write_dataset
 
 __all__ = [
     "CSR",

@@ -11,18 +11,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from uatmc_jax.data.columns import column_files, open_columns
 from uatmc_jax.data.csr import CSR, make_csr
 from uatmc_jax.data.features import load_features, parse_modalities
 from uatmc_jax.data.graph import Adjacency, Graph, make_adjacency, make_graph
 from uatmc_jax.data.interactions import (
     SPLITS,
     Interactions,
+    counts,
     of_users,
     read_inter,
     split_interactions,
 )
-from uatmc_jax.data.manifest import require_unchanged
-from uatmc_jax.data.names import NAMES_FILE, TITLES_FILE, ItemNames, load_names, write_names
+from uatmc_jax.data.manifest import notes, require_unchanged
+from uatmc_jax.data.names import NAMES_FILE, TITLES_FILE, ItemNames, load_names
 from uatmc_jax.errors import InputError
 
 DEFAULT_MODALITIES = ("visual:image_feat.npy", "textual:text_feat.npy")
@@ -88,13 +90,12 @@ class Dataset:
     @functools.cached_property
     def item_counts(self) -> np.ndarray:
         """(n_items,) interactions of each item, all splits counted."""
-        items = np.concatenate([self.split(s).items for s in SPLITS])
-        return np.bincount(items, minlength=self.n_items)
+        return np.sum([counts(self.split(s).items, self.n_items) for s in SPLITS], axis=0)
 
     @functools.cached_property
     def item_train_counts(self) -> np.ndarray:
         """(n_items,) training interactions of each item: its popularity."""
-        return np.bincount(self.train.items, minlength=self.n_items)
+        return counts(self.train.items, self.n_items)
 
     @functools.cached_property
     def on_device(self) -> "DeviceData":
@@ -213,7 +214,23 @@ def make_dataset(
             f"{source}, line {largest + 2}: userID {n_users - 1}, but there are only {distinct} "
             "users. Ids are rows of a table; number the users 0, 1, 2, ..."
         )
-    degrees = np.bincount(splits["train"].users, minlength=n_users)
+    return _assemble(name, splits, features, source)
+
+
+def _assemble(
+    name: str, splits: dict[str, Interactions], features: dict[str, np.ndarray], source: str
+) -> Dataset:
+    """The data set of sorted splits."""
+    n_users = 1 + max(int(pairs.users[-1]) for pairs in splits.values())
+    n_items = 1 + max(int(pairs.items.max()) for pairs in splits.values())
+    rows = {len(matrix) for matrix in features.values()}
+    if rows and (len(rows) > 1 or n_items > min(rows)):
+        raise InputError(
+            f"{source}: {n_items} items, but the features have {sorted(rows)} rows. Row i of each "
+            "must belong to itemID i."
+        )
+    n_items = max(rows, default=n_items)
+    degrees = counts(splits["train"].users, n_users)
     if degrees.max() >= n_items:
         raise InputError(
             f"{source}: user {int(degrees.argmax())} has trained on all {n_items} items, so no "
@@ -236,7 +253,8 @@ def load_dataset(
 ) -> Dataset:
     """Reads `folder/name.inter`, or else the folder's only `.inter`, and one `.npy` per modality.
 
-    The items' names come along, where the folder has them (`load_names`).
+    Columns that `prepare` has left beside the `.inter`, and its manifest notes, are read in its
+    place, memory-mapped. The items' names come along, where the folder has them (`load_names`).
 
     Args:
       folder: the data set's folder.
@@ -255,10 +273,16 @@ def load_dataset(
     inter = _find_inter(folder, name)
     needed = [inter, *(folder / file for file in files.values())]
     _require(folder, needed)
-    require_unchanged(folder, [*needed, folder / NAMES_FILE, folder / TITLES_FILE])
-    rows = read_inter(inter)
+    columns = column_files(inter).values()
+    sorted_already = notes(folder, columns)
+    names = folder / NAMES_FILE, folder / TITLES_FILE
+    require_unchanged(folder, [*needed, *names, *columns])
+    rows = None if sorted_already else read_inter(inter)
     features = {m: load_features(folder / file) for m, file in files.items()}
-    dataset = make_dataset(name, rows, features, str(inter))
+    if rows is None:
+        dataset = _assemble(name, open_columns(inter), features, str(inter))
+    else:
+        dataset = make_dataset(name, rows, features, str(inter))
     return dataclasses.replace(dataset, names=load_names(folder))
 
 
@@ -287,43 +311,13 @@ def _require(folder: pathlib.Path, files: list[pathlib.Path]) -> None:
         )
 
 
-def write_dataset(dataset: Dataset, folder: str | pathlib.Path) -> None:
-    """Writes a data set in MMRec's layout; `load_dataset` reads back the same one.
-
-    Args:
-      dataset: what to write; its modalities go to the default file names, or
-        `<modality>_feat.npy`.
-      folder: created if absent.
-    """
-    folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = np.concatenate(
-        [
-            np.stack([pairs.users, pairs.items, np.full(len(pairs), label)], axis=1)
-            for label, pairs in enumerate(dataset.split(s) for s in SPLITS)
-        ]
-    )
-    np.savetxt(
-        folder / f"{dataset.name}.inter",
-        rows,
-        fmt="%d",
-        delimiter="\t",
-        header="userID\titemID\tx_label",
-        comments="",
-    )
-    files = parse_modalities(DEFAULT_MODALITIES)
-    for modality, matrix in zip(dataset.modalities, dataset.features, strict=True):
-        np.save(folder / files.get(modality, f"{modality}_feat.npy"), matrix)
-    write_names(dataset.names, folder)
-
-
 def warm(pairs: Interactions, dataset: Dataset) -> Interactions:
     """Drops the pairs of users without a training interaction (cold-start filtering).
 
     Raises:
       InputError: nothing is left.
     """
-    trained = np.bincount(dataset.train.users, minlength=dataset.n_users) > 0
+    trained = counts(dataset.train.users, dataset.n_users) > 0
     kept = pairs.keep(trained[pairs.users])
     if not len(kept):
         raise InputError(

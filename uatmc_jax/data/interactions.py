@@ -17,6 +17,7 @@ from uatmc_jax.data.text import read_text
 from uatmc_jax.errors import InputError
 
 SPLITS = ("train", "valid", "test")
+_BLOCK = 1 << 24  # ids counted at a time
 _COLUMNS = ("userID", "itemID", "x_label")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n|\A[^\S\n]*\n")
 
@@ -150,6 +151,19 @@ def split_interactions(rows: np.ndarray, source: str) -> dict[str, Interactions]
     return splits
 
 
+def counts(ids: np.ndarray, n: int) -> np.ndarray:
+    """(n,) how often each id is there; of memory-mapped ids a block is read at a time.
+
+    Args:
+      ids: int32, below n.
+      n: how many ids there are.
+    """
+    found = np.zeros(n, np.int64)
+    for start in range(0, len(ids), _BLOCK):
+        found += np.bincount(ids[start : start + _BLOCK], minlength=n)
+    return found
+
+
 def of_users(pairs: Interactions, users: np.ndarray) -> Interactions:
     """The pairs of some users, with places in `users` for ids.
 
@@ -157,6 +171,7 @@ def of_users(pairs: Interactions, users: np.ndarray) -> Interactions:
       pairs: of all users.
       users: (n,) ids, in any order; one may be there twice.
     """
+    users = np.asarray(users, np.int32)  # of another type, all pairs' users would be copied
     starts = np.searchsorted(pairs.users, users)
     ends = np.searchsorted(pairs.users, users, side="right")
     places = np.repeat(np.arange(len(users)), ends - starts).astype(np.int32)

@@ -10,10 +10,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 from uatmc_jax.attacks import Lists, Options, Victim
 from uatmc_jax.data import Interactions
 from uatmc_jax.evaluation.ranking import RankingPlan
+from uatmc_jax.hosts import gathered
 from uatmc_jax.models import Model
 from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.numerics import EXACT
-from uatmc_jax.placement.mesh import AXIS, Placement, replicate
+from uatmc_jax.placement.mesh import AXIS, Placement, place, replicate
 from uatmc_jax.placement.pairs import OwnedPairs, own_pairs
 from uatmc_jax.placement.ranking import Blocks, spread_top_k
 
@@ -55,9 +56,9 @@ def spread_options(placement: Placement | None, options: Options) -> Options:
     by_target = NamedSharding(placement.mesh, PartitionSpec(AXIS))
 
     def put(targets: PyTree) -> PyTree:
-        return jax.device_put(targets, by_target)
+        return place(targets, by_target)
 
-    return options._replace(multiple=placement.mesh.size, put=put)
+    return options._replace(multiple=placement.mesh.size, put=put, get=gathered)
 
 
 def _spread_encoded(

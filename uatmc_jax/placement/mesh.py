@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from uatmc_jax.data.dataset import Sizes
 from uatmc_jax.errors import InputError
+from uatmc_jax.hosts import several
 
 AXIS = "rows"
 PyTree = Any
@@ -54,7 +56,8 @@ def make_placement(devices: int, multiple: int) -> Placement | None:
       multiple: `row_multiple`.
 
     Raises:
-      InputError: there are fewer, or they do not divide `multiple`.
+      InputError: there are fewer, they do not divide `multiple`, or they are not all that
+        several processes have.
     """
     there = jax.devices()
     count = len(there) if devices == -1 else devices
@@ -62,6 +65,11 @@ def make_placement(devices: int, multiple: int) -> Placement | None:
         raise InputError(
             f"config.mesh.devices = {devices}: JAX sees {len(there)} {there[0].platform} "
             "device(s). Ask for at most so many, or -1 for all."
+        )
+    if several() and count < len(there):
+        raise InputError(
+            f"config.mesh.devices = {devices}: {jax.process_count()} processes work on all of "
+            f"their {len(there)} devices. Set it to -1."
         )
     if multiple % count:
         raise InputError(
@@ -148,14 +156,33 @@ def shardings(placement: Placement, rows: PyTree) -> PyTree:
     )
 
 
+def place(tree: PyTree, where: PyTree) -> PyTree:
+    """Arrays put where they lie; of several processes each puts its own parts there.
+
+    Args:
+      tree: arrays, the same in every process.
+      where: a sharding for all, or a tree of them.
+    """
+    if not several():
+        return jax.device_put(tree, where)
+
+    def own(x: Any, sharding: NamedSharding) -> jax.Array:
+        if isinstance(x, jax.Array) and not x.is_fully_addressable:
+            return jax.device_put(x, sharding)
+        whole = np.asarray(x)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+    return jax.tree.map(own, tree, jax.tree.broadcast(where, tree))
+
+
 def put(placement: Placement, rows: PyTree, tree: PyTree) -> PyTree:
     """Arrays of their true shapes, filled up and put where they lie."""
-    return jax.device_put(pad(placement, rows, tree), shardings(placement, rows))
+    return place(pad(placement, rows, tree), shardings(placement, rows))
 
 
 def replicate(placement: Placement, tree: PyTree) -> PyTree:
     """The arrays whole on every device."""
-    return jax.device_put(tree, NamedSharding(placement.mesh, PartitionSpec()))
+    return place(tree, NamedSharding(placement.mesh, PartitionSpec()))
 
 
 def made(placement: Placement, rows: PyTree, function: Callable[..., PyTree]) -> Callable:

@@ -18,9 +18,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from uatmc_jax.data import Interactions
 from uatmc_jax.data.csr import nth_absent_at
+from uatmc_jax.data.interactions import counts
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Batch
-from uatmc_jax.placement.mesh import AXIS, Placement, padded
+from uatmc_jax.placement.mesh import AXIS, Placement, padded, place
 
 LIMB = 31  # bits
 _OWNED, _WHOLE = PartitionSpec(AXIS), PartitionSpec()
@@ -79,8 +80,10 @@ def own_pairs(
     """
     n_blocks = placement.multiple
     rows = padded(placement, n_users) // n_blocks
-    edges = np.searchsorted(pairs.users, np.arange(n_blocks + 1, dtype=np.int64) * rows)
-    degrees = np.bincount(pairs.users, minlength=n_blocks * rows)
+    # In the users' own type, else all of them would be copied.
+    firsts = np.minimum(np.arange(n_blocks + 1, dtype=np.int64) * rows, 2**31 - 1)
+    edges = np.searchsorted(pairs.users, firsts.astype(np.int32))
+    degrees = counts(pairs.users, n_blocks * rows)
     starts = np.arange(0, rows, min(block_users, rows))
     at_a_time = np.add.reduceat(degrees.reshape(n_blocks, rows), starts, axis=1)
     slack, most = int(at_a_time.max(initial=0)), int(np.diff(edges).max())
@@ -113,7 +116,7 @@ def own_pairs(
         users=made((n_blocks, most + slack), filled(pairs.users, rows, rows)),
         items=made((n_blocks, most + slack), filled(pairs.items, 0, n_items)),
         indptr=made((n_blocks, rows + 1), begins),
-        limbs=jax.device_put(split_number(edges), whole),
+        limbs=place(split_number(edges), whole),
         n_pairs=len(pairs),
         n_items=n_items,
         search_steps=int(degrees.max(initial=0)).bit_length(),

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 
+from uatmc_jax.data.columns import with_columns
 from uatmc_jax.data.names import NAMES_FILE
 from uatmc_jax.owner import owned
 from uatmc_jax.preparation import amazon, encoders, generic
@@ -129,7 +130,8 @@ def _write_tables(settings: AmazonSettings | GenericSettings, work: pathlib.Path
         chosen = choose(stage, settings, tally, _fill(stage, settings, tally))
         losses = {**_lines_lost(tallies, chosen.counts["dropped"]), **chosen.losses}
         check_losses(losses, settings.max_lost)
-        sizes = write_inter(data / f"{settings.name}.inter", chosen.blocks)
+        inter = data / f"{settings.name}.inter"
+        sizes = write_inter(inter, with_columns(inter, chosen.blocks))
         check_usable(sizes, len(chosen.items), has.labels)
         write_names(data / NAMES_FILE, ("asin", "itemID"), chosen.items)
         write_names(data / USERS_FILE, ("user_id", "userID"), chosen.users)

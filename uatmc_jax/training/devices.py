@@ -10,6 +10,7 @@ import numpy as np
 
 from uatmc_jax.data import CSR, Dataset, Sizes, of_users
 from uatmc_jax.data.dataset import DeviceData
+from uatmc_jax.data.interactions import counts
 from uatmc_jax.evaluation.metrics import Measure, make_measure, popularity_metrics
 from uatmc_jax.evaluation.ranking import make_plan
 from uatmc_jax.models import Model, build_model, device_data
@@ -93,7 +94,8 @@ def on_devices(settings: Settings, model: Model, dataset: Dataset) -> Devices:
 
 def _drawn_users(settings: Settings, dataset: Dataset) -> np.ndarray | None:
     """Those whom all metrics are of, ascending; None for all."""
-    trained, count = np.unique(dataset.train.users), settings.eval.sample
+    trained = np.flatnonzero(counts(dataset.train.users, dataset.n_users)).astype(np.int32)
+    count = settings.eval.sample
     if not 0 < count < len(trained):
         return None
     rng = generator(settings.seed, "measured")

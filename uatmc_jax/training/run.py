@@ -1,14 +1,15 @@
 """A whole experiment: pre-train, harden, evaluate, write; the body of `uatmc_jax.train`."""
 
+import contextlib
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from uatmc_jax import checkpoint, logs, store
+from uatmc_jax import checkpoint, hosts, logs, store
 from uatmc_jax.data import Dataset, open_dataset
 from uatmc_jax.defenses import check_model
 from uatmc_jax.environment import environment, peak_memory_mib
@@ -16,7 +17,7 @@ from uatmc_jax.errors import InputError
 from uatmc_jax.interrupts import stop_on_interrupt
 from uatmc_jax.models import Modal, Model, Params, build_model
 from uatmc_jax.owner import owned
-from uatmc_jax.placement import Layout, put
+from uatmc_jax.placement import Layout, put, replicate
 from uatmc_jax.settings import EvalSettings, Settings, to_dict
 from uatmc_jax.training.devices import Devices, on_devices
 from uatmc_jax.training.epoch import TrainState
@@ -27,6 +28,7 @@ from uatmc_jax.training.folder import (
     differences,
     read_summary,
     remove_outputs,
+    without_free_fields,
 )
 from uatmc_jax.training.harmless import read_harmless
 from uatmc_jax.training.stage import Hooks, Progress, Stage, run_stage
@@ -71,6 +73,8 @@ def train_and_evaluate(
 ) -> dict:
     """Runs the experiment and writes everything below `workdir`.
 
+    Of several processes each calls it, with the same arguments and one shared folder.
+
     Args:
       settings: the experiment.
       workdir: created if absent.
@@ -88,8 +92,13 @@ def train_and_evaluate(
       Interrupted: Ctrl-C; the state is on disk and `resume` goes on with it.
     """
     workdir = pathlib.Path(workdir)
-    with owned(workdir):
-        check_workdir(settings, workdir, resume=resume, overwrite=overwrite)
+    with contextlib.ExitStack() as stack:
+
+        def begin() -> None:
+            stack.enter_context(owned(workdir))
+            check_workdir(settings, workdir, resume=resume, overwrite=overwrite)
+
+        hosts.by_writer(begin)
         if resume and (workdir / SUMMARY_FILE).exists():  # written last: the run is complete
             return read_summary(workdir)
         with stop_on_interrupt() as stop_requested:
@@ -107,6 +116,9 @@ def _train_and_evaluate(
 ) -> dict:
     started = time.monotonic()
     dataset = open_dataset(settings.data) if dataset is None else dataset
+    if hosts.several():
+        hosts.require_same("settings", store.digest(without_free_fields(settings)))
+        hosts.require_same("data", dataset.fingerprint)
     check_ranking_depth(settings.eval, dataset)
     model = build_model(settings.model, dataset.sizes)
     if settings.adversarial.epochs:
@@ -125,16 +137,21 @@ def _train_and_evaluate(
         for name, progress in done.items():
             if name == "adversarial" or not settings.pretrain.init_from:
                 checkpoint.drop_later(workdir, name, progress.epoch)
-    elif overwrite:
-        remove_outputs(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
-    store.write_json(workdir / CONFIG_FILE, to_dict(settings))
+
+    def begin() -> None:
+        if overwrite:
+            remove_outputs(workdir)
+        workdir.mkdir(parents=True, exist_ok=True)
+        store.write_json(workdir / CONFIG_FILE, to_dict(settings))
+        logs.keep_records(workdir, {stage: progress.epoch for stage, progress in done.items()})
+
+    hosts.by_writer(begin)
     if source:
         # The run keeps what it starts from: the source may change or go before it is resumed.
         training = {"epoch": jnp.int32(source["epoch"])}
         rows = None if layout is None else (layout.rows, {"epoch": 0})
+        training = training if layout is None else replicate(layout.placement, training)
         checkpoint.save(workdir, "pretrain", "best", params, training, source, rows)
-    logs.keep_records(workdir, {stage: progress.epoch for stage, progress in done.items()})
 
     def validate(params: Params, z: Modal | None) -> dict[str, jax.Array]:
         return devices.measure(params, z, [devices.held_out["valid"]])[0]
@@ -161,7 +178,7 @@ def _train_and_evaluate(
     earlier = sum(progress.seconds for progress in done.values())
     summary["wall_seconds"] = earlier + time.monotonic() - started
     summary["peak_memory_mib"] = peak_memory_mib()
-    store.write_json(workdir / SUMMARY_FILE, summary)
+    hosts.by_writer(lambda: store.write_json(workdir / SUMMARY_FILE, summary))
     return summary
 
 
@@ -194,19 +211,7 @@ def _run_stage(
             return "none yet in this stage"
         return str(checkpoint.folder(workdir, name, which) / str(epochs[which]))
 
-    with (
-        logs.tensorboard(workdir, name, done.epoch) as writer,
-        logs.progress(name, stage.epochs, done.epoch, run.watch.on_epoch is None) as bar,
-    ):
-
-        def report(record: dict) -> None:
-            logs.append_record(workdir, record)
-            logs.add_scalars(writer, record)
-            if run.watch.on_epoch is None:
-                bar.show(record)
-            else:
-                run.watch.on_epoch(record["epoch"], stage.epochs)
-
+    with _reporting(run, stage, done) as report:
         hooks = Hooks(save, report, run.watch.stop_requested, last_checkpoint)
         every = run.settings.checkpoint.every_seconds
         progress = run_stage(stage, state, done, run.devices.data, hooks, save_seconds=every)
@@ -219,6 +224,28 @@ def _run_stage(
         if (record["stage"], record["epoch"]) == (name, progress.epoch):
             entry["losses"] = record["losses"]  # means over the last epoch
     return checkpoint.load_params(workdir, name, "best", like, rows and rows[0]), entry
+
+
+@contextlib.contextmanager
+def _reporting(run: _Run, stage: Stage, done: Progress) -> Iterator[Callable[[dict], None]]:
+    """What takes an epoch's record: journal, TensorBoard and terminal, of one process."""
+    if not hosts.writes():
+        yield lambda record: None
+        return
+    with (
+        logs.tensorboard(run.workdir, stage.name, done.epoch) as writer,
+        logs.progress(stage.name, stage.epochs, done.epoch, run.watch.on_epoch is None) as bar,
+    ):
+
+        def report(record: dict) -> None:
+            logs.append_record(run.workdir, record)
+            logs.add_scalars(writer, record)
+            if run.watch.on_epoch is None:
+                bar.show(record)
+            else:
+                run.watch.on_epoch(record["epoch"], stage.epochs)
+
+        yield report
 
 
 def _training_part(state: TrainState) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from uatmc_jax.data.dataset import DeviceData
 from uatmc_jax.errors import CollapsedError, DivergedError, Interrupted
+from uatmc_jax.hosts import agreed
 from uatmc_jax.models import Params
 from uatmc_jax.training.epoch import TrainState
 
@@ -158,8 +159,8 @@ def run_stage(
             losses = {name: x / stage.n_steps for name, x in (progress.sums or {}).items()}
             if progress.step == stage.n_steps:
                 break
-            stop = hooks.stop_requested()
-            if stop or now - written >= save_seconds:
+            stop = agreed(hooks.stop_requested())
+            if stop or agreed(now - written >= save_seconds):
                 if best is not None:
                     hooks.save("best", *best)
                     best = None
@@ -194,8 +195,9 @@ def run_stage(
             raise CollapsedError(collapse_text(what, stage.name, epoch, name_last()))
         if stage.keep_every and epoch % stage.keep_every == 0:
             hooks.save(f"epoch_{epoch}", state, progress)
-        stop = hooks.stop_requested()
-        if stop or finished(stage, progress) or time.monotonic() - written >= save_seconds:
+        stop = agreed(hooks.stop_requested())
+        due = stop or finished(stage, progress)
+        if due or agreed(time.monotonic() - written >= save_seconds):
             if best is not None:
                 hooks.save("best", *best)
                 best = None

@@ -21,7 +21,7 @@ from uatmc_jax.errors import InputError
 from uatmc_jax.models import Modal, Model, Params, ProjectorHead, unlike_widths, unmet
 from uatmc_jax.models.projection import by_blocks, project_catalogue
 from uatmc_jax.models.protocol import PyTree
-from uatmc_jax.placement import Layout, made, shardings
+from uatmc_jax.placement import Layout, made, place, shardings
 from uatmc_jax.settings import Settings
 from uatmc_jax.training.epoch import Epoch, TrainState, init_state, steps_per_epoch
 from uatmc_jax.training.epochs import (
@@ -275,7 +275,7 @@ def _read_all(layer: ProjectorHead, params: Params, data: DeviceData) -> Modal:
 
 
 def _placed(state: TrainState, layout: Layout | None, rows: TrainState | None) -> TrainState:
-    return state if layout is None else jax.device_put(state, shardings(layout.placement, rows))
+    return state if layout is None else place(state, shardings(layout.placement, rows))
 
 
 def _copy(tree):

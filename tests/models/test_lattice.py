@@ -154,7 +154,7 @@ def test_forward_loss_and_gradient_are_those_of_the_formulas(formulas):
     @jax.jit
     @functools.partial(jax.value_and_grad, has_aux=True)
     def loss(params, data, batch):
-        return pretrain_objective(case.model, params, data, weights, 0, batch, key)
+        return pretrain_objective(case.model, params, data, weights, None, batch, key)
 
     (value, _), gradients = loss(case.params, data, batch_of(case))
     np.testing.assert_allclose(value, formulas.loss(exact, 300.0), rtol=1e-5)

@@ -143,7 +143,7 @@ def test_forward_loss_and_gradient_are_those_of_the_formulas(formulas):
     @jax.value_and_grad
     def loss(params):
         key = jax.random.key(0)
-        return pretrain_objective(case.model, params, data, weights, 0, batch, key)[0]
+        return pretrain_objective(case.model, params, data, weights, None, batch, key)[0]
 
     value, gradients = loss(case.params)
     np.testing.assert_allclose(value, formulas.loss(exact, 0.3), rtol=1e-5)

@@ -130,7 +130,7 @@ def test_pretraining_loss_and_gradients_of_all_parameters(arguments):
     key = jax.random.key(0)
 
     def loss(params):
-        return pretrain_objective(c.model, params, c.data, weights, 0, c.batch, key)[0]
+        return pretrain_objective(c.model, params, c.data, weights, None, c.batch, key)[0]
 
     oracle = functools.partial(c.pretrain_loss, mu=0.3, alpha=0.7)
     value, gradients = jax.jit(jax.value_and_grad(loss))(c.params)
@@ -260,7 +260,9 @@ def test_frozen_preference_is_left_out_of_the_gradient():
 
     def gradients(model):
         def loss(p):
-            return pretrain_objective(model, p, c.data, weights, 0, c.batch, jax.random.key(0))[0]
+            return pretrain_objective(model, p, c.data, weights, None, c.batch, jax.random.key(0))[
+                0
+            ]
 
         return jax.jit(jax.grad(loss))(c.params)
 
@@ -292,7 +294,7 @@ def test_an_item_without_features_does_not_blow_up_the_gradient():
     @jax.jit
     @jax.grad
     def gradient(p, data):
-        return pretrain_objective(c.model, p, data, weights, 0, c.batch, jax.random.key(0))[0]
+        return pretrain_objective(c.model, p, data, weights, None, c.batch, jax.random.key(0))[0]
 
     def largest(features):
         data = c.data.replace(features=features)
@@ -320,8 +322,8 @@ def test_blocks_of_the_catalogue_project_alike(monkeypatch):
         assert_trees_close(gradient.projectors, cut_gradient.projectors, 1e-5)
 
 
-@pytest.mark.parametrize("nce_items", [pytest.param(0, marks=pytest.mark.slow), 4])
-def test_row_path_of_pretraining_equals_the_whole_catalogue(nce_items):
+@pytest.mark.parametrize("drawn", [pytest.param(None, marks=pytest.mark.slow), [3, 39, 0, 17]])
+def test_row_path_of_pretraining_equals_the_whole_catalogue(drawn):
     """On a catalogue larger than the batch only the rows in play are projected."""
     n_items = 40
     c = case("vbpr", 2, None)
@@ -332,11 +334,12 @@ def test_row_path_of_pretraining_equals_the_whole_catalogue(nce_items):
     )
     data = DeviceData(c.data.pairs, c.data.seen, make_graph(PAIRS, N_USERS, n_items), features)
     weights, key = PretrainCoefficients(0.3, 0.7), jax.random.key(9)
+    nce = None if drawn is None else jnp.array(drawn)
     dense = model._replace(select=None, encode_rows=None)
     values = [
         jax.jit(
             jax.value_and_grad(
-                lambda p, m=m: pretrain_objective(m, p, data, weights, nce_items, c.batch, key)[0]
+                lambda p, m=m: pretrain_objective(m, p, data, weights, nce, c.batch, key)[0]
             )
         )(params)
         for m in (model, dense)

@@ -60,7 +60,7 @@ def losses(model, params, dataset, mu=0.0):
     weights = PretrainCoefficients(jnp.float32(mu), jnp.float32(0))
     batch = Batch(*triples, jnp.ones(3))
     data, key = device_data(model, dataset), jax.random.key(0)
-    return objective(model, params, data, weights, 0, batch, key)
+    return objective(model, params, data, weights, None, batch, key)
 
 
 SCORES = {
@@ -283,7 +283,7 @@ def test_forward_loss_and_gradient_are_those_of_the_formulas(name, small):
     @jax.jit
     @jax.value_and_grad
     def loss(params):
-        return pretrain_objective(c.model, params, data, weights, 0, batch, jax.random.key(0))[0]
+        return pretrain_objective(c.model, params, data, weights, None, batch, jax.random.key(0))[0]
 
     value, gradients = loss(c.params)
     np.testing.assert_allclose(value, c.loss(exact, 0.3), rtol=1e-5)

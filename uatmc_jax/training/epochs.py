@@ -23,6 +23,7 @@ from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.optimizer import OptimizerSettings, make_adam, make_optimizer
 from uatmc_jax.placement import Layout, Placement, spread_epoch, state_rows
 from uatmc_jax.settings import PretrainSettings
+from uatmc_jax.training.batches import draw_items
 from uatmc_jax.training.epoch import (
     Epoch,
     Order,
@@ -120,7 +121,8 @@ def pretrain_epoch(
 
     def objective(params, fixed, batch, key):
         data, weights = fixed
-        return pretrain_objective(model, params, data, weights, nce_items, batch, key)
+        drawn = draw_items(key, data.graph.n_items, nce_items, updates.order.keyed)
+        return pretrain_objective(model, params, data, weights, drawn, batch, key)
 
     optimizer = make_optimizer(updates.optimizer, updates.steps, updates.epochs)
     order = updates.order._replace(numbered=model.epoch_graph is not None)

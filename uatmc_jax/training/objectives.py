@@ -25,7 +25,7 @@ def pretrain_objective(
     params: Params,
     data: DeviceData,
     weights: PretrainCoefficients,
-    nce_items: int,
+    drawn: jax.Array | None,
     batch: Batch,
     key: jax.Array,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -39,9 +39,9 @@ def pretrain_objective(
       params: all of them are trained.
       data: the data set.
       weights: mu, alpha.
-      nce_items: distinct items drawn for InfoNCE; 0, or |I| and more, for all.
+      drawn: (n,) int32, distinct items for InfoNCE; None for all.
       batch: B triples.
-      key: of the drawn items.
+      key: of a model's own objective's draws.
 
     Returns:
       The loss, and its terms by name: "bpr", "reg", "nce", or the model's own.
@@ -49,14 +49,10 @@ def pretrain_objective(
     if model.objective is not None:
         return model.objective(params, data, weights.mu, batch, key)
     n_items, n_triples = data.graph.n_items, batch.users.size
-    n_nce = nce_items if 0 < nce_items < n_items else n_items
-    # The leading part of a random permutation: n_nce distinct items.
-    drawn = jnp.arange(n_items)
-    if n_nce < n_items:
-        drawn = jax.random.permutation(key, n_items)[:n_nce]
     in_play = jnp.concatenate([batch.positives, batch.negatives])
     places = (batch.users, in_play) if batch.places is None else batch.places
-    if model.encode_rows is not None and 2 * n_triples + n_nce < n_items:
+    n_rows = 2 * n_triples + (n_items if drawn is None else drawn.size)
+    if model.encode_rows is not None and drawn is not None and n_rows < n_items:
         rows = jnp.concatenate([in_play, drawn])
         z = model.project(params.projectors, tuple(take(x, rows) for x in data.features))
         z_play, z_nce = zip(*(jnp.split(x, [2 * n_triples]) for x in z), strict=True)
@@ -65,7 +61,7 @@ def pretrain_objective(
         positive, negative = jnp.split(item, 2)
     else:
         z = project_all(model, params, data.features)
-        z_nce = z if n_nce == n_items else tuple(take(x, drawn) for x in z)
+        z_nce = z if drawn is None else tuple(take(x, drawn) for x in z)
         if model.encode_rows is not None and batch.places is not None:
             selected = select(model, params.encoder, data.graph, *places)
             user, item = model.encode_rows(selected, tuple(take(x, in_play) for x in z))

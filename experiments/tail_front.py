@@ -56,7 +56,7 @@ def points_of(audit: Mapping[str, Any]) -> list[Point]:
       audit: of audit.json.
 
     Raises:
-      InputError: too few such interactions, or content contributes nothing there.
+      InputError: too few such interactions, or content contributes nothing there beyond chance.
     """
 
     def measured(entry: Mapping) -> tuple[Mapping, float]:
@@ -65,12 +65,14 @@ def points_of(audit: Mapping[str, Any]) -> list[Point]:
         return entry["content"]["test"]["attacked"], gain
 
     content, gained = measured(audit["entries"][0])
-    whole = (content["contribution"] or {}).get("value", 0)
-    if whole <= 0 or gained <= 0 or not content["hits"]["own"]:
+    clear = content["contribution"] and content["contribution"]["over_users"][0] > 0
+    if not clear or gained <= 0:
         raise InputError(
-            f"the audit of {audit['dataset']['name']}: content contributes nothing on items like "
-            "those attacked, or no attack gains anything, so there are no shares. Leave it out."
+            f"the audit of {audit['dataset']['name']}: content contributes nothing beyond chance "
+            "on items like those attacked, or no attack gains anything, so there are no shares. "
+            "Leave it out."
         )
+    whole = content["contribution"]["value"]
     points = []
     for entry in audit["entries"]:
         own, gain = measured(entry)

@@ -45,6 +45,7 @@ def test_shares_are_of_the_audited_model(tmp_path):
 
 def test_without_a_contribution_there_are_no_shares():
     audit = copy.deepcopy(AUDIT)
-    audit["entries"][0]["content"]["test"]["attacked"]["contribution"] = None
-    with pytest.raises(InputError, match="the audit of shop: content contributes nothing"):
-        points_of(audit)
+    for found in (None, {"value": 0.4, "over_users": [-0.1, 0.9]}):
+        audit["entries"][0]["content"]["test"]["attacked"]["contribution"] = found
+        with pytest.raises(InputError, match="the audit of shop: content contributes nothing"):
+            points_of(audit)

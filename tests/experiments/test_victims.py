@@ -12,7 +12,7 @@ from experiments.victims import page
 from experiments.victims.board import PAGE, read_rows, rebuild, run_board
 from experiments.victims.measure import evaluation_of, units_of
 from experiments.victims.plan import (
-    Board,
+    Comparison,
     given_runs,
     policies_of,
     same_policy,
@@ -25,8 +25,8 @@ from uatmc_jax.errors import InputError
 from uatmc_jax.models import freedom, lgmrec, mmgcn, vbpr
 from uatmc_jax.settings import from_config, from_values, to_dict
 
-CPU = from_values(Board, plans.get_config())
-QUICK = from_values(Board, plans.get_config("quick"))
+CPU = from_values(Comparison, plans.get_config())
+QUICK = from_values(Comparison, plans.get_config("quick"))
 DATA = open_dataset(from_config(test_config.get_config()).data)
 
 
@@ -155,7 +155,7 @@ def test_plans_are_checked_before_any_work(tmp_path):
         ({"defenses": {"none": {}}}, "other names"),
     ):
         with pytest.raises(InputError, match=message):
-            from_values(Board, plain | changes)
+            from_values(Comparison, plain | changes)
     for fields, message in (
         ({"config": "baby_nonsense"}, "configs/ has no such file"),
         ({"model": {"nonsense": 1}}, r"config\.model\.nonsense"),

@@ -9,7 +9,7 @@ from experiments import content as content_use
 from experiments.study import UNDEFENDED, Rows, Study, Unit, recorded
 from experiments.variants import measuring_unit, open_variant, training_row, training_units
 from experiments.victims.plan import Comparison, Victim, policies_of, same_policy, searches
-from uatmc_jax.attacks import Attack
+from uatmc_jax.attacks import LISTED, Attack
 from uatmc_jax.benchmark.looks import evaluations
 from uatmc_jax.benchmark.run import batches_of, options_of, run_attacks, victim_of
 from uatmc_jax.benchmark.targets import choose_targets
@@ -193,7 +193,7 @@ def _timing(run: OpenedRun, settings: AttackRunSettings, board: Comparison) -> d
     (took, scorers), dense = seconds("auto"), None
     if scorers == {_DENSE}:
         took, dense = None, took
-    elif attacks[name].search != "relist" and settings.serving == "full":
+    elif attacks[name].search not in LISTED and settings.serving == "full":
         dense, _ = seconds(_DENSE)
     return {"search": name, "exact": took, "dense": dense, "targets": len(items)}
 

@@ -18,7 +18,7 @@ from uatmc_jax.models import POLICIES, Model, blind, undefined
 from uatmc_jax.settings import Settings, from_config
 from uatmc_jax.training.folder import CONFIG_FILE, SUMMARY_FILE, read_settings
 
-MEMBERS = tuple(suite_settings() | list_suite())
+MEMBERS = tuple(suite_settings() | list_suite(choose=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,7 +243,7 @@ def searches(
         fields = {"norm": threat.norm, "eps": threat.eps, "k": board.k}
         offered = suite_settings(level=threat.level, **fields)
         if (threat.level, threat.norm) == ("feature", "l2"):
-            offered |= list_suite(threat.eps, board.k)
+            offered |= list_suite(threat.eps, board.k, choose=True)
         found[name] = {
             member: offered[member]
             for member in members

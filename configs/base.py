@@ -165,6 +165,7 @@ def use_lattice(config: ConfigDict) -> None:
     config.model.n_layers = 2
     config.model.n_neighbours = 10
     config.model.raw_share = 0.9
+    config.model.trained_features = False
 
 
 def use_dragon(config: ConfigDict) -> None:

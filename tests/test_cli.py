@@ -57,6 +57,7 @@ COMMANDS = {
     "uatmc_jax.audit": ("config", "data.modalities", "experiment.data.modalities", ""),
     "experiments.reproduce": ("plan", "target", "targets", "--quick"),
     "experiments.scoreboard": ("board", "entries.mirror.lan", "entries.mirror.lam", "--quick"),
+    "experiments.victims": ("plan", "victims.freedom.config2", "victims.freedom.config", "--quick"),
     "experiments.benchmark": ("config", "pretrain.mue", "pretrain.mu", "--config=test"),
 }
 

@@ -6,7 +6,7 @@ import pytest
 from configs import base
 from experiments.scoreboard.board import Board
 from experiments.study import Plan
-from experiments.victims.plan import Board as VictimsBoard
+from experiments.victims.plan import Comparison
 from tests.conftest import ROOT
 from uatmc_jax.data import open_dataset
 from uatmc_jax.errors import InputError
@@ -136,7 +136,7 @@ KINDS = {
     "audit": AuditSettings,
     "reproduce": Plan,
     "scoreboard": Board,
-    "victims": VictimsBoard,
+    "victims": Comparison,
 }
 
 

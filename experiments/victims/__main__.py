@@ -25,7 +25,7 @@ from configs import victims as plans
 from experiments import plots, runner
 from experiments.victims.board import PAGE, rebuild, run_board
 from experiments.victims.measure import units_of
-from experiments.victims.plan import Board, data_settings, given_runs, studies_of
+from experiments.victims.plan import Comparison, data_settings, given_runs, studies_of
 from uatmc_jax.cli import EXIT_INTERRUPTED, start
 from uatmc_jax.data import open_dataset
 from uatmc_jax.errors import InputError, Interrupted
@@ -43,19 +43,19 @@ _LIST = flags.DEFINE_bool("list", False, "Print the plan and stop.")
 _REBUILD = flags.DEFINE_bool("rebuild", False, "Only write page and figures from the rows.")
 
 
-def _chosen() -> Board:
-    board, _ = from_config_flag(Board, _PLAN)
+def _chosen() -> Comparison:
+    board, _ = from_config_flag(Comparison, _PLAN)
     if _QUICK.value:
-        if board != from_values(Board, plans.get_config()):
+        if board != from_values(Comparison, plans.get_config()):
             raise InputError(
                 "--quick has a plan of its own. Instead: --plan configs/victims.py:quick "
                 "--plan.FIELD=VALUE."
             )
-        board = from_values(Board, plans.get_config("quick"))
+        board = from_values(Comparison, plans.get_config("quick"))
     return _restricted(board, _ONLY.value)
 
 
-def _restricted(board: Board, only: Sequence[str]) -> Board:
+def _restricted(board: Comparison, only: Sequence[str]) -> Comparison:
     for name in only:
         if name not in board.victims:
             raise InputError(f"--only {name}: the plan has {', '.join(board.victims)}.")

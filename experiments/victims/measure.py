@@ -8,8 +8,8 @@ from configs import attack as attack_config
 from experiments import content as content_use
 from experiments.study import UNDEFENDED, Rows, Study, Unit, recorded
 from experiments.variants import measuring_unit, open_variant, training_row, training_units
-from experiments.victims.plan import Board, Victim, policies_of, same_policy, searches
-from uatmc_jax.attacks import Attack
+from experiments.victims.plan import Comparison, Victim, policies_of, same_policy, searches
+from uatmc_jax.attacks import LISTED, Attack
 from uatmc_jax.benchmark.looks import evaluations
 from uatmc_jax.benchmark.run import batches_of, options_of, run_attacks, victim_of
 from uatmc_jax.benchmark.targets import choose_targets
@@ -48,7 +48,7 @@ def units_of(study: Study) -> list[Unit]:
     ]
 
 
-def evaluation_of(board: Board) -> dict[str, Any]:
+def evaluation_of(board: Comparison) -> dict[str, Any]:
     """What rows that stand beside each other must share."""
     fields = ("k", "target_seed", "targets", "quantiles", "user_share", "masked", "permutations")
     plain = {field: getattr(board, field) for field in fields}
@@ -56,7 +56,7 @@ def evaluation_of(board: Board) -> dict[str, Any]:
     return plain | {"quantiles": list(board.quantiles), "threats": threats}
 
 
-def evaluation(board: Board, victim: Victim, model: Model, policy: str) -> AttackRunSettings:
+def evaluation(board: Comparison, victim: Victim, model: Model, policy: str) -> AttackRunSettings:
     """All threats' searches under one policy, each named THREAT_MEMBER.
 
     Raises:
@@ -92,7 +92,7 @@ def evaluation(board: Board, victim: Victim, model: Model, policy: str) -> Attac
 
 
 def _searches(
-    board: Board, victim: Victim, model: Model, policy: str
+    board: Comparison, victim: Victim, model: Model, policy: str
 ) -> dict[str, dict[str, Attack]]:
     """`searches`; where no edit moves anything, one that is not run."""
     if not blind(model, policy):
@@ -151,7 +151,7 @@ def _measured(study: Study, variant: str, run: OpenedRun, policy: str) -> dict[s
     }
 
 
-def _threat(results: list[dict], board: Board) -> dict[str, Any]:
+def _threat(results: list[dict], board: Comparison) -> dict[str, Any]:
     """The strongest search on each target, and what bounds it."""
     names = {result["attack"]: result["attack"].partition("_")[2] for result in results}
     named = [result | {"attack": names[result["attack"]]} for result in results]
@@ -175,27 +175,36 @@ def _threat(results: list[dict], board: Board) -> dict[str, Any]:
     }
 
 
-def _timing(run: OpenedRun, settings: AttackRunSettings, board: Board) -> dict[str, Any]:
-    """Seconds of a target of one search with hit rates, compiled before; and by the dense way."""
+def _timing(run: OpenedRun, settings: AttackRunSettings, board: Comparison) -> dict[str, Any]:
+    """Seconds of a target of one search with hit rates, compiled before; and by the dense way.
+
+    On the clock and, as others may share the machine, of this process's CPUs.
+    """
     attacks, seed = settings.attacks, settings.seeds[0]
     name = next((n for n in attacks if n.endswith("_pgd")), next(iter(attacks)))
     items = choose_targets(settings.targets, run.data, seed)[: board.timed]
     victim, options = victim_of(run, settings, attacks, seed), options_of(settings)
 
-    def seconds(scorer: str) -> tuple[float, set[str]]:
+    def seconds(scorer: str) -> tuple[tuple[float, float], set[str]]:
         chosen, taken = options._replace(scorer=scorer), set()
         for _ in range(2):  # the first compiles
-            started = time.monotonic()
+            started, worked = time.monotonic(), time.process_time()
             for _, outcome in batches_of(attacks[name], victim, items, starts_key(seed), chosen):
                 taken |= set(outcome.scorers.tolist())
-        return (time.monotonic() - started) / len(items), taken
+        took = time.monotonic() - started, time.process_time() - worked
+        return (took[0] / len(items), took[1] / len(items)), taken
 
-    (took, scorers), dense = seconds("auto"), None
+    unknown = None, None
+    exact, dense = unknown, unknown
+    took, scorers = seconds("auto")
     if scorers == {_DENSE}:
-        took, dense = None, took
-    elif attacks[name].search != "relist" and settings.serving == "full":
-        dense, _ = seconds(_DENSE)
-    return {"search": name, "exact": took, "dense": dense, "targets": len(items)}
+        dense = took
+    else:
+        exact = took
+        if attacks[name].search not in LISTED and settings.serving == "full":
+            dense, _ = seconds(_DENSE)
+    found = {"exact": exact[0], "dense": dense[0], "exact_cpu": exact[1], "dense_cpu": dense[1]}
+    return {"search": name, "targets": len(items), **found}
 
 
 def _timed(unit: Unit, victim: Victim) -> Unit:
@@ -206,7 +215,7 @@ def _timed(unit: Unit, victim: Victim) -> Unit:
     return unit._replace(seconds=each * len(unit.depends_on))
 
 
-def _seconds(board: Board, victim: Victim, model: Model) -> float:
+def _seconds(board: Comparison, victim: Victim, model: Model) -> float:
     """Expected of one model's measurements."""
     looks = 0
     for policy in {same_policy(model, p) for p in policies_of(board, model)}:

@@ -18,7 +18,7 @@ from uatmc_jax.models import POLICIES, Model, blind, undefined
 from uatmc_jax.settings import Settings, from_config
 from uatmc_jax.training.folder import CONFIG_FILE, SUMMARY_FILE, read_settings
 
-MEMBERS = tuple(suite_settings() | list_suite())
+MEMBERS = tuple(suite_settings() | list_suite(choose=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Victim:
 
 
 @dataclasses.dataclass(frozen=True)
-class Board:
+class Comparison:
     """The plan."""
 
     data: Mapping[str, Any]
@@ -95,7 +95,7 @@ class Board:
 class Trained:
     """What `Study` wants to know of a plan; 0 leaves the config's own."""
 
-    board: Board
+    board: Comparison
     victim: Victim
     pretrain_epochs: int = 0
     nce_items: int = 0
@@ -125,7 +125,7 @@ def _known_members(field: str, members: Sequence[str]) -> None:
     require(set(members) <= set(MEMBERS), field, tuple(members), f"some of {', '.join(MEMBERS)}")
 
 
-def settings_of(board: Board, name: str) -> Settings:
+def settings_of(board: Comparison, name: str) -> Settings:
     """The training experiment of one victim.
 
     Raises:
@@ -146,7 +146,7 @@ def settings_of(board: Board, name: str) -> Settings:
     return dataclasses.replace(from_config(config), data=data_settings(board))
 
 
-def data_settings(board: Board) -> DataSettings:
+def data_settings(board: Comparison) -> DataSettings:
     """Where the data are."""
     try:
         return DataSettings(**board.data)
@@ -154,7 +154,7 @@ def data_settings(board: Board) -> DataSettings:
         raise InputError(f"config.data: {error}") from None
 
 
-def given_runs(board: Board, named: Sequence[str]) -> dict[tuple[str, int], pathlib.Path]:
+def given_runs(board: Comparison, named: Sequence[str]) -> dict[tuple[str, int], pathlib.Path]:
     """The trained runs to take as they are, by victim and training seed.
 
     Args:
@@ -195,7 +195,7 @@ def given_runs(board: Board, named: Sequence[str]) -> dict[tuple[str, int], path
 
 
 def studies_of(
-    board: Board,
+    board: Comparison,
     out: pathlib.Path,
     dataset: Dataset,
     given: Mapping[tuple[str, int], pathlib.Path],
@@ -228,7 +228,7 @@ def studies_of(
 
 
 def searches(
-    board: Board, victim: Victim, model: Model, policy: str
+    board: Comparison, victim: Victim, model: Model, policy: str
 ) -> dict[str, dict[str, Attack]]:
     """{threat: {member: attack}} of those members that see what an edit does to the scores.
 
@@ -243,7 +243,7 @@ def searches(
         fields = {"norm": threat.norm, "eps": threat.eps, "k": board.k}
         offered = suite_settings(level=threat.level, **fields)
         if (threat.level, threat.norm) == ("feature", "l2"):
-            offered |= list_suite(threat.eps, board.k)
+            offered |= list_suite(threat.eps, board.k, choose=True)
         found[name] = {
             member: offered[member]
             for member in members
@@ -266,6 +266,6 @@ def same_policy(model: Model, policy: str) -> str:
     return "full" if policy == "own_row" and alone else policy
 
 
-def policies_of(board: Board, model: Model) -> list[str]:
+def policies_of(board: Comparison, model: Model) -> list[str]:
     """The plan's policies, as far as they say something of the model."""
     return [policy for policy in board.policies if undefined(model, policy) is None]

@@ -14,8 +14,12 @@ from tests.models import toy
 from uatmc_jax.attacks import (
     Effort,
     Lists,
+    Options,
+    attack_batches,
     certify_lists,
     choose_neighbours,
+    choosing,
+    join,
     listings,
     make_victim,
     own_listings,
@@ -24,6 +28,7 @@ from uatmc_jax.attacks import (
 from uatmc_jax.attacks.cosine_bounds import parts_of
 from uatmc_jax.attacks.listings import Relisting, hits
 from uatmc_jax.attacks.neighbour_choice import _by_directions, _by_lists, _Shared
+from uatmc_jax.attacks.policies import require_search
 from uatmc_jax.attacks.soft_lists import _directions, _embeddings
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import freedom
@@ -49,6 +54,19 @@ def test_never_below_copying_and_as_the_rebuild_has_it(policy, eps):
     if policy == "own_row":
         bound = certify_lists(victim, items, eps=eps, k=K, of=compared())
         assert (found.hr_after <= bound).all()
+
+
+def test_as_an_attack_it_is_the_same_search():
+    victim, items = random_victim(), np.array([1, 24], np.int32)
+    chosen, options = choosing(eps=0.3, k=K), Options((3, K), serving="own_row")
+    expected = choose_neighbours(victim, items, eps=0.3, k=K, of=compared())
+    found = join(attack_batches(chosen, victim, items, jax.random.key(0), options=options))
+    np.testing.assert_allclose(found.hr_after[:, 1], expected.hr_after, atol=1e-6)
+    for delta, x, rows in zip(found.delta, DATA.features, expected.features, strict=True):
+        np.testing.assert_allclose(x[items] + delta, rows, atol=1e-6)
+    assert set(found.scorers) == {"lists"} and chosen.steps == Effort().steps
+    with pytest.raises(InputError, match=r"are not chosen under 'full'.*Use search = 'relist'"):
+        require_search(lattice_victim().model, chosen, "full")
 
 
 def plane(seed, n_items=14):

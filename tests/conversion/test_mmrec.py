@@ -46,6 +46,9 @@ GRAPHS = {
     "freedom": (models.FREEDOM, base.use_freedom),
     "bm3": (models.BM3, base.use_bm3),
     "mgcn": (models.MGCN, base.use_mgcn),
+    "lattice": (models.LATTICE, base.use_lattice),
+    "lgmrec": (models.LGMRec, base.use_lgmrec),
+    "dragon": (models.DRAGON, base.use_dragon),
 }
 
 
@@ -124,7 +127,7 @@ def test_graph_models_of_mmrec_give_the_same_scores(name, order, with_modalities
     assert_same_scores(scores_of_run(tmp_path / "run", data), models.scores_of(model))
     assert imported.settings.model.name == name and imported.settings.model.dim == DIM
     assert imported.settings.adversarial.defense == "none"
-    if name == "mgcn":
+    if name in ("mgcn", "lattice"):
         assert imported.settings.model.trained_features
         for table, m in ((model.image_embedding, "v"), (model.text_embedding, "t")):
             table.weight.data = torch.tensor(model.raw[m])
@@ -141,7 +144,7 @@ def test_graph_models_that_cannot_be_told_or_are_not_whole(dataset, settings, co
     base.use_freedom(config)
     state = models.randomized(models.FREEDOM(dataset, DIM)).state_dict()
     for changed, said in (
-        ({**state, "modal_weight": torch.ones(2)}, "unknown tensors modal_weight"),
+        ({**state, "image_weight": torch.ones(2)}, "unknown tensors image_weight"),
         ({k: v for k, v in state.items() if k != "text_trs.bias"}, "lacks the tensor text_trs.b"),
         (
             {**state, "image_embedding.weight": torch.zeros(50, 63)},
@@ -149,6 +152,22 @@ def test_graph_models_that_cannot_be_told_or_are_not_whole(dataset, settings, co
         ),
     ):
         torch.save(changed, file)
+        with pytest.raises(InputError, match=said):
+            import_mmrec(file, from_config(config), tmp_path / "run")
+    for make, change, said in (
+        # LGMRec never trains its tables, so that others are of other data.
+        (
+            models.LGMRec,
+            lambda state: {**state, "text_embedding.weight": state["text_embedding.weight"] + 1},
+            "is not the textual features of data set 'synthetic', which LGMRec never trains",
+        ),
+        (
+            models.DRAGON,
+            lambda state: {k: v for k, v in state.items() if k != "image_trs.weight"},
+            "DualGNN by its names",
+        ),
+    ):
+        torch.save(change(models.randomized(make(dataset, DIM)).state_dict()), file)
         with pytest.raises(InputError, match=said):
             import_mmrec(file, from_config(config), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -259,11 +259,151 @@ class MGCN(Tabled):
         return user @ item.T
 
 
+def cosine_valued(near):
+    """K_ij / sqrt(c_i c_j), c the row sums."""
+    root = near.sum(dim=1).sqrt()
+    return near / root[:, None] / root[None]
+
+
+class LATTICE(Tabled):
+    """h_u of the mean with itself, h_i with the direction of what raw and learned lists add up."""
+
+    def __init__(self, dataset, dim, k=10):
+        super().__init__(dataset, dim)
+        self.modal_weight = nn.Parameter(torch.empty(2))
+        self.k, self.raw_lists = k, {m: cosine_valued(knn(x, k)) for m, x in self.raw.items()}
+
+    def scores(self):
+        user, item = self.user_embedding.weight, self.item_id_embedding.weight
+        n, both = len(user), torch.cat([user, item])
+        edges = torch.zeros(len(both), len(both))
+        edges[:n, n:] = (self.dense > 0).float()
+        edges += edges.T.clone() + torch.eye(len(both))
+        mean = edges / edges.sum(dim=1, keepdim=True)
+        layers = [both, mean @ both, mean @ (mean @ both)]
+        user, own = torch.split(torch.stack(layers).mean(dim=0), [n, len(item)])
+        shares = torch.softmax(self.modal_weight, dim=0)
+        z = (
+            self.image_trs(self.image_embedding.weight),
+            self.text_trs(self.text_embedding.weight),
+        )
+        learned = sum(w * knn(x.numpy(), self.k) for w, x in zip(shares, z, strict=True))
+        kept = sum(w * self.raw_lists[m] for w, m in zip(shares, "vt", strict=True))
+        listed = (0.1 * cosine_valued(learned) + 0.9 * kept) @ item
+        return user @ (own + F.normalize(listed, dim=1)).T
+
+
+class LGMRec(nn.Module):
+    """LG_2, the content's second layer and hyperedges, without noise."""
+
+    def __init__(self, dataset, dim, n_edges=4):
+        super().__init__()
+        visual, textual = (
+            dataset.features[dataset.modalities.index(m)] for m in ("visual", "textual")
+        )
+        self.dense = normalized_adjacency(dataset)
+        self.user_embedding = nn.Embedding(dataset.n_users, dim)
+        self.item_id_embedding = nn.Embedding(dataset.n_items, dim)
+        self.image_embedding = nn.Embedding.from_pretrained(torch.tensor(visual), freeze=True)
+        self.text_embedding = nn.Embedding.from_pretrained(torch.tensor(textual), freeze=True)
+        self.item_image_trs = nn.Parameter(torch.empty(visual.shape[1], dim))
+        self.item_text_trs = nn.Parameter(torch.empty(textual.shape[1], dim))
+        self.v_hyper = nn.Parameter(torch.empty(visual.shape[1], n_edges))
+        self.t_hyper = nn.Parameter(torch.empty(textual.shape[1], n_edges))
+
+    def scores(self):
+        rated = (self.dense > 0).float()
+        n_bought = rated.sum(dim=1, keepdim=True).clamp(min=1)
+        ids = self.user_embedding.weight, self.item_id_embedding.weight
+        user, item = propagated(self.dense, *ids, 2)
+        near, far_user, far_item = 0.0, 0.0, 0.0
+        for table, kernel, edges in (
+            (self.image_embedding.weight, self.item_image_trs, self.v_hyper),
+            (self.text_embedding.weight, self.item_text_trs, self.t_hyper),
+        ):
+            content = table @ kernel
+            walked = torch.cat([rated @ content / n_bought, content])
+            n = len(rated)
+            for _ in range(2):
+                walked = torch.cat([self.dense @ walked[n:], self.dense.T @ walked[:n]])
+            near = near + F.normalize(walked, dim=1)
+            logits = table @ edges
+            p_item = torch.softmax(logits / 0.2, dim=1)
+            p_user = torch.softmax(rated @ logits / 0.2, dim=1)
+            joined = p_item.T @ item
+            far_item, far_user = far_item + p_item @ joined, far_user + p_user @ joined
+        far = F.normalize(torch.cat([far_user, far_item]), dim=1)
+        user, item = torch.split(torch.cat([user, item]) + near + 0.3 * far, [len(user), len(item)])
+        return user @ item.T
+
+
+class DragonTower(nn.Module):
+    """One modality's content and preferences, walked along the purchases."""
+
+    def __init__(self, n_users, width, dim):
+        super().__init__()
+        self.preference = nn.Parameter(torch.empty(n_users, dim))
+        self.MLP = nn.Linear(width, 4 * dim)
+        self.MLP_1 = nn.Linear(4 * dim, dim)
+
+    def forward(self, features, dense):
+        z = F.normalize(self.MLP_1(F.leaky_relu(self.MLP(features))), dim=1)
+        user, item = propagated(dense, F.normalize(self.preference, dim=1), z, 2)
+        return 3 * user, 3 * item
+
+
+class DRAGON(nn.Module):
+    """Towers side by side, users with their forty co-buyers, items with their lists."""
+
+    def __init__(self, dataset, dim, k=10):
+        super().__init__()
+        visual, textual = (
+            dataset.features[dataset.modalities.index(m)] for m in ("visual", "textual")
+        )
+        self.raw = tuple(map(torch.tensor, (visual, textual)))
+        self.dense = normalized_adjacency(dataset)
+        self.v_gcn = DragonTower(dataset.n_users, visual.shape[1], dim)
+        self.t_gcn = DragonTower(dataset.n_users, textual.shape[1], dim)
+        self.weight_u = nn.Parameter(torch.empty(dataset.n_users, 2, 1))
+        lists = [(knn(x, k) != 0).float() / k for x in (visual, textual)]
+        self.mixed, self.heard = 0.1 * lists[0] + 0.9 * lists[1], self.cobuyers(40)
+        # What it keeps and computes nothing with.
+        self.weight_i = nn.Parameter(torch.empty(dataset.n_items, 2, 1))
+        self.MLP_v, self.MLP_t = (nn.Linear(dim, dim, bias=False) for _ in "vt")
+        self.MLP_user = nn.Linear(2 * dim, dim)
+        self.image_embedding = nn.Embedding(*visual.shape)
+        self.image_trs = nn.Linear(visual.shape[1], dim)
+        self.text_embedding = nn.Embedding(*textual.shape)
+        self.text_trs = nn.Linear(textual.shape[1], dim)
+        self.result_embed = nn.Parameter(torch.empty(dataset.n_users + dataset.n_items, dim))
+
+    def cobuyers(self, most):
+        """Omega: the softmax of common purchases over those with the most, the first of equals."""
+        rated = (self.dense > 0).double()
+        common = (rated @ rated.T).fill_diagonal_(0)
+        heard = torch.zeros_like(common)
+        for user, counts in enumerate(common):
+            order = np.lexsort((np.arange(len(counts)), -counts.numpy()))[:most]
+            kept = torch.tensor([n for n in order if counts[n] > 0], dtype=torch.long)
+            if len(kept):
+                heard[user, kept] = torch.softmax(counts[kept], dim=0)
+        return heard.float()
+
+    def scores(self):
+        towers = [
+            tower(x, self.dense)
+            for tower, x in zip((self.v_gcn, self.t_gcn), self.raw, strict=True)
+        ]
+        weighed = [self.weight_u[:, m] * user for m, (user, _) in enumerate(towers)]
+        user, item = torch.cat(weighed, dim=1), torch.cat([item for _, item in towers], dim=1)
+        return (user + self.heard @ user) @ (item + self.mixed @ item).T
+
+
 def randomized(model, seed=0):
     """The model with all of its parameters drawn anew, norms' scales and biases too."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter in filter(lambda one: one.requires_grad, model.parameters()):
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
     return model
 

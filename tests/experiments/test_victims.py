@@ -12,7 +12,7 @@ from experiments.victims import page
 from experiments.victims.board import PAGE, read_rows, rebuild, run_board
 from experiments.victims.measure import evaluation_of, units_of
 from experiments.victims.plan import (
-    Board,
+    Comparison,
     given_runs,
     policies_of,
     same_policy,
@@ -25,8 +25,8 @@ from uatmc_jax.errors import InputError
 from uatmc_jax.models import freedom, lgmrec, mmgcn, vbpr
 from uatmc_jax.settings import from_config, from_values, to_dict
 
-CPU = from_values(Board, plans.get_config())
-QUICK = from_values(Board, plans.get_config("quick"))
+CPU = from_values(Comparison, plans.get_config())
+QUICK = from_values(Comparison, plans.get_config("quick"))
 DATA = open_dataset(from_config(test_config.get_config()).data)
 
 
@@ -61,7 +61,7 @@ def row(victim="freedom", serving="full", seed=999, **changes):
         "threats": {"raw": threat(0.02, 0.03), "z": None},
         "training_seconds": 30.0,
         "epochs": 3,
-        "target_seconds": {"search": "raw_relist", "exact": 0.5, "dense": None},
+        "target_seconds": {"search": "raw_relist", "exact": 0.5, "dense": None, "exact_cpu": 0.9},
         "device": {"platform": "cpu", "kind": "cpu"},
     }
     return found | changes
@@ -89,7 +89,7 @@ def test_the_page_says_of_each_victim_what_was_measured(tmp_path):
     # Two seeds: the mean, the least and the greatest; own_row has no certificate, z nothing.
     whole = "3.000% [2.000%, 4.000%] ≤ 4.00% [3.00%, 5.00%]"
     assert f"| freedom | none | 0.0900 | 1.000% | 1.500% | – | {whole} | – | ≤ 4.00%" in text
-    assert "| freedom | raw | 0.0900 | 0.0992 | 3 | 10.0 | 0.50 | – |" in text
+    assert "| freedom | raw | 0.0900 | 0.0992 | 3 | 10.0 | 0.50 | 0.90 | – | – |" in text
     assert "No edit whatever moves bm3:" in text and "freedom 3, bm4 5." in text
     assert "| 5.000%* | none |" in text and "- bm4, full, z: bm4 also lists neighbours." in text
     assert "| bm4 | uat_mc |" in text
@@ -155,7 +155,7 @@ def test_plans_are_checked_before_any_work(tmp_path):
         ({"defenses": {"none": {}}}, "other names"),
     ):
         with pytest.raises(InputError, match=message):
-            from_values(Board, plain | changes)
+            from_values(Comparison, plain | changes)
     for fields, message in (
         ({"config": "baby_nonsense"}, "configs/ has no such file"),
         ({"model": {"nonsense": 1}}, r"config\.model\.nonsense"),

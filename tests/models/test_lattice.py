@@ -15,7 +15,7 @@ from tests.models import toy
 from tests.models.test_neighbours import brute, dense
 from tests.models.test_victims import PROJECTORS, Dense, embeddings, losses, small  # noqa: F401
 from uatmc_jax.attacks import Attack, Lists, Options, attack, make_victim, served
-from uatmc_jax.models import Batch, Sizes, device_data, lattice
+from uatmc_jax.models import Batch, Served, Sizes, device_data, lattice
 from uatmc_jax.models.lattice import mean_with_self
 from uatmc_jax.models.learned_lists import mixed_lists, nearest_ids
 from uatmc_jax.training.objectives import PretrainCoefficients, pretrain_objective
@@ -77,6 +77,28 @@ def test_the_own_row_by_the_toys_hand():
     np.testing.assert_allclose((user @ item.T)[:, 1], [0.897232, 1.800485, 2.322796], atol=1e-5)
     np.testing.assert_array_equal(np.delete(item, 1, 0), np.delete(victim.item, 1, 0))
     np.testing.assert_array_equal(user, victim.user)
+
+
+def test_trained_features_move_what_the_learned_lists_are_of():
+    """As a model without would serve z that are moved so."""
+    model, params = toy_case()
+    sizes = Sizes(3, 3, {"visual": 2, "textual": 2})
+    moving = lattice(sizes, dim=2, n_neighbours=2, trained_features=True)
+    still = moving.init(jax.random.key(0)).encoder
+    assert all((x == 0).all() for x in still.shifts) and moving.normed_lists is None
+    rng = np.random.default_rng(0)
+    shifts = tuple(jnp.asarray(rng.normal(size=(3, 2)), jnp.float32) for _ in range(2))
+    encoder = still.replace(**vars(params.encoder), shifts=shifts)
+    clean, after = (device_data(model, x()) for x in (toy.dataset, toy.edited))
+    z, z_after = (tuple(map(jnp.asarray, x.features)) for x in (clean, after))
+    moved = [tuple(map(jnp.add, x, shifts)) for x in (z, z_after)]
+    found = jax.jit(moving.own_row)(
+        encoder, Served(z, clean.graph), Served(z_after, after.graph), 1
+    )
+    expected = jax.jit(model.own_row)(
+        params.encoder, Served(moved[0], clean.graph), Served(moved[1], after.graph), 1
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 class Formulas:

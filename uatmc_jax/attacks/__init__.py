@@ -4,7 +4,7 @@ Reading order: `record` and `utility` -> `victim` -> `scoring` and its three ans
 (`direct`, `receptive`, `dense`) -> `perturb` -> `batching` -> `outcome` -> `attacked` and
 `reach` -> `transfer` -> `certificates`. Of models whose content acts through lists of
 neighbours: `policies` -> `listings` -> `list_bounds` -> `relisting` -> `edited_lists` ->
-`own_listing` -> `listed` -> `collateral`; `soft_lists` -> `neighbour_choice`; `cosine_bounds` ->
+`own_listing` -> `soft_lists` -> `neighbour_choice` -> `listed` -> `collateral`; `cosine_bounds` ->
 `normed_bounds` and `gated_bounds` -> `list_certificates`. Of content that spreads linearly:
 `linear_bounds`. No files here: an evaluation on disk is `uatmc_jax.benchmark`.
 """
@@ -28,7 +28,17 @@ from uatmc_jax.attacks.outcome import attack_batches
 from uatmc_jax.attacks.own_listing import relist_rows
 from uatmc_jax.attacks.policies import served
 from uatmc_jax.attacks.reach import content_under, user_hits
-from uatmc_jax.attacks.record import Attack, Outcome, apgd, copying, fgsm, pgd, random_search
+from uatmc_jax.attacks.record import (
+    LISTED,
+    Attack,
+    Outcome,
+    apgd,
+    choosing,
+    copying,
+    fgsm,
+    pgd,
+    random_search,
+)
 from uatmc_jax.attacks.relisting import Relisted, relist
 from uatmc_jax.attacks.soft_lists import Effort
 from uatmc_jax.attacks.transfer import check_shared_z, measure_batches, transfer_batches
@@ -36,6 +46,7 @@ from uatmc_jax.attacks.victim import Lists, Victim, make_victim
 from uatmc_jax.models import POLICIES, blind
 
 __all__ = [
+    "LISTED",
     "POLICIES",
     "Attack",
     "Attacked",
@@ -62,6 +73,7 @@ __all__ = [
     "certify_lists",
     "check_shared_z",
     "choose_neighbours",
+    "choosing",
     "collateral",
     "collateral_of",
     "content_under",

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from uatmc_jax.attacks.listed import relisted_embeddings
-from uatmc_jax.attacks.record import Attack
+from uatmc_jax.attacks.record import LISTED, Attack
 from uatmc_jax.attacks.scoring.dense import DENSE
 from uatmc_jax.attacks.scoring.protocol import Target
 from uatmc_jax.attacks.victim import Victim
@@ -67,7 +67,7 @@ def collateral_of(
     if victim.model.encode_rows is not None or not victim.model.reads:
         return [None] * len(items)
     for n, item in enumerate(items.tolist()):
-        if attack.search == "relist":
+        if attack.search in LISTED:
             both = zip(victim.dataset.features, delta, strict=True)
             edited = relisted_embeddings(victim, item, tuple(x[item] + d[n] for x, d in both))
         else:

@@ -4,7 +4,7 @@ What is climbed is HR@K itself, at the attack's K: it stands where other attacks
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -14,9 +14,11 @@ import numpy as np
 from uatmc_jax.attacks.batching import Options
 from uatmc_jax.attacks.edited_lists import OwnListings, ahead, own_listings, rebuilt
 from uatmc_jax.attacks.listings import Listings, Relisting, hits, listings, relisted, unmoved
+from uatmc_jax.attacks.neighbour_choice import choose_neighbours
 from uatmc_jax.attacks.own_listing import own_rows, relist_rows
 from uatmc_jax.attacks.record import Attack, Outcome
 from uatmc_jax.attacks.relisting import relist
+from uatmc_jax.attacks.soft_lists import Effort
 from uatmc_jax.attacks.victim import Victim, check_items, chosen_modalities, recommendable
 from uatmc_jax.evaluation.ranking import count_at_least
 from uatmc_jax.models import Embeddings, Modal, Model, blind
@@ -40,7 +42,7 @@ def relist_batches(
     """Copies other listings for each target alone, as `attack_batches` yields it.
 
     Args:
-      attack: of search "relist", one budget or several.
+      attack: of a search of `LISTED`, one budget or several.
       victim: the clean model, of one with lists of raw features.
       items: (T,) targets.
       options: what is measured, and the policy.
@@ -156,8 +158,12 @@ def _copied(
 ) -> Outcome:
     """One target within each of the budgets."""
     item, features = int(item), victim.dataset.features
-    within = {"policy": options.serving, "k": attack.k, "verified": attack.steps, "of": of}
-    search = relist if isinstance(of, Listings) else relist_rows
+    within = {"policy": options.serving, "k": attack.k, "of": of}
+    search: Callable = relist if isinstance(of, Listings) else relist_rows
+    if attack.search == "neighbours":
+        search, within["effort"] = choose_neighbours, Effort(steps=attack.steps)
+    else:
+        within["verified"] = attack.steps
     budgets = []
     for eps in np.atleast_1d(np.asarray(attack.eps, float)).tolist():
         edit = tuple(x[0] for x in search(victim, np.array([item]), eps=eps, **within).features)

@@ -12,7 +12,7 @@ from uatmc_jax.attacks.batching import Options, in_batches
 from uatmc_jax.attacks.listed import relist_batches
 from uatmc_jax.attacks.perturb import Aim, Perturbed, aim_at, perturb
 from uatmc_jax.attacks.policies import require_search
-from uatmc_jax.attacks.record import Attack, Outcome, as_compiled, budgets, one_budget
+from uatmc_jax.attacks.record import LISTED, Attack, Outcome, as_compiled, budgets, one_budget
 from uatmc_jax.attacks.scoring.direct import DIRECT
 from uatmc_jax.attacks.scoring.own_row import OWN_ROW
 from uatmc_jax.attacks.scoring.protocol import Scorer, Target
@@ -64,7 +64,7 @@ def attack_batches(
     require_search(victim.model, attack, options.serving)
     ks = options.ks or (attack.k,)
     check_lists(victim, (*ks, attack.k))
-    if attack.search == "relist":
+    if attack.search in LISTED:
         yield from relist_batches(attack, victim, items, options)
         return
     attack = as_compiled(attack)

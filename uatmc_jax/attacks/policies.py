@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax.attacks.record import Attack
+from uatmc_jax.attacks.record import LISTED, Attack
 from uatmc_jax.attacks.victim import Victim, encoded
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Embeddings, Modal, Model, Served, blind, undefined
@@ -29,8 +29,14 @@ def require_search(model: Model, attack: Attack, policy: str) -> None:
     lacking = undefined(model, policy)
     if lacking:
         raise InputError(lacking)
-    if attack.search != "relist":
+    if attack.search not in LISTED:
         require_projected(model, attack.level)
+    elif attack.search == "neighbours" and not chosen(model, policy):
+        raise InputError(
+            f"search = 'neighbours': those of model {model.name} are not chosen under '{policy}', "
+            "but of lists that are all its content does (lists), and under own_row of lists that "
+            "are added up as a direction (normed_lists). Use search = 'relist'."
+        )
     elif not copied(model):
         raise InputError(
             f"search = 'relist': model {model.name} declares no item lists (lists), so there are "
@@ -42,6 +48,12 @@ def copied(model: Model) -> bool:
     """Whether a listing can be copied into it: content acts through lists of raw features."""
     beside = model.own_row is not None and model.relate_rows is not None
     return model.lists is not None or ("raw" in model.reads and beside)
+
+
+def chosen(model: Model, policy: str) -> bool:
+    """Whether neighbours beyond a copy's can be searched for under the policy."""
+    by_direction = model.normed_lists is not None and policy == "own_row"
+    return model.lists is not None or by_direction
 
 
 def require_projected(model: Model, level: str = "projected") -> None:

@@ -1,7 +1,7 @@
 """What an attack is, its threat model and how it searches, and what becomes of its targets.
 
-`fgsm`, `pgd`, `apgd`, `random_search` and `copying` make the usual ones; whatever they do not
-name is `Attack`'s default or theirs, and can be given by keyword.
+`fgsm`, `pgd`, `apgd`, `random_search`, `copying` and `choosing` make the usual ones; whatever they
+do not name is `Attack`'s default or theirs, and can be given by keyword.
 
     >>> pgd(norm="l2", eps=0.05).steps
     10
@@ -20,7 +20,9 @@ from uatmc_jax.defenses import LEVELS
 from uatmc_jax.errors import InputError
 
 UTILITIES = ("elu", "hinge", "sigmoid")
-SEARCHES = ("pgd", "apgd", "random", "relist")
+# Of raw features, through whose neighbour an item is, and not along a gradient of the scores.
+LISTED = ("relist", "neighbours")
+SEARCHES = ("pgd", "apgd", "random", *LISTED)
 KEEPS = ("last", "best")
 
 
@@ -43,7 +45,7 @@ class Attack:
       norm: of the ball and of the steps, "l2" or "linf".
       eps: radius as a share of the perturbed row's 2-norm.
       steps: number of steps; 1 for FGSM; a random search's proposals; of a "relist" how many
-        of the best donors are measured after each ranking.
+        of the best donors are measured after each ranking; of "neighbours" those of each ascent.
       step_size: of "pgd" alone: length of a step as a share of the radius.
       restarts: searches from random points of the ball beside the one from zero.
       keep: of "pgd" alone: "last" iterate, or the "best" among the iterates and
@@ -54,7 +56,8 @@ class Attack:
       modalities: names of those perturbed; empty for all.
       search: "pgd" in steps of one length, "apgd" (`ascent.apgd`), or "random", by
         values of Phi alone (`ascent.random_search`); or "relist", towards other listings, for
-        models that list neighbours (`attacks.relist`), whose Phi is HR@k itself.
+        models that list neighbours (`attacks.relist`), or "neighbours", which begins so and then
+        looks for lists that no copy has (`attacks.choose_neighbours`); their Phi is HR@k itself.
       surrogate: name of the model that the perturbation is crafted on and carried
         over from; empty for the model under attack itself.
     """
@@ -168,6 +171,18 @@ def copying(**choices: Any) -> Attack:
     return _checked(lists | choices)
 
 
+def choosing(**choices: Any) -> Attack:
+    """The same, and beyond the copies a soft and a greedy choice of neighbours.
+
+    Args:
+      **choices: fields of `Attack` to replace.
+
+    Raises:
+      InputError: a value out of range; TypeError: no such field.
+    """
+    return copying(**{"search": "neighbours", "steps": 20} | choices)
+
+
 def _checked(choices: dict[str, Any]) -> Attack:
     return checked(Attack(**choices))
 
@@ -209,11 +224,11 @@ def check(attack: Attack, where: str) -> None:
     require(width, f"{where}.margin", attack.margin, "a width > 0 under utility = 'sigmoid'")
     plain = attack.search != "random" or _least(attack.beta) == 0
     require(plain, f"{where}.beta", attack.beta, "0 under search = 'random', without gradients")
-    if attack.search == "relist":
+    if attack.search in LISTED:
         wanted = {"norm": "l2", "level": "feature", "modalities": (), "restarts": 0, "beta": 0.0}
         for field, value in wanted.items():
             right = getattr(attack, field) == value
-            shown = f"{value!r} under search = 'relist', which copies listings"
+            shown = f"{value!r} under search = {attack.search!r}, which copies listings"
             require(right, f"{where}.{field}", getattr(attack, field), shown)
     once = len(set(attack.modalities)) == len(attack.modalities)
     require(once, f"{where}.modalities", attack.modalities, "each modality once")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from uatmc_jax.attacks import (
+    LISTED,
     Attack,
     Options,
     Victim,
@@ -121,7 +122,7 @@ def hits_under(
     Raises:
       InputError: values that are not finite.
     """
-    if attack.search == "relist" or blind(victim.model, options.serving):
+    if attack.search in LISTED or blind(victim.model, options.serving):
         return listed_hits(victim, items, delta, k, options.serving)
     return user_hits(victim, items, content_under(attack, victim, items, delta), k, options)
 

@@ -2,6 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from uatmc_jax.attacks import LISTED
+
+_CHOSEN = 10 + 3 + 2 * 9  # copies, soft choices, greedy ones
+
 
 def evaluations(threat: Mapping) -> int:
     """How often an attack looks at the model it is crafted on; a gradient counts as one look.
@@ -14,6 +18,8 @@ def evaluations(threat: Mapping) -> int:
     """
     if threat["search"] == "relist":  # as often alike, and once more for each modality
         return 3 * threat["steps"] + 1
+    if threat["search"] == "neighbours":  # after copying each ascent's end, of two modalities
+        return _CHOSEN
     fgsm_point = threat["search"] == "pgd" and threat["keep"] == "best"
     return (threat["steps"] + 1 + fgsm_point) * (threat["restarts"] + 1)
 
@@ -27,7 +33,8 @@ def information(result: Mapping) -> str:
     surrogate = result["surrogate"]
     if surrogate is not None and surrogate["parameters"] != result["checkpoint"]["parameters"]:
         return "nothing"
-    return {"random": "scores", "relist": "lists"}.get(result["threat_model"]["search"], "gradient")
+    search = result["threat_model"]["search"]
+    return "lists" if search in LISTED else {"random": "scores"}.get(search, "gradient")
 
 
 def unsearched(results: Sequence[Mapping]) -> list[str]:
@@ -37,7 +44,7 @@ def unsearched(results: Sequence[Mapping]) -> list[str]:
       results: of one checkpoint, with "model", "reads" and "blind" as `run_attacks` gives them.
     """
     first = results[0]
-    listed = any(result["threat_model"]["search"] == "relist" for result in results)
+    listed = any(result["threat_model"]["search"] in LISTED for result in results)
     if first.get("blind") or listed or "raw" not in first.get("reads", ()):
         return []
     return [

@@ -8,7 +8,7 @@ each target counts (`verdict.suite_rows`).
 
 from collections.abc import Iterable, Sequence
 
-from uatmc_jax.attacks import Attack, apgd, copying, fgsm, pgd, random_search
+from uatmc_jax.attacks import Attack, apgd, choosing, copying, fgsm, pgd, random_search
 
 # The gradient attacks within the whole radius make 339 looks at the model, more than
 # the random search's 301, so that the verdict may compare them.
@@ -63,19 +63,22 @@ def suite_settings(
     return members | transfers(members["apgd_elu"], surrogates)
 
 
-def list_suite(eps: float = 0.1, k: int = 50) -> dict[str, Attack]:
+def list_suite(eps: float = 0.1, k: int = 50, choose: bool = False) -> dict[str, Attack]:
     """The suite for models whose content acts through lists of neighbours, where ascent is blind.
 
-    relist copies other listings as far as the budget lets it, relist_half half as far.
+    relist copies other listings as far as the budget lets it, relist_half half as far; neighbours
+    also looks for lists that no copy has, in models in which that is searched.
 
     Args:
       eps: radius in raw features, l2, as a share of the row's 2-norm; from 2 on any content.
       k: the K.
+      choose: with neighbours.
 
     Raises:
       InputError: a value out of range.
     """
-    return {"relist": copying(eps=eps, k=k), "relist_half": copying(eps=eps / 2, k=k)}
+    members = {"relist": copying(eps=eps, k=k), "relist_half": copying(eps=eps / 2, k=k)}
+    return members | ({"neighbours": choosing(eps=eps, k=k)} if choose else {})
 
 
 def transfers(attack: Attack, surrogates: Sequence[str]) -> dict[str, Attack]:

@@ -27,7 +27,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax.conversion.mmrec_graphs import importer_of
+from uatmc_jax.conversion.mmrec_graphs import GRAPHS, importer_of
 from uatmc_jax.conversion.tensors import (
     LETTERS,
     Left,
@@ -78,16 +78,16 @@ def from_state(
     graph_model = importer_of(left)
     projected = any(re.match(r"item_[vt]_proj\.", name) for name in left)
     convolved = any(re.match(r"[vt]_gcn\.", name) for name in left)
-    if convolved and not projected:
+    if convolved and not projected and graph_model is None:
         raise InputError(
             f"{file}: MMRec's own MMGCN, which keeps neither its preferences nor its id table in "
-            "the checkpoint, so its scores are lost. VBPR, LightGCN, FREEDOM, BM3, MGCN and both "
-            "models as published with UAT-MC, can be imported."
+            f"the checkpoint, so its scores are lost. VBPR, {GRAPHS}, and both models as published "
+            "with UAT-MC, can be imported."
         )
     if graph_model is None and not convolved and "item_linear.weight" not in left:
         raise InputError(
-            f"{file}: neither VBPR nor MMGCN, LightGCN, FREEDOM, BM3 or MGCN by its names "
-            f"({some(left)}). Give the state_dict of one of them."
+            f"{file}: neither VBPR nor MMGCN, {GRAPHS} by its names ({some(left)}). Give the "
+            "state_dict of one of them."
         )
     if graph_model is not None:
         chosen, params = graph_model(take, left, settings, dataset, file)

@@ -51,6 +51,17 @@ class LATTICEEncoder:
     weights: jax.Array
 
 
+@flax.struct.dataclass
+class ShiftedEncoder(LATTICEEncoder):
+    """The same where tables of raw features were trained along.
+
+    Attributes:
+      shifts: modal, (|I|, d) s, what training has moved z by.
+    """
+
+    shifts: Modal
+
+
 class ItemGraphs(NamedTuple):
     """What H is made of.
 
@@ -73,12 +84,15 @@ class LATTICESettings(ModelSettings):
       n_layers: L of the user-item graph.
       n_neighbours: k, an item itself included.
       raw_share: lambda, the weight of raw features' lists beside the learned ones.
+      trained_features: the learned lists are of z_i + s_i, s_i a free row of each item's; what
+        an imported checkpoint has whose tables of raw features were trained.
     """
 
     name: str = "lattice"
     n_layers: int = 2
     n_neighbours: int = 10
     raw_share: float = 0.9
+    trained_features: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -101,7 +115,7 @@ def lattice(sizes: Sizes, **fields: Any) -> Model:
 
     Args:
       sizes: |U|, |I| and the widths of the raw features, as `Dataset.sizes`.
-      **fields: of `LATTICESettings`: dim, n_layers, n_neighbours, raw_share.
+      **fields: of `LATTICESettings`: dim, n_layers, n_neighbours, raw_share, trained_features.
 
     Raises:
       InputError: a value that cannot be used.
@@ -134,8 +148,16 @@ def make(settings: LATTICESettings, sizes: Sizes) -> Model:
         tables = init_tables(k_tables, n_users, n_items, dim)
         weights = jnp.full(len(names), 0.5, jnp.float32)
         temperature = jnp.asarray(settings.temperature, jnp.float32)
-        projectors = init_affine(k_project, raw_dims, dim)
-        return Params(projectors, LATTICEEncoder(tables, weights), temperature)
+        projectors, encoder = init_affine(k_project, raw_dims, dim), LATTICEEncoder(tables, weights)
+        if settings.trained_features:
+            shifts = tuple(jnp.zeros((n_items, dim)) for _ in names)
+            encoder = ShiftedEncoder(tables, weights, shifts)
+        return Params(projectors, encoder, temperature)
+
+    def shifted(encoder: LATTICEEncoder, z: Modal) -> Modal:
+        if isinstance(encoder, ShiftedEncoder):
+            return tuple(map(jnp.add, z, encoder.shifts))
+        return z
 
     def relate(features: Raw) -> ItemGraphs:
         return ItemGraphs(lists.relate(features))
@@ -144,7 +166,7 @@ def make(settings: LATTICESettings, sizes: Sizes) -> Model:
         return ItemGraphs(lists.relate_rows(features, rows))
 
     def learned(encoder: LATTICEEncoder, z: Modal, raw: tuple[Neighbours, ...]) -> ItemGraphs:
-        shares = jax.nn.softmax(encoder.weights)
+        shares, z = jax.nn.softmax(encoder.weights), shifted(encoder, z)
         return ItemGraphs(raw, mixed_lists(z, tuple(nearest_ids(x, k) for x in z), shares), shares)
 
     def listed(encoder: LATTICEEncoder, graphs: ItemGraphs) -> jax.Array:
@@ -166,8 +188,8 @@ def make(settings: LATTICESettings, sizes: Sizes) -> Model:
         stored = learned(encoder, clean.z, clean.graph.relations.raw)
         pairs = zip(edited.graph.relations.raw, stored.raw, strict=True)
         raw = tuple(new.row_beside(old, item) for new, old in pairs)
-        rows = tuple(x[item] for x in edited.z)
-        row = mixed_row(clean.z, rows, stored.learned, stored.shares, item)
+        rows = tuple(x[item] for x in shifted(encoder, edited.z))
+        row = mixed_row(shifted(encoder, clean.z), rows, stored.learned, stored.shares, item)
         added = normalize_rows(listed(encoder, ItemGraphs(raw, row, stored.shares)))[0]
         return nodes(encoder, clean.graph).item[item] + added
 
@@ -200,7 +222,8 @@ def make(settings: LATTICESettings, sizes: Sizes) -> Model:
                 return listed(encoder, learned(encoder, z, graphs.raw))
             # The parameters are those that the epoch's lists were made with.
             shares = jax.nn.softmax(encoder.weights)
-            values = mixed_lists(z, tuple(x.ids for x in graphs.learned), shares)
+            ids = tuple(x.ids for x in graphs.learned)
+            values = mixed_lists(shifted(encoder, z), ids, shares)
             return listed(encoder, ItemGraphs(graphs.raw, values, shares))
 
         if graphs.learned is None:
@@ -232,6 +255,7 @@ def make(settings: LATTICESettings, sizes: Sizes) -> Model:
         objective=objective,
         reads=("z", "raw"),
         own_row=own_row,
-        normed_lists=NormedLists(raw_share, parts, lengths),
+        # Bounds are of lists of z itself.
+        normed_lists=None if settings.trained_features else NormedLists(raw_share, parts, lengths),
         relate_rows=relate_rows,
     )

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 
+from uatmc_jax.attacks import LISTED
 from uatmc_jax.report.text import content_cells, gain, moved, percent, row, table
 
 _HEAD = ("checkpoint", "attack", "K", "HR before", "HR after", "gain")
@@ -277,12 +278,13 @@ def _threat(threat: dict) -> str:
         "apgd": f"{steps} of APGD",
         "random": f"{threat['steps']} random proposals, by scores alone",
         "relist": f"other listings copied, the {threat['steps']} best of each ranking measured",
+        "neighbours": f"other listings copied, then neighbours chosen, {steps} an ascent",
     }[threat["search"]]
     extra = f", alignment {threat['beta']:g}" if threat["beta"] else ""
     extra += f", {threat['restarts']} restarts" if threat["restarts"] else ""
     extra += ", best kept" if threat["search"] == "pgd" and threat["keep"] == "best" else ""
     extra += f", crafted on {threat['surrogate']}" if threat["surrogate"] else ""
-    if threat["search"] == "relist":
+    if threat["search"] in LISTED:
         return f"{_ball(threat)}, {search}, at K = {threat['k']}"
     return f"{_ball(threat)}, {search}, {g} at K = {threat['k']}{extra}"
 

@@ -60,6 +60,7 @@ LATER: dict[str, dict[str, Any]] = {
     },
     "CheckpointSettings": {"keep_every": 0, "chunk_steps": 0},
     "EvalSettings": {"sample": 0},
+    "LATTICESettings": {"trained_features": False},
     "MGCNSettings": {"trained_features": False},
     "OptimizerSettings": {"rows": "dense", "shuffle": "sort"},
     "PretrainSettings": {"mu_warmup_epochs": 0},

@@ -195,7 +195,7 @@ def _source(step: Step) -> tuple[Modal, Modal]:
     """The perturbed modalities' rows whose 2-norms set the radii, and these radii."""
     rows = step.z
     if step.defense.level == "feature":
-        rows = take_features(step.frozen.features, step.items)
+        rows = take_features(step.frozen.features, step.items)  # type: ignore[arg-type]
     chosen = tuple(x for m, x in enumerate(rows) if is_perturbed(step.defense, m))
     return chosen, radii(step, chosen)
 
@@ -206,6 +206,6 @@ def _moved(step: Step, delta: Modal) -> Modal:
     perturbed = [m for m in range(len(step.z)) if is_perturbed(step.defense, m)]
     if step.defense.level == "projected":
         return tuple(z + next(changes) if m in perturbed else z for m, z in enumerate(step.z))
-    raw = take_features(step.frozen.features, step.items)
+    raw = take_features(step.frozen.features, step.items)  # type: ignore[arg-type]
     raw = tuple(x + next(changes) if m in perturbed else x for m, x in enumerate(raw))
     return step.model.project(step.frozen.projectors, raw)

@@ -69,6 +69,7 @@ def get_config(preset: str = "published") -> ConfigDict:
     config.mesh = ConfigDict()
     config.mesh.devices = 1  # -1 for all that there are (docs/scale.md)
     config.mesh.row_multiple = 64
+    config.mesh.features = "float32"
 
     config.attacks = ConfigDict()
     if preset in ("suite", "lists"):

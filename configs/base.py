@@ -95,6 +95,7 @@ def get_config(preset: str = "default") -> ConfigDict:
     config.mesh = ConfigDict()
     config.mesh.devices = 1  # -1 for all that there are (docs/scale.md)
     config.mesh.row_multiple = 64
+    config.mesh.features = "float32"
     if preset != "default":
         _to_the_letter(config)
     if preset == "as_published":

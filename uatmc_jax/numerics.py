@@ -43,6 +43,11 @@ def take(table: jax.Array, rows: jax.Array) -> jax.Array:
     return table.at[rows].get(mode="clip")
 
 
+def take_features(features: Modal, rows: jax.Array) -> Modal:
+    """`take` of each modality's raw features, in float32 as whatever they are kept."""
+    return tuple(take(x, rows).astype(jnp.float32) for x in features)
+
+
 def kth_largest(values: jax.Array, k: int) -> jax.Array:
     """The k-th largest of each column, differentiable as the selection of that entry.
 

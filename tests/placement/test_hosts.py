@@ -21,7 +21,7 @@ from uatmc_jax.errors import InputError
 from uatmc_jax.models import build_model
 from uatmc_jax.placement import make_placement
 
-SECONDS = 240  # at most, of anything waited for
+SECONDS = 900  # at most, of anything waited for
 
 
 def start(processes, *arguments):

@@ -1,5 +1,6 @@
 """What is a table, what is filled up, and who owns which pairs: on a mesh of one device."""
 
+import dataclasses
 import functools
 
 import jax
@@ -12,9 +13,18 @@ from jax.sharding import AxisType
 
 from uatmc_jax import checkpoint
 from uatmc_jax.data import Sizes, make_csr
+from uatmc_jax.defenses import (
+    AdversarialSettings,
+    Frozen,
+    Trained,
+    adversarial_objective,
+    coefficients,
+    static_defense,
+)
 from uatmc_jax.errors import InputError
 from uatmc_jax.evaluation.ranking import make_plan, top_k
-from uatmc_jax.models import freedom, mmgcn, vbpr
+from uatmc_jax.models import Batch, freedom, mmgcn, project_catalogue, vbpr
+from uatmc_jax.numerics import take_features
 from uatmc_jax.optimizer import OptimizerSettings, make_optimizer
 from uatmc_jax.placement import (
     Blocks,
@@ -36,6 +46,7 @@ from uatmc_jax.placement.pairs import _find, split_number
 from uatmc_jax.settings import PretrainSettings
 from uatmc_jax.training.batches import keyed_numbers, make_batch
 from uatmc_jax.training.epochs import updates_of
+from uatmc_jax.training.objectives import PretrainCoefficients, pretrain_objective
 
 SIZES = Sizes(7, 9, {"visual": 5})
 
@@ -199,6 +210,58 @@ def test_checkpoints_of_filled_up_tables(tmp_path):
         other = {**true, "user": jnp.zeros((6, 2))}
         with pytest.raises(InputError, match="of another"):
             checkpoint.load_params(*where, other)
+
+
+def in_float16(dataset):
+    """The data set with features that float16 holds."""
+    half = (np.asarray(x).astype(np.float16) for x in dataset.features)
+    return dataclasses.replace(dataset, features=tuple(x.astype(np.float32) for x in half))
+
+
+def test_features_in_float16(dataset):
+    """Read as they were; refused where float16 does not hold them."""
+    exact, of = in_float16(dataset), placement(4)._replace(features="float16")
+    model, rows = vbpr(exact.sizes, dim=4, hidden={}), jnp.array([3, 0, 3])
+    features = spread_data(of, model, exact).features
+    assert {x.dtype for x in features} == {jnp.dtype("float16")}
+    for found, whole in zip(take_features(features, rows), exact.features, strict=True):
+        assert found.dtype == jnp.float32
+        np.testing.assert_array_equal(found, whole[np.array(rows)])
+    with pytest.raises(InputError, match=r"mesh\.features = 'float16': of modality 0"):
+        spread_data(of, model, dataset)
+
+
+@pytest.mark.long  # compiles both stages twice
+def test_features_in_float16_change_no_number(dataset):
+    """z of all, and both stages' objectives with their gradients, bit for bit."""
+    exact = in_float16(dataset)
+    model = vbpr(exact.sizes, dim=4, hidden={})
+    params = model.init(jax.random.key(0))
+    n = jnp.array([0, 3, 1])
+    batch = Batch(n, n, n + 4, jnp.ones(3))
+    key, weights = jax.random.key(1), PretrainCoefficients(jnp.float32(0.1), jnp.float32(1))
+
+    def stage_1(params, data):
+        return pretrain_objective(model, params, data, weights, 3, batch, key)
+
+    def found(of):
+        data = spread_data(of, model, exact)
+        chosen = AdversarialSettings(level="feature", defense="uat")
+        defense = static_defense(chosen, exact.modalities)
+        z = project_catalogue(model, params, data.features)
+        frozen = Frozen(z, data.graph, params.projectors, data.features, None)
+
+        def stage_2(trained):
+            given = trained, frozen, coefficients(chosen), batch, key
+            return adversarial_objective(model, defense, *given)
+
+        first = jax.jit(jax.value_and_grad(stage_1, has_aux=True))(params, data)
+        second = jax.jit(jax.value_and_grad(stage_2, has_aux=True))(Trained(params.encoder, None))
+        return z, first, second
+
+    one = placement(4)
+    same, expected = found(one._replace(features="float16")), found(one)
+    jax.tree.map(np.testing.assert_array_equal, same, expected)
 
 
 def test_a_graph_that_does_not_fit_is_refused_with_its_arithmetic():

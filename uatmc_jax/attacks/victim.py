@@ -224,7 +224,8 @@ def recommendable(victim: Victim, target: jax.Array) -> jax.Array:
 
 def rows_of(tables: Modal, target: jax.Array) -> Modal:
     """The target's rows of modal tables, (1, dim_m) each."""
-    return tuple(jax.lax.dynamic_slice_in_dim(x, target, 1) for x in tables)
+    rows = (jax.lax.dynamic_slice_in_dim(x, target, 1) for x in tables)
+    return tuple(x.astype(jnp.float32) for x in rows)  # as whatever they are kept
 
 
 def chosen_modalities(victim: Victim, names: Sequence[str]) -> tuple[int, ...]:

@@ -64,7 +64,13 @@ from uatmc_jax.hosts import by_writer, meet, writes
 from uatmc_jax.models import Params
 from uatmc_jax.opened import OpenedRun
 from uatmc_jax.owner import owned
-from uatmc_jax.placement import make_placement, spread_lists, spread_options, spread_victim
+from uatmc_jax.placement import (
+    Placement,
+    make_placement,
+    spread_lists,
+    spread_options,
+    spread_victim,
+)
 from uatmc_jax.seeds import generator, starts_key
 from uatmc_jax.settings import (
     AttackRunSettings,
@@ -127,7 +133,7 @@ def run_attacks(
       InputError: before any long work, for anything the user can mend.
     """
     attacks, data = chosen_attacks(settings.attacks, only), runs[0].data
-    make_placement(settings.mesh.devices, settings.mesh.row_multiple)  # that there are so many
+    _placement(settings)  # that there are so many
     surrogates = surrogates or {}
     check_attacks(settings, attacks, data)
     for run in runs:
@@ -202,10 +208,15 @@ def victim_of(
     users = choose_users(run.data, settings.user_share, seed)
     lists = Lists(k=max(*settings.ks, *(attack.k for attack in attacks.values())))
     params = redrawn(run, seed) if settings.redraw else run.params
-    placement = make_placement(settings.mesh.devices, settings.mesh.row_multiple)
+    placement = _placement(settings)
     lists = spread_lists(placement, lists)
     chosen = {"masked": settings.masked, "z": run.z, "lists": lists}
     return spread_victim(placement, make_victim(run.model, params, run.data, users, **chosen))
+
+
+def _placement(settings: AttackRunSettings) -> Placement | None:
+    mesh = settings.mesh
+    return make_placement(mesh.devices, mesh.row_multiple, mesh.features)
 
 
 def redrawn(run: OpenedRun, seed: int) -> Params:
@@ -216,7 +227,7 @@ def redrawn(run: OpenedRun, seed: int) -> Params:
 
 def options_of(settings: AttackRunSettings) -> Options:
     """What an evaluation measures of a target, and how targets are worked off."""
-    placement = make_placement(settings.mesh.devices, settings.mesh.row_multiple)
+    placement = _placement(settings)
     options = Options(
         tuple(settings.ks),
         settings.ranks,

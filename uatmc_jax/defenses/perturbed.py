@@ -39,7 +39,7 @@ from uatmc_jax.defenses.step import (
 from uatmc_jax.losses import bpr_loss, gradient_alignment
 from uatmc_jax.models import Embeddings, Modal
 from uatmc_jax.models.protocol import PyTree
-from uatmc_jax.numerics import take, weighted_mean
+from uatmc_jax.numerics import take_features, weighted_mean
 
 
 class FirstLook(NamedTuple):
@@ -226,7 +226,7 @@ def _source(step: Step) -> tuple[Modal, Modal]:
     """The perturbed modalities' rows whose 2-norms set the radii, and these radii."""
     rows = step.z
     if step.defense.level == "feature":
-        rows = tuple(take(x, step.items) for x in step.frozen.features)
+        rows = take_features(step.frozen.features, step.items)  # type: ignore[arg-type]
     chosen = tuple(x for m, x in enumerate(rows) if is_perturbed(step.defense, m))
     return chosen, radii(step, chosen)
 
@@ -237,6 +237,6 @@ def _moved(step: Step, delta: Modal) -> Modal:
     perturbed = [m for m in range(len(step.z)) if is_perturbed(step.defense, m)]
     if step.defense.level == "projected":
         return tuple(z + next(changes) if m in perturbed else z for m, z in enumerate(step.z))
-    raw = tuple(take(x, step.items) for x in step.frozen.features)
+    raw = take_features(step.frozen.features, step.items)  # type: ignore[arg-type]
     raw = tuple(x + next(changes) if m in perturbed else x for m, x in enumerate(raw))
     return step.model.project(step.frozen.projectors, raw)

@@ -40,14 +40,14 @@ def by_blocks(function: Callable[[Modal], Modal], features: Modal) -> Modal:
     """
     n = features[0].shape[0]
     if n <= PROJECTION_BLOCK:
-        return function(features)
+        return function(tuple(x.astype(jnp.float32) for x in features))
     n_blocks = -(-n // PROJECTION_BLOCK)
     overlap = n_blocks * PROJECTION_BLOCK - n  # the last block is moved back by this
 
     @jax.checkpoint
     def project_block(start: jax.Array) -> Modal:
         rows = tuple(jax.lax.dynamic_slice_in_dim(x, start, PROJECTION_BLOCK) for x in features)
-        return function(rows)
+        return function(tuple(x.astype(jnp.float32) for x in rows))
 
     starts = jnp.minimum(jnp.arange(n_blocks) * PROJECTION_BLOCK, n - PROJECTION_BLOCK)
     return tuple(

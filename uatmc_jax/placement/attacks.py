@@ -14,7 +14,7 @@ from uatmc_jax.hosts import gathered
 from uatmc_jax.models import Model
 from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.numerics import EXACT
-from uatmc_jax.placement.mesh import AXIS, Placement, place, replicate
+from uatmc_jax.placement.mesh import AXIS, Placement, place, replicate, replicate_features
 from uatmc_jax.placement.pairs import OwnedPairs, own_pairs
 from uatmc_jax.placement.ranking import Blocks, spread_top_k
 
@@ -40,8 +40,14 @@ def spread_victim(placement: Placement | None, victim: Victim) -> Victim:
     """
     if placement is None:
         return victim
-    host = {"dataset": victim.dataset, "adjacency": victim.adjacency}
-    return dataclasses.replace(replicate(placement, victim), **host)
+    apart = {
+        "dataset": victim.dataset,
+        "adjacency": victim.adjacency,
+        "features": replicate_features(placement, victim.features),
+    }
+    return dataclasses.replace(
+        replicate(placement, dataclasses.replace(victim, features=())), **apart
+    )
 
 
 def spread_options(placement: Placement | None, options: Options) -> Options:

@@ -14,7 +14,7 @@ from uatmc_jax.errors import InputError
 from uatmc_jax.models import Modal, Model
 from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.models.relations import related
-from uatmc_jax.placement.mesh import Placement, replicate
+from uatmc_jax.placement.mesh import Placement, replicate, replicate_features
 from uatmc_jax.placement.pairs import own_pairs
 
 
@@ -32,8 +32,8 @@ def spread_data(
       block_users: as of `own_pairs`.
 
     Raises:
-      InputError: the model draws a graph of the pairs every epoch, or propagates over one that
-        does not fit, or `own_pairs` raises it.
+      InputError: features that are to be float16 and are not; the model draws a graph of the
+        pairs every epoch, or propagates over one that does not fit; or `own_pairs` raises it.
     """
     if model.epoch_graph is not None:
         raise InputError(
@@ -49,7 +49,7 @@ def spread_data(
         pairs=own_pairs(placement, dataset.train, *sizes, block_users),
         seen=None,
         graph=replicate(placement, graph),
-        features=replicate(placement, dataset.features),
+        features=replicate_features(placement, dataset.features),
     )
 
 

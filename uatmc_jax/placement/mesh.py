@@ -6,7 +6,7 @@ filled up with rows of zeros to a multiple of `row_multiple`, whatever the numbe
 inside it is cut to its true rows, and the compiler keeps it by rows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -30,10 +30,12 @@ class Placement(NamedTuple):
       mesh: of one axis, `AXIS`.
       multiple: tables and users are cut into as many equal parts, of which each device has as
         many as any other.
+      features: the type of raw features that lie there.
     """
 
     mesh: Mesh
     multiple: int
+    features: str = "float32"
 
 
 class Layout(NamedTuple):
@@ -48,12 +50,13 @@ class Layout(NamedTuple):
     rows: PyTree
 
 
-def make_placement(devices: int, multiple: int) -> Placement | None:
+def make_placement(devices: int, multiple: int, features: str = "float32") -> Placement | None:
     """The devices that settings ask for; None for one, which nothing is spread over.
 
     Args:
       devices: how many of those that JAX sees; -1 for all.
       multiple: `row_multiple`.
+      features: as of `Placement`.
 
     Raises:
       InputError: there are fewer, they do not divide `multiple`, or they are not all that
@@ -80,7 +83,7 @@ def make_placement(devices: int, multiple: int) -> Placement | None:
         return None
     # Auto: with explicit axes, indexing a sharded table would have to say where its result lies.
     mesh = jax.make_mesh((count,), (AXIS,), (AxisType.Auto,), devices=there[:count])
-    return Placement(mesh, multiple)
+    return Placement(mesh, multiple, features)
 
 
 def lay_out(placement: Placement, shapes_of: Callable[[Sizes], PyTree], sizes: Sizes) -> Layout:
@@ -183,6 +186,32 @@ def put(placement: Placement, rows: PyTree, tree: PyTree) -> PyTree:
 def replicate(placement: Placement, tree: PyTree) -> PyTree:
     """The arrays whole on every device."""
     return place(tree, NamedSharding(placement.mesh, PartitionSpec()))
+
+
+def replicate_features(placement: Placement, features: Sequence[Any]) -> tuple[jax.Array, ...]:
+    """Raw features whole on every device, in the type that the placement has.
+
+    Args:
+      placement: the devices.
+      features: modal, (|I|, dim_m) float32.
+
+    Raises:
+      InputError: they are to be float16, which does not hold all of them.
+    """
+    if placement.features == "float32":
+        return replicate(placement, tuple(features))
+    found = []
+    for place, matrix in enumerate(features):
+        whole = np.asarray(matrix)
+        with np.errstate(over="ignore"):
+            half = whole.astype(np.float16)
+        if not np.array_equal(half, whole):
+            raise InputError(
+                f"config.mesh.features = 'float16': of modality {place} it does not hold all "
+                "numbers. Set it to 'float32', or write the features' file in float16 before."
+            )
+        found.append(replicate(placement, half))
+    return tuple(found)
 
 
 def made(placement: Placement, rows: PyTree, function: Callable[..., PyTree]) -> Callable:

@@ -38,7 +38,7 @@ ADDED: dict[str, tuple[str, ...]] = {
     ),
     "Attack": ("search", "surrogate"),
 }
-_ONE_DEVICE = {"devices": 1, "row_multiple": 64}
+_ONE_DEVICE = {"devices": 1, "row_multiple": 64, "features": "float32"}
 # {settings: {field that came later still: the default that stands for what was done before}}.
 # With its default a field is in no digest, so that what was computed before is found.
 LATER: dict[str, dict[str, Any]] = {
@@ -62,6 +62,7 @@ LATER: dict[str, dict[str, Any]] = {
     "EvalSettings": {"sample": 0},
     "LATTICESettings": {"trained_features": False},
     "MGCNSettings": {"trained_features": False},
+    "MeshSettings": {"features": "float32"},
     "OptimizerSettings": {"rows": "dense", "shuffle": "sort"},
     "PretrainSettings": {"mu_warmup_epochs": 0},
     "Settings": {"mesh": _ONE_DEVICE},

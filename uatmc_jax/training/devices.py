@@ -63,7 +63,8 @@ def on_devices(settings: Settings, model: Model, dataset: Dataset) -> Devices:
     """
     chosen, ks = settings.eval, settings.eval.ks
     blocks = Blocks(chosen.block_users, chosen.block_items)
-    placement = make_placement(settings.mesh.devices, settings.mesh.row_multiple)
+    mesh = settings.mesh
+    placement = make_placement(mesh.devices, mesh.row_multiple, mesh.features)
     users = _drawn_users(settings, dataset)
     held_out = {split: dataset.held_out(split, users) for split in ("valid", "test")}
     n_users = dataset.n_users if users is None else len(users)

@@ -15,7 +15,7 @@ SUMMARY_FILE = "summary.json"
 OUTPUTS = (CONFIG_FILE, SUMMARY_FILE, logs.METRICS_FILE, "checkpoints", "tensorboard")
 # May differ between a run and its resumption: they change no number, but that one device and
 # several differ by rounding.
-FREE_FIELDS = ("data.root", "checkpoint.every_seconds", "mesh.devices")
+FREE_FIELDS = ("data.root", "checkpoint.every_seconds", "mesh.devices", "mesh.features")
 
 
 def check_workdir(

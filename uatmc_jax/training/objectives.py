@@ -10,7 +10,7 @@ from uatmc_jax.losses import bpr_loss, modal_info_nce
 from uatmc_jax.models import Batch, Model, Params, select
 from uatmc_jax.models.projection import project_all
 from uatmc_jax.models.protocol import in_encoder
-from uatmc_jax.numerics import take
+from uatmc_jax.numerics import take, take_features
 
 
 class PretrainCoefficients(NamedTuple):
@@ -54,7 +54,7 @@ def pretrain_objective(
     n_rows = 2 * n_triples + (n_items if drawn is None else drawn.size)
     if model.encode_rows is not None and drawn is not None and n_rows < n_items:
         rows = jnp.concatenate([in_play, drawn])
-        z = model.project(params.projectors, tuple(take(x, rows) for x in data.features))
+        z = model.project(params.projectors, take_features(data.features, rows))
         z_play, z_nce = zip(*(jnp.split(x, [2 * n_triples]) for x in z), strict=True)
         selected = select(model, params.encoder, data.graph, *places)
         user, item = model.encode_rows(selected, z_play)

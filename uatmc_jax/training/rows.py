@@ -19,7 +19,7 @@ from optax import tree_utils
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Batch, Modal, Model, Params, unmet
 from uatmc_jax.models.protocol import Places, PyTree, in_encoder
-from uatmc_jax.numerics import take
+from uatmc_jax.numerics import take, take_features
 from uatmc_jax.optimizer import Adam
 from uatmc_jax.training.replay import Moved, Schedule, advance, make_schedule
 
@@ -136,7 +136,7 @@ def check_rows(model: Model, params: Params, features: Modal, field: str) -> Non
         rows = whole if kind == WHOLE else take(whole, ids[kind])
         if not np.array_equal(rows, some, equal_nan=True):
             raise InputError(f"{field}: {_unlike(model, 'other than the rows of its tables')}")
-    z = model.project(params.projectors, tuple(take(x, ids[ITEMS]) for x in features))
+    z = model.project(params.projectors, take_features(features, ids[ITEMS]))
     user, item = model.encode_rows(cut, z)  # type: ignore[misc]
     positives, negatives = jnp.split(ids[ITEMS], 2)
     whole = Batch(ids[USERS], positives, negatives, jnp.ones(2))

@@ -13,7 +13,6 @@ command goes on with what is there, and computes nothing twice.
 import functools
 import importlib
 import pathlib
-import sys
 from collections.abc import Sequence
 
 from absl import flags
@@ -24,10 +23,11 @@ from experiments import plots, runner
 from experiments.paper.artefact import Artefact
 from experiments.paper.registry import ARTEFACTS
 from experiments.paper.trainings import paper_study
+from experiments.report import REPORT_FILE
 from experiments.study import Plan, Study
-from uatmc_jax.cli import EXIT_INTERRUPTED, start
+from uatmc_jax.cli import start
 from uatmc_jax.data import open_dataset
-from uatmc_jax.errors import InputError, Interrupted
+from uatmc_jax.errors import InputError
 from uatmc_jax.settings import (
     Settings,
     from_config,
@@ -128,17 +128,12 @@ def main(argv: list[str]) -> int:
         print(runner.format_units(plan))
         return 0
     results = pathlib.Path(_RESULTS.value or pathlib.Path(_OUT.value) / "results")
-    try:
-        with runner.helpers(_WORKERS.value - 1):
-            mine = results if _WORKERS.value else None
-            complete = runner.run_studies(studies, artefacts, mine, _MINUTES.value)
-    except Interrupted as stop:
-        print(f"{stop}; saved. The same command goes on with it.", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    if not complete:
-        print("stopped for --minutes; the same command goes on", file=sys.stderr)
-    print(f"written to {results / 'REPORT.md'}")
-    return 0
+    mine = results if _WORKERS.value else None
+    return runner.run_and_tell(
+        lambda: runner.run_studies(studies, artefacts, mine, _MINUTES.value),
+        _WORKERS.value,
+        results / REPORT_FILE,
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from tqdm import tqdm
 
@@ -15,7 +15,8 @@ from experiments.paper.artefact import Artefact
 from experiments.paper.registry import ARTEFACTS
 from experiments.study import Study, Unit, do_unit, of_seed, read_unit, unit_file
 from experiments.variants import training_units
-from uatmc_jax.errors import InUseError
+from uatmc_jax.cli import EXIT_INTERRUPTED
+from uatmc_jax.errors import Interrupted, InUseError
 from uatmc_jax.owner import owned
 
 WORKERS = "Processes that share the work, as on a GPU with many cores; 0 helps another command."
@@ -92,6 +93,27 @@ def run_units(plan: Sequence[tuple[Study, Unit]], minutes: float | None = None) 
                 time.sleep(_WAIT_SECONDS)
             left = [one for one in left if read_unit(*one) is None]
     return True
+
+
+def run_and_tell(run: Callable[[], bool], workers: int, page: pathlib.Path) -> int:
+    """Runs a plan with others' help and says what came of it; the command's exit status.
+
+    Args:
+      run: to the end, or as far as it may: whether all is done.
+      workers: as `WORKERS` says.
+      page: what is written.
+    """
+    try:
+        with helpers(workers - 1):
+            complete = run()
+    except Interrupted as stop:
+        print(f"{stop}; saved. The same command goes on with it.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    if not complete:
+        print("stopped for --minutes; the same command goes on", file=sys.stderr)
+    if page.exists():
+        print(f"written to {page}")
+    return 0
 
 
 @contextlib.contextmanager

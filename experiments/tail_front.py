@@ -8,20 +8,16 @@ users where the audited model's stands for 100 %. Up: the gain in HR@K that is l
 as a share of the audited model's. Good is the corner below to the right, which is shaded.
 """
 
+import argparse
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
-
-from absl import flags
+from typing import Any, NamedTuple, NoReturn
 
 from experiments.plots import BLUE, GREEN, GREY, pyplot
 from uatmc_jax import store
-from uatmc_jax.cli import start
+from uatmc_jax.cli import Parser, start_parsed
 from uatmc_jax.errors import InputError
-
-_AUDITS = flags.DEFINE_list("audits", [], "Folders of finished audits.")
-_OUT = flags.DEFINE_string("out", "tail_front.png", "The figure.")
 
 KEPT, LEFT = 0.9, 0.25
 
@@ -123,20 +119,24 @@ def draw(file: pathlib.Path, audits: Sequence[Mapping[str, Any]]) -> None:
     plt.close(figure)
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str] | None = None) -> NoReturn:
     """Audits in, a figure out."""
-    del argv
-    if not _AUDITS.value:
-        raise InputError("--audits: none is given. Name folders of finished audits.")
-    found = [
+    parser = Parser(prog="python -m experiments.tail_front", description=__doc__)
+    parser.add_argument("--audits", required=True, help="folders of finished audits, with commas")
+    parser.add_argument("--out", type=pathlib.Path, default="tail_front.png", help="the figure")
+    start_parsed(parser, _run, "the same command draws it again", argv)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    audits = [
         store.read_json(pathlib.Path(folder) / "audit.json", "entries", "k", remedy="Audit again")
-        for folder in _AUDITS.value
+        for folder in arguments.audits.split(",")
     ]
-    draw(pathlib.Path(_OUT.value), found)
-    for audit in found:
+    draw(arguments.out, audits)
+    for audit in audits:
         for point in points_of(audit):
             print(json.dumps({"data": audit["dataset"]["name"], **point._asdict()}))
 
 
 if __name__ == "__main__":
-    start(main, "the same command draws it again")
+    main()

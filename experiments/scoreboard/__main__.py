@@ -14,7 +14,6 @@ Runs and measurements stay in OUT; the same command goes on with what is there.
 
 import dataclasses
 import pathlib
-import sys
 from collections.abc import Sequence
 
 from absl import flags
@@ -24,9 +23,9 @@ from configs import scoreboard as boards
 from configs import synthetic_vbpr
 from experiments import plots, runner
 from experiments.scoreboard.board import PAGE, Board, rebuild, run_board, studies_of, units_of
-from uatmc_jax.cli import EXIT_INTERRUPTED, start
+from uatmc_jax.cli import start
 from uatmc_jax.data import open_dataset
-from uatmc_jax.errors import InputError, Interrupted
+from uatmc_jax.errors import InputError
 from uatmc_jax.settings import Settings, from_config, from_config_flag, from_flag, from_values
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The training experiment.")
@@ -82,18 +81,10 @@ def main(argv: list[str]) -> int:
     if _LIST.value:
         print(runner.format_units(plan))
         return 0
-    try:
-        with runner.helpers(_WORKERS.value - 1):
-            mine = results if _WORKERS.value else None
-            complete = run_board(name, plan, mine, _MINUTES.value)
-    except Interrupted as stop:
-        print(f"{stop}; saved. The same command goes on with it.", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    if not complete:
-        print("stopped for --minutes; the same command goes on", file=sys.stderr)
-    if (results / PAGE).exists():
-        print(f"written to {results / PAGE}")
-    return 0
+    mine = results if _WORKERS.value else None
+    return runner.run_and_tell(
+        lambda: run_board(name, plan, mine, _MINUTES.value), _WORKERS.value, results / PAGE
+    )
 
 
 if __name__ == "__main__":

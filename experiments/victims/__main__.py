@@ -15,7 +15,6 @@ Runs and measurements stay in OUT; the same command goes on with what is there.
 
 import dataclasses
 import pathlib
-import sys
 from collections.abc import Sequence
 
 from absl import flags
@@ -26,9 +25,9 @@ from experiments import plots, runner
 from experiments.victims.board import PAGE, rebuild, run_board
 from experiments.victims.measure import units_of
 from experiments.victims.plan import Comparison, data_settings, given_runs, studies_of
-from uatmc_jax.cli import EXIT_INTERRUPTED, start
+from uatmc_jax.cli import start
 from uatmc_jax.data import open_dataset
-from uatmc_jax.errors import InputError, Interrupted
+from uatmc_jax.errors import InputError
 from uatmc_jax.settings import from_config_flag, from_values
 
 _PLAN = config_flags.DEFINE_config_file("plan", None, "What is compared.")
@@ -81,18 +80,10 @@ def main(argv: list[str]) -> int:
     if _LIST.value:
         print(runner.format_units(plan))
         return 0
-    try:
-        with runner.helpers(_WORKERS.value - 1):
-            mine = results if _WORKERS.value else None
-            complete = run_board(plan, mine, _MINUTES.value)
-    except Interrupted as stop:
-        print(f"{stop}; saved. The same command goes on with it.", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    if not complete:
-        print("stopped for --minutes; the same command goes on", file=sys.stderr)
-    if (results / PAGE).exists():
-        print(f"written to {results / PAGE}")
-    return 0
+    mine = results if _WORKERS.value else None
+    return runner.run_and_tell(
+        lambda: run_board(plan, mine, _MINUTES.value), _WORKERS.value, results / PAGE
+    )
 
 
 if __name__ == "__main__":

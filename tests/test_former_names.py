@@ -134,9 +134,15 @@ def test_options_of_a_model_of_ones_own():
     )
 
 
-@pytest.mark.parametrize("file", sorted((RESULTS / "scoreboard").glob("*.jsonl")))
+BOARDS = sorted((RESULTS / "scoreboard").glob("*.jsonl"))
+
+
+def test_some_committed_rows_have_former_names():
+    assert any('"train_output"' in file.read_text(encoding="utf-8") for file in BOARDS)
+
+
+@pytest.mark.parametrize("file", BOARDS)
 def test_committed_rows_are_read(file):
-    assert '"train_output"' in file.read_text(encoding="utf-8")
     rows = pareto.read_rows(file)
     for row in rows:
         assert row["evaluation"]["settings"]["scorer"] == "auto"

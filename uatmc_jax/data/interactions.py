@@ -160,7 +160,7 @@ def counts(ids: np.ndarray, n: int) -> np.ndarray:
     """
     found = np.zeros(n, np.int64)
     for start in range(0, len(ids), _BLOCK):
-        found += np.bincount(ids[start : start + _BLOCK], minlength=n)
+        found += np.bincount(ids[start : start + _BLOCK], minlength=n)[:n]
     return found
 
 

@@ -93,7 +93,7 @@ def test_two_processes_are_as_one(tmp_path):
         np.testing.assert_array_equal(read[str(n)], expected)  # and conversely
 
 
-@pytest.mark.long  # four times two processes
+@pytest.mark.slow  # four times two processes, minutes
 def test_two_processes_stopped_and_killed_are_as_never(tmp_path):
     """SIGTERM to one, -9 to both, -9 to one: what is resumed has the bits of one process's run."""
     begun, whole = tmp_path / "begun", tmp_path / "whole"

@@ -242,7 +242,7 @@ def test_features_in_float16_change_no_number(dataset):
     key, weights = jax.random.key(1), PretrainCoefficients(jnp.float32(0.1), jnp.float32(1))
 
     def stage_1(params, data):
-        return pretrain_objective(model, params, data, weights, 3, batch, key)
+        return pretrain_objective(model, params, data, weights, jnp.array([3, 0, 2]), batch, key)
 
     def found(of):
         data = spread_data(of, model, exact)

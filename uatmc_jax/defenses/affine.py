@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from uatmc_jax.defenses.step import ASCENDED, Step, is_perturbed, margins
-from uatmc_jax.models import Embeddings, Modal, select
+from uatmc_jax.models import Embeddings, Modal, select, unmet
 from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.numerics import weighted_mean
 
@@ -35,8 +35,7 @@ def is_line(step: Step) -> bool:
     """Whether a step's perturbations move margins along a `Line`."""
     model, defense = step.model, step.defense
     return (
-        model.affine_in_content
-        and model.encode_rows is not None
+        unmet(model, "exact") is None  # the closed form needs the same slopes
         and defense.kind in ASCENDED
         and defense.level == "projected"
     )

@@ -121,7 +121,7 @@ def pretrain_epoch(
 
     def objective(params, fixed, batch, key):
         data, weights = fixed
-        drawn = draw_items(key, data.graph.n_items, nce_items, updates.order.keyed)
+        drawn = draw_items(key, data.graph.n_items, nce_items)
         return pretrain_objective(model, params, data, weights, drawn, batch, key)
 
     optimizer = make_optimizer(updates.optimizer, updates.steps, updates.epochs)

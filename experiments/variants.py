@@ -223,8 +223,9 @@ def attack_trainings(
     """`attack_variant` on the models of all training seeds, their targets' rows put together.
 
     Returns:
-      One row per attack, what it measured averaged over the trainings; and all per-target
-      rows by attack, with "training_seed" where there are several.
+      One row per attack, what it measured averaged over the trainings, the first with
+      "by_training", which has what of each training is the same for all attacks; and all
+      per-target rows by attack, with "training_seed" where there are several.
     """
     found = [attack_variant(of_seed(study, seed), variant, settings) for seed in study.seeds]
     if len(found) == 1:
@@ -248,12 +249,12 @@ def attack_trainings(
                 "summary": summary,
                 "test": _means([row["test"] for row in same]),
                 "content": content_use.merged([row["content"] for row in same]),
-                "by_training": [
-                    {"seed": row["seed"], "test": row["test"], "content": row["content"]}
-                    for row in same
-                ],
             }
         )
+    merged[0]["by_training"] = [
+        {"seed": row["seed"], "test": row["test"], "content": row["content"]}
+        for row, *_ in (rows for rows, _ in found)
+    ]
     return merged, by_attack
 
 

@@ -45,6 +45,7 @@ def split(rows: Rows) -> tuple[dict, dict]:
 def claims_of(rows: Rows) -> list[Claim]:
     """Section 5.2's claims on attacks, defences and what these cost."""
     measured, compared = split(rows)
+    trainings = {r["variant"]: r["by_training"] for r in rows if "by_training" in r}
 
     def gain_of(variant: str, attack: str) -> dict:
         return measured[variant, attack]["summary"][f"hr@{K}"]["gain"]
@@ -137,8 +138,9 @@ def claims_of(rows: Rows) -> list[Claim]:
         )
     for baseline in (UNDEFENDED, CONTROL):
         before, after = (measured[v, "pgd"] for v in (baseline, "uat_mc"))
-        several = "by_training" in before and "by_training" in after
-        pairs = list(zip(*(r.get("by_training", [r]) for r in (before, after)), strict=True))
+        several = baseline in trainings and "uat_mc" in trainings
+        each = (trainings.get(r["variant"], [r]) for r in (before, after))
+        pairs = list(zip(*each, strict=True))
         kept = [b["test"]["recall@10"] >= 0.9 * a["test"]["recall@10"] for a, b in pairs]
         recalls = [r["test"]["recall@10"] for r in (before, after)]
         use = [content.cells(r["content"]) for r in (before, after)]

@@ -1,22 +1,24 @@
 """The plan of a reproduction, and its execution: one bar, nothing twice, safe to interrupt."""
 
 import contextlib
+import dataclasses
 import pathlib
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from tqdm import tqdm
 
 from experiments import report
 from experiments.paper.artefact import Artefact
 from experiments.paper.registry import ARTEFACTS
-from experiments.study import Study, Unit, do_unit, of_seed, read_unit, unit_file
+from experiments.study import Rows, Study, Unit, do_unit, of_seed, read_unit, unit_file
 from experiments.variants import training_units
 from uatmc_jax.cli import EXIT_INTERRUPTED
-from uatmc_jax.errors import Interrupted, InUseError
+from uatmc_jax.errors import InputError, Interrupted, InUseError
 from uatmc_jax.owner import owned
 
 WORKERS = "Processes that share the work, as on a GPU with many cores; 0 helps another command."
@@ -93,6 +95,48 @@ def run_units(plan: Sequence[tuple[Study, Unit]], minutes: float | None = None) 
                 time.sleep(_WAIT_SECONDS)
             left = [one for one in left if read_unit(*one) is None]
     return True
+
+
+def run_and_write(
+    plan: Sequence[tuple[Study, Unit]],
+    minutes: float | None,
+    measured: str,
+    write: Callable[[Rows], None],
+) -> bool:
+    """`run_units`, and the rows of what is measured then written, also of a part of the plan.
+
+    Args:
+      plan: of `run_units`.
+      minutes: the same.
+      measured: how the names of units with rows begin.
+      write: of their rows; not called without any.
+    """
+    try:
+        return run_units(plan, minutes)
+    finally:
+        done = [read_unit(*one) for one in plan if one[1].name.startswith(measured)]
+        rows = [row for found in done if found for row in found["rows"]]
+        if rows:
+            write(rows)
+
+
+def restricted(plan: Any, field: str, only: Sequence[str]) -> Any:
+    """The plan with no others of a field's named entries than these; all for none.
+
+    Args:
+      plan: a record whose `field` is {name: entry}.
+      field: the field.
+      only: names, as --only has them.
+
+    Raises:
+      InputError: a name that is not there.
+    """
+    entries = getattr(plan, field)
+    for name in only:
+        if name not in entries:
+            raise InputError(f"--only {name}: the plan has {', '.join(entries)}.")
+    kept = {name: entry for name, entry in entries.items() if not only or name in only}
+    return dataclasses.replace(plan, **{field: kept})
 
 
 def run_and_tell(run: Callable[[], bool], workers: int, page: pathlib.Path) -> int:

@@ -12,9 +12,7 @@
 Runs and measurements stay in OUT; the same command goes on with what is there.
 """
 
-import dataclasses
 import pathlib
-from collections.abc import Sequence
 
 from absl import flags
 from ml_collections import config_flags
@@ -50,18 +48,12 @@ def _chosen() -> tuple[str, Settings, Board]:
                 "--quick has a board of its own. Instead: --config configs/synthetic_vbpr.py "
                 "--board configs/scoreboard.py:quick --board.FIELD=VALUE."
             )
-        board = _restricted(from_values(Board, boards.get_config("quick")), _ONLY.value)
+        board = runner.restricted(
+            from_values(Board, boards.get_config("quick")), "entries", _ONLY.value
+        )
         return "synthetic_vbpr", from_config(synthetic_vbpr.get_config()), board
     settings, file = from_flag(_CONFIG)
-    return file.stem, settings, _restricted(board, _ONLY.value)
-
-
-def _restricted(board: Board, only: Sequence[str]) -> Board:
-    for name in only:
-        if name not in board.entries:
-            raise InputError(f"--only {name}: the board has {', '.join(board.entries)}.")
-    entries = {n: fields for n, fields in board.entries.items() if not only or n in only}
-    return dataclasses.replace(board, entries=entries)
+    return file.stem, settings, runner.restricted(board, "entries", _ONLY.value)
 
 
 def main(argv: list[str]) -> int:

@@ -25,7 +25,6 @@ from experiments.study import (
     Study,
     Unit,
     make_study,
-    read_unit,
     recorded,
 )
 from experiments.variants import (
@@ -285,11 +284,9 @@ def run_board(
     if results is None:
         return runner.run_units(plan, minutes)
     check_rows(name, plan[0][0], results)
-    try:
-        return runner.run_units(plan, minutes)
-    finally:
-        done = [read_unit(*one) for one in plan if one[1].name.startswith("suite/")]
-        rows = [row for found in done if found for row in found["rows"]]
-        if rows:
-            write(name, rows, results)
-            rebuild(results)
+
+    def add(rows: Rows) -> None:
+        write(name, rows, results)
+        rebuild(results)
+
+    return runner.run_and_write(plan, minutes, "suite/", add)

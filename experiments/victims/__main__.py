@@ -13,9 +13,7 @@
 Runs and measurements stay in OUT; the same command goes on with what is there.
 """
 
-import dataclasses
 import pathlib
-from collections.abc import Sequence
 
 from absl import flags
 from ml_collections import config_flags
@@ -51,15 +49,7 @@ def _chosen() -> Comparison:
                 "--plan.FIELD=VALUE."
             )
         board = from_values(Comparison, plans.get_config("quick"))
-    return _restricted(board, _ONLY.value)
-
-
-def _restricted(board: Comparison, only: Sequence[str]) -> Comparison:
-    for name in only:
-        if name not in board.victims:
-            raise InputError(f"--only {name}: the plan has {', '.join(board.victims)}.")
-    victims = {n: victim for n, victim in board.victims.items() if not only or n in only}
-    return dataclasses.replace(board, victims=victims)
+    return runner.restricted(board, "victims", _ONLY.value)
 
 
 def main(argv: list[str]) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments import row_files, runner
-from experiments.study import Study, Unit, read_unit
+from experiments.study import Rows, Study, Unit
 from experiments.victims import figure, page
 from experiments.victims.measure import evaluation_of
 from uatmc_jax import store
@@ -74,13 +74,11 @@ def run_board(
     if results is None:
         return runner.run_units(plan, minutes)
     check_rows(plan[0][0], results)
-    try:
-        return runner.run_units(plan, minutes)
-    finally:
-        done = [read_unit(*one) for one in plan if one[1].name.startswith("measured/")]
-        rows = [row for found in done if found for row in found["rows"]]
-        if rows:
-            file = results / f"{plan[0][0].dataset.name}.jsonl"
-            there = read_rows(file) if file.exists() else []
-            row_files.write_rows(file, rows, there, key)
-            rebuild(results)
+
+    def write(rows: Rows) -> None:
+        file = results / f"{plan[0][0].dataset.name}.jsonl"
+        there = read_rows(file) if file.exists() else []
+        row_files.write_rows(file, rows, there, key)
+        rebuild(results)
+
+    return runner.run_and_write(plan, minutes, "measured/", write)

@@ -45,7 +45,7 @@ def make_line(step: Step, selected: PyTree, clean: Embeddings) -> Line:
     """The batch's line.
 
     Args:
-      step: the batch, of a model with `affine_in_content` and `encode_rows`.
+      step: the batch, of a model with `affine_in_content`, `select` and `encode_rows`.
       selected: the batch's part of the trained parameters.
       clean: the batch's embeddings as they are.
     """

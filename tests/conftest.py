@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import functools
 import gc
 import os
 import pathlib
@@ -34,11 +35,24 @@ def compile_quickly():
 PLAIN_FUSIONS = "--xla_cpu_use_fusion_emitters=false"
 
 
+@functools.cache
 def xla_takes(flags):
     """Whether jaxlib knows the flags; XLA ends the process at one that it does not know."""
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     tried = [sys.executable, "-c", "import jax; jax.devices()"]
     return subprocess.run(tried, env=environment, capture_output=True, check=False).returncode == 0
+
+
+# XLA cuts a program up to compile its parts at once; an operation's last bit may depend on the cut.
+ONE_PART = "--xla_cpu_parallel_codegen_split_count=1"
+
+
+def simulated(count):
+    """The environment of a process with so many simulated devices whose bits can be compared."""
+    several = f"--xla_force_host_platform_device_count={count}"
+    chosen = f"{os.environ.get('XLA_FLAGS', '')} {ONE_PART if xla_takes(ONE_PART) else ''}"
+    flags = f"{chosen.strip()} {several}"
+    return {**os.environ, "XLA_FLAGS": flags, "NPROC": "2", "JAX_PLATFORMS": "cpu"}
 
 
 _COMPILED = compile_quickly()

@@ -1,6 +1,5 @@
 """Two processes of two devices each are as one process of four, and as one device."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -12,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, simulated
 from tests.placement.on_devices import dataset, settings_for
 from tests.placement.on_hosts import DEVICES, STAGES, STOPPED
 from tests.placement.test_spread import assert_as_on_one_device, what_devices_make
@@ -29,9 +28,7 @@ def start(processes, *arguments):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    count = 2 if processes else DEVICES
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
-    environment = {**os.environ, "XLA_FLAGS": flags, "NPROC": "2", "JAX_PLATFORMS": "cpu"}
+    environment = simulated(2 if processes else DEVICES)
     return [
         subprocess.Popen(
             [sys.executable, "-m", "tests.placement.on_hosts", address, str(n), str(processes)]

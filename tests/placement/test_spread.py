@@ -1,6 +1,5 @@
 """One, two and eight devices, simulated: the same training, rankings, attacks and checkpoints."""
 
-import os
 import subprocess
 import sys
 
@@ -8,24 +7,21 @@ import jax
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, simulated
 from tests.placement.on_devices import BATCH, K, dataset, settings_for
 from uatmc_jax import checkpoint, logs
 from uatmc_jax.training import train_and_evaluate
 
-EIGHT = "--xla_force_host_platform_device_count=8"
 WIDTH, STAGE_2 = 16, ("adversarial",)  # 2d of configs/test.py
 LOSS, PARAMETER = 2e-6, 1e-6
 
 
 def run_simulated(*arguments):
-    """Runs a module with eight simulated devices; threads fixed, so that bits can be compared."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} {EIGHT}"
-    environment = {**os.environ, "XLA_FLAGS": flags, "NPROC": "2", "JAX_PLATFORMS": "cpu"}
+    """Runs a module with eight simulated devices."""
     done = subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=ROOT,
-        env=environment,
+        env=simulated(8),
         capture_output=True,
         text=True,
         check=False,

@@ -85,9 +85,10 @@ def test_a_keyed_order_has_every_pair_once(n):
     assert n < 64 or np.mean(orders[0] == orders[1]) < 0.1
 
 
-def test_drawn_items_are_distinct_and_uniform():
+@pytest.mark.parametrize("keyed", [False, True])
+def test_drawn_items_are_distinct_and_uniform(keyed):
     n, count, draws = 37, 5, 4000
-    drawn = jax.jit(jax.vmap(lambda key: draw_items(key, n, count)))
+    drawn = jax.jit(jax.vmap(lambda key: draw_items(key, n, count, keyed)))
     found = np.asarray(drawn(jax.random.split(jax.random.key(0), draws)))
     assert found.shape == (draws, count) and found.min() == 0 and found.max() == n - 1
     assert all(len(set(row)) == count for row in found.tolist())
@@ -95,7 +96,7 @@ def test_drawn_items_are_distinct_and_uniform():
     chi2 = ((np.bincount(found.ravel(), minlength=n) - expected) ** 2 / expected).sum()
     assert chi2 < 80  # 36 degrees of freedom: one in 30,000 by chance
     for all_of_them in (0, n, n + 1):
-        assert draw_items(jax.random.key(0), n, all_of_them) is None
+        assert draw_items(jax.random.key(0), n, all_of_them, keyed) is None
 
 
 def test_keyed_orders_are_uniform():

@@ -151,6 +151,11 @@ def cut(placement: Placement, rows: PyTree, tree: PyTree) -> PyTree:
     return jax.tree.map(true, rows, tree)
 
 
+def on_every_device(placement: Placement, tree: PyTree) -> PyTree:
+    """Inside a compiled function: whole on every device, not as its compiler would spread it."""
+    return jax.lax.with_sharding_constraint(tree, NamedSharding(placement.mesh, PartitionSpec()))
+
+
 def shardings(placement: Placement, rows: PyTree) -> PyTree:
     """Tables by rows, all else whole on every device."""
     return jax.tree.map(

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import PartitionSpec
 
 from uatmc_jax.data import CSR, Dataset, DeviceData
 from uatmc_jax.evaluation.metrics import Measure, means_of, metric_sums
 from uatmc_jax.evaluation.ranking import RankingPlan, top_k
 from uatmc_jax.models import Modal, Model, Params, project_all
 from uatmc_jax.numerics import take
-from uatmc_jax.placement.mesh import AXIS, Layout, Placement, cut
+from uatmc_jax.placement.mesh import AXIS, Layout, Placement, cut, on_every_device
 from uatmc_jax.placement.pairs import OwnedPairs, where_owned
 
 _OWNED, _WHOLE = PartitionSpec(AXIS), PartitionSpec()
@@ -98,7 +98,7 @@ def spread_metrics(
     user, item = embeddings
     found = _by_block(placement, embeddings, seen, blocks, sums, tuple(held_out))
     # Whole on every device before they are added up, in the same order everywhere.
-    found = jax.lax.with_sharding_constraint(found, NamedSharding(placement.mesh, _WHOLE))
+    found = on_every_device(placement, found)
     return means_of(found, held_out, jnp.isfinite(user).all() & jnp.isfinite(item).all())
 
 

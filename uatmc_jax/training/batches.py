@@ -126,20 +126,25 @@ def _mixed(x: jax.Array) -> jax.Array:
     return x ^ (x >> 16)
 
 
-def draw_items(key: jax.Array, n_items: int, count: int) -> jax.Array | None:
+def draw_items(key: jax.Array, n_items: int, count: int, keyed: bool) -> jax.Array | None:
     """Distinct items, drawn uniformly: the leading part of a random order of all.
 
     Args:
       key: of the draw.
       n_items: |I|.
       count: how many; 0, or |I| and more, for all.
+      keyed: of an order that is computed place by place (`keyed_numbers`); else of one that
+        sorts all |I|.
 
     Returns:
       (count,) int32; None for all.
     """
     if not 0 < count < n_items:
         return None
-    return jax.random.permutation(key, n_items)[:count]
+    if not keyed:
+        return jax.random.permutation(key, n_items)[:count]
+    (_, numbers), _ = keyed_numbers(key, n_items, jnp.int32(0), count)
+    return numbers
 
 
 def sample_negatives(key: jax.Array, seen: CSR, users: jax.Array, n_items: int) -> jax.Array:

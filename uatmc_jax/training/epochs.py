@@ -21,7 +21,7 @@ from uatmc_jax.errors import InputError
 from uatmc_jax.models import Model
 from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.optimizer import OptimizerSettings, make_adam, make_optimizer
-from uatmc_jax.placement import Layout, Placement, spread_epoch, state_rows
+from uatmc_jax.placement import Layout, Placement, on_every_device, spread_epoch, state_rows
 from uatmc_jax.settings import PretrainSettings
 from uatmc_jax.training.batches import draw_items
 from uatmc_jax.training.epoch import (
@@ -118,14 +118,16 @@ def pretrain_epoch(
     model: Model, nce_items: int, warmup_epochs: int, updates: Updates
 ) -> tuple[optax.GradientTransformation, Epoch]:
     """Optimiser and epoch of stage 1, the same objects for the same arguments."""
+    order = updates.order._replace(numbered=model.epoch_graph is not None)
 
     def objective(params, fixed, batch, key):
         data, weights = fixed
-        drawn = draw_items(key, data.graph.n_items, nce_items)
+        drawn = draw_items(key, data.graph.n_items, nce_items, order.keyed)
+        if order.placement is not None:
+            drawn = on_every_device(order.placement, drawn)
         return pretrain_objective(model, params, data, weights, drawn, batch, key)
 
     optimizer = make_optimizer(updates.optimizer, updates.steps, updates.epochs)
-    order = updates.order._replace(numbered=model.epoch_graph is not None)
     full = make_epoch(objective, optimizer, order, rows_of(model, updates))
 
     def epoch(state: TrainState, fixed: tuple, *given: Any, **chosen: Any):

@@ -47,7 +47,7 @@ from uatmc_jax.placement.compiled import collectives, memory, sent
 from uatmc_jax.placement.mesh import AXIS
 from uatmc_jax.placement.pairs import where_owned
 from uatmc_jax.seeds import starts_key
-from uatmc_jax.settings import Settings, from_config
+from uatmc_jax.settings import MeshSettings, Settings, from_config
 from uatmc_jax.training.epoch import TrainState, init_state, steps_per_epoch
 from uatmc_jax.training.epochs import (
     adversarial_epoch,
@@ -63,6 +63,9 @@ _ITEMS = flags.DEFINE_integer("items", 1_000_000, "|I|.", lower_bound=1)
 _INTERACTIONS = flags.DEFINE_integer("interactions", 1_000_000_000, "Of training.", lower_bound=1)
 _DEVICES = flags.DEFINE_integer("devices", 8, "How many.", lower_bound=2)
 _RAW = flags.DEFINE_list("raw_dims", ["4096", "384"], "Widths of the raw features.")
+_FEATURES = flags.DEFINE_enum(
+    "features", "float32", ["float32", "float16"], "config.mesh.features."
+)
 _ROWS = flags.DEFINE_string("rows", "deferred", "optimizer.rows of both stages.")
 _CHUNK = flags.DEFINE_integer("chunk_steps", 1000, "config.checkpoint.chunk_steps.", lower_bound=1)
 _TARGETS = flags.DEFINE_integer("targets", 8, "Attacked at a time by all devices.", lower_bound=1)
@@ -108,21 +111,22 @@ class Case(NamedTuple):
     n_pairs: int
 
 
-def make_case(sizes: Sizes, n_pairs: int, devices: int, rows: str) -> Case:
+def make_case(sizes: Sizes, n_pairs: int, mesh: MeshSettings, rows: str) -> Case:
     """VBPR at the published sizes, on simulated devices.
 
     Args:
       sizes: |U|, |I| and the raw features' widths.
       n_pairs: training interactions, spread evenly over the users' parts.
-      devices: how many; JAX must see them.
+      mesh: how many, which JAX must see, and the type of the raw features.
       rows: of both stages' optimisers.
     """
     config = base.get_config()
     for stage in (config.pretrain, config.adversarial):
         stage.optimizer.update(rows=rows, shuffle="keyed")
     settings = from_config(config)
-    multiple = math.lcm(settings.mesh.row_multiple, devices)
-    placement, model = make_placement(devices, multiple), build_model(settings.model, sizes)
+    multiple = math.lcm(mesh.row_multiple, mesh.devices)
+    placement = make_placement(mesh.devices, multiple, mesh.features)
+    model = build_model(settings.model, sizes)
     if placement is None:
         raise InputError("--devices 1: nothing is spread. Give 2 or more.")
 
@@ -145,11 +149,11 @@ def make_case(sizes: Sizes, n_pairs: int, devices: int, rows: str) -> Case:
         search_steps=int(20 * mean).bit_length(),
         slack=slack,
     )
-    by_block, whole = (
-        NamedSharding(placement.mesh, spec) for spec in (PartitionSpec(AXIS), PartitionSpec())
-    )
+    specs = PartitionSpec(AXIS), PartitionSpec()
+    by_block, whole = (NamedSharding(placement.mesh, spec) for spec in specs)
     graph = Graph(*(Side(_int(1, 0), _int(0), _float(n)) for n in sizes[:2]))
-    features = tuple(_float(sizes.n_items, width) for width in sizes.raw_dims.values())
+    shapes = ((sizes.n_items, width) for width in sizes.raw_dims.values())
+    features = tuple(jax.ShapeDtypeStruct(shape, mesh.features) for shape in shapes)
     data = DeviceData(
         pairs=_lying(pairs, where_owned(pairs, by_block, whole)),
         seen=None,
@@ -316,33 +320,29 @@ def main(argv: list[str]) -> None:
     jax.config.update("jax_num_cpu_devices", _DEVICES.value)
     raw = {f"m{n}": int(width) for n, width in enumerate(_RAW.value)}
     sizes, speed = Sizes(_USERS.value, _ITEMS.value, raw), DEVICES[_DEVICE.value]
-    case = make_case(sizes, _INTERACTIONS.value, _DEVICES.value, _ROWS.value)
-    steps = {
-        stage: compile_stage(case, stage, _CHUNK.value) for stage in ("pretrain", "adversarial")
-    }
+    mesh = MeshSettings(devices=_DEVICES.value, features=_FEATURES.value)
+    case = make_case(sizes, _INTERACTIONS.value, mesh, _ROWS.value)
+    stages = "pretrain", "adversarial"
+    steps = {stage: compile_stage(case, stage, _CHUNK.value) for stage in stages}
     needs = {stage: _needs(program, "step") for stage, program in steps.items()}
     flops = steps["adversarial"].cost_analysis()["flops"]
     if _ROWS.value == "deferred":  # whose end of a chunk is not a step's
-        plain = make_case(sizes, _INTERACTIONS.value, _DEVICES.value, "lazy")
+        plain = make_case(sizes, _INTERACTIONS.value, mesh, "lazy")
         flops = compile_stage(plain, "adversarial", _CHUNK.value).cost_analysis()["flops"]
     needs["ranking"] = _needs(compile_ranking(case), "block")
     needs["attack by targets"] = _needs(compile_attack(case, _TARGETS.value, False), "step")
     needs["attack by users"] = _needs(compile_attack(case, 1, True), "step")
-    features = 4 * sizes.n_items * sum(raw.values())
-    print(
-        json.dumps(
-            {
-                "devices": _DEVICES.value,
-                "gb_of_features_on_each": round(features / 1e9, 3),
-                "compiled": needs,
-                "assumed": {_DEVICE.value: speed._asdict(), "share_reached": _REACHED},
-                "stage 2": seconds_of(case, speed, flops, needs["adversarial"]),
-                "ranking_seconds": round(ranking_seconds(case, speed), 1),
-                "jax": jax.__version__,
-            },
-            indent=2,
-        )
-    )
+    features = sum(x.size * x.dtype.itemsize for x in case.data.features)
+    told = {
+        "devices": _DEVICES.value,
+        "gb_of_features_on_each": round(features / 1e9, 3),
+        "compiled": needs,
+        "assumed": {_DEVICE.value: speed._asdict(), "share_reached": _REACHED},
+        "stage 2": seconds_of(case, speed, flops, needs["adversarial"]),
+        "ranking_seconds": round(ranking_seconds(case, speed), 1),
+        "jax": jax.__version__,
+    }
+    print(json.dumps(told, indent=2))
 
 
 if __name__ == "__main__":

@@ -29,9 +29,10 @@ def test_a_size_is_compiled_and_not_run():
     """A step sends the batch's rows of tables and moments, whatever the number of users."""
     users, items, pairs, width, batch = 100_003, 7_001, 10**7, 64, 2048
     flags = {"users": users, "items": items, "interactions": pairs, "devices": 8, "targets": 8}
-    flags |= {"raw_dims": "32,16", "chunk_steps": 7}
+    flags |= {"raw_dims": "32,16", "chunk_steps": 7, "features": "float16"}
     found = json.loads(run("experiments.capacity", *(f"--{k}={v}" for k, v in flags.items())))
     needs = found["compiled"]
+    assert found["gb_of_features_on_each"] == round(2 * items * (32 + 16) / 1e9, 3)
     rows, ids = 3 * 4 * 2 * batch * 2 * width, 4 * 6 * batch
     for stage in ("pretrain", "adversarial"):
         assert rows <= needs[stage]["bytes_sent_a_step"] <= rows + 3 * ids

@@ -247,7 +247,7 @@ def _stem(unit: Unit) -> str:
 
 def do_unit(study: Study, unit: Unit, tell: Callable[[float], None]) -> dict:
     """Runs a unit and writes it; each row with its study, data, code and device."""
-    started = time.monotonic()
+    started, sources = time.monotonic(), _sources()  # as the unit began with
     rows = unit.run(tell)
     head = {
         "study": study.name,
@@ -255,7 +255,7 @@ def do_unit(study: Study, unit: Unit, tell: Callable[[float], None]) -> dict:
         "unit": unit.name,
         "model": study.settings.model.name,
         "dataset": {"name": study.dataset.name, "fingerprint": study.dataset.fingerprint},
-        "experiments": _sources(),
+        "experiments": sources,
         **environment(),
     }
     # Trainings that an earlier command has left are found, not run: what they took then counts.

@@ -2,12 +2,14 @@
 
 In reading order: `step` (one batch as every defence sees it), `perturbed` (train on
 perturbed items: UAT, UAT-MC, noise, dropout), `worst_case` (train on a bound of all
-perturbations: exact, shaped, linearized), `shapes` (the balls of shaped), `penalties`
-(spectral, mirror), `objective` (their sum), `settings` (stage 2's, and what a training takes
-of them), `kinds` (each by its name).
+perturbations: exact, shaped, linearized), `shapes` (the balls of shaped), `balance` (one
+modality holds what another can lose: balancing), `penalties` (spectral, mirror), `objective`
+(their sum), `settings` (stage 2's, and what a training takes of them), `kinds` (each by its
+name).
 """
 
 from uatmc_jax.defenses.kinds import (
+    balancing,
     dropout,
     exact,
     linearized,
@@ -41,6 +43,7 @@ __all__ = [
     "Trained",
     "Whole",
     "adversarial_objective",
+    "balancing",
     "check_model",
     "coefficients",
     "dropout",

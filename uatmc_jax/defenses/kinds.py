@@ -58,6 +58,12 @@ def linearized(**fields: Any) -> AdversarialSettings:
     return AdversarialSettings(defense="linearized", **_ATTACKS_BALL | fields)
 
 
+def balancing(modality: str, **fields: Any) -> AdversarialSettings:
+    """Modality Balancing (`balance`): the others hold what this modality can lose."""
+    chosen = {"lam": 0.01, "norm": "linf", "steps": 10, "step_size": 0.1} | fields
+    return AdversarialSettings(defense="balancing", modalities=(modality,), **chosen)
+
+
 def spectral(**fields: Any) -> AdversarialSettings:
     """A penalty on the matrices that content passes through (`penalties`)."""
     return AdversarialSettings(defense="spectral", **{"lam": 0.01, **fields})

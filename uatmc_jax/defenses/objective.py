@@ -2,7 +2,7 @@
 
     L_BPR + mu L_reg + content_weight * L_content + lambda L_adv
 
-L_adv is the defence's term: see `perturbed`, `worst_case`, `penalties`. L_content keeps
+L_adv is the defence's term: see `perturbed`, `worst_case`, `balance`, `penalties`. L_content keeps
 the model reading images and texts, so that robustness is not bought by deafness: BPR on
 the content part of the score alone,
 
@@ -25,6 +25,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from uatmc_jax.defenses.balance import balance_term
 from uatmc_jax.defenses.penalties import mirror_term, spectral_term
 from uatmc_jax.defenses.perturbed import adversarial_term, first_look, leaked_term
 from uatmc_jax.defenses.step import (
@@ -47,7 +48,10 @@ from uatmc_jax.models import Batch, Embeddings, Model, unmet
 from uatmc_jax.models.protocol import PyTree, in_encoder
 from uatmc_jax.numerics import weighted_mean
 
-DEFENSES = ("none", *PERTURBED, "exact", "shaped", "linearized", "spectral", "mirror")
+DEFENSES = (
+    *("none", *PERTURBED, "exact", "shaped", "linearized"),
+    *("balancing", "spectral", "mirror"),
+)
 # Those that level = "feature" is possible with; the others work on z, or perturb nothing.
 ON_FEATURES = ("none", "uat", "uat_mc", "noise")
 _OWN = 1  # draws of a model's own objective are apart from the defence's
@@ -114,6 +118,8 @@ def adversarial_objective(
         terms["adv"] = exact_term(step, selected, clean)
     elif defense.kind == "linearized":
         terms["adv"] = linearized_term(step, selected)
+    elif defense.kind == "balancing":
+        terms["adv"] = balance_term(step, selected, clean)
     elif defense.kind == "spectral":
         terms["adv"] = spectral_term(model, trained.encoder)
     else:

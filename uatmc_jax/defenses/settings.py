@@ -29,7 +29,7 @@ class AdversarialSettings:
 
     Attributes:
       defense: "none", "uat", "uat_mc", "noise", "dropout", "exact", "shaped",
-        "linearized", "spectral" or "mirror"; see `uatmc_jax.defenses`.
+        "linearized", "balancing", "spectral" or "mirror"; see `uatmc_jax.defenses`.
       epochs: at most this many; 0 leaves the stage out.
       patience: as in stage 1.
       batch_size: B.
@@ -48,7 +48,7 @@ class AdversarialSettings:
       eps_tail: the radius of an item less popular than the mean is eps * (its share of the
         mean popularity) ** eps_tail: above 0, the unpopular keep more of their content.
       content_tail: likewise its positives weigh (share) ** -content_tail in L_content.
-      modalities: names of those perturbed; empty for all.
+      modalities: names of those perturbed; empty for all; with "balancing" the sensitive one.
       ramp_epochs: lambda and eps rise linearly over this many epochs; 0 for none.
       align_over: L_align is the mean cosine over the "rows" of the batch that carry a
         gradient, or over all "items" of the catalogue, as published: beta then weighs some
@@ -124,6 +124,9 @@ class AdversarialSettings:
         require(right, "adversarial.defense", self.defense, wanted)
         once = len(set(self.modalities)) == len(self.modalities)
         require(once, "adversarial.modalities", self.modalities, "each modality once")
+        right = self.defense != "balancing" or len(self.modalities) == 1
+        wanted = "the sensitive modality alone with defense = 'balancing'"
+        require(right, "adversarial.modalities", self.modalities, wanted)
         for field in ("patience", "batch_size", "steps"):
             at_least(f"adversarial.{field}", getattr(self, field), 1)
         positive("adversarial.step_size", self.step_size)
@@ -172,6 +175,11 @@ def check_model(
     lacks = unmet(model, settings.defense)
     if lacks:
         raise InputError(f"config.adversarial.defense = {settings.defense!r} {lacks}")
+    if settings.defense == "balancing" and raw_dims is not None and len(raw_dims) < 2:
+        raise InputError(
+            "config.adversarial.defense = 'balancing' lets other modalities hold what one can "
+            f"lose, but the data have {', '.join(raw_dims)} alone. Use another defence."
+        )
     lacks = unmet(model, "train_projector_head") if settings.train_projector_head else None
     if lacks:
         raise InputError(f"config.adversarial.train_projector_head = True {lacks}")

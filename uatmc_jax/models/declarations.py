@@ -33,6 +33,12 @@ _NEEDS = {
         "model {} does not declare (affine_in_content = True, with encode_rows)",
         "Use 'linearized', its first-order surrogate.",
     ),
+    "balancing": (
+        lambda model: model.encode_rows is not None,
+        "embeddings that read their own rows alone, since an item has an edit for each triple; "
+        "model {} does not declare that (encode_rows)",
+        "Use another defence.",
+    ),
     "spectral": (
         lambda model: model.content_kernels is not None,
         "the matrices that content passes through, which model {} does not name (content_kernels)",

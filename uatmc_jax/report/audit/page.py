@@ -251,6 +251,8 @@ _MEANINGS = {
     "linearized": "a first-order estimate of the worst that each item's content can do",
     "noise": "random perturbations of the content",
     "dropout": "contents with some of their numbers left out",
+    "balancing": "margins of the other contents that hold what an edit of one can lose "
+    "(Modality Balancing)",
     "spectral": "small matrices on the content's way to the score",
     "mirror": "flat ground around the weights (Mirror Gradient)",
 }

@@ -60,8 +60,8 @@ def linearized(**fields: Any) -> AdversarialSettings:
 
 def balancing(modality: str, **fields: Any) -> AdversarialSettings:
     """Modality Balancing (`balance`): the others hold what this modality can lose."""
-    chosen = {"lam": 0.01, "norm": "linf", "steps": 10, "step_size": 0.1} | fields
-    return AdversarialSettings(defense="balancing", modalities=(modality,), **chosen)
+    chosen: dict[str, Any] = {"lam": 0.01, "norm": "linf", "steps": 10, "step_size": 0.1}
+    return AdversarialSettings(defense="balancing", modalities=(modality,), **chosen | fields)
 
 
 def spectral(**fields: Any) -> AdversarialSettings:

@@ -56,6 +56,22 @@ def test_that_share_keeps_the_regularisers_pull_on_a_row():
     assert pull(256, 1.0) > 2 * pull(2048, 1.0)
 
 
+def test_where_there_are_many_rows_a_step_writes_those_it_reads(dataset):
+    many, settings = dataclasses.replace(dataset, n_users=100_000), from_config(own.get_config())
+    fitted, notes = fit_settings(settings, many, own.STEPS)
+    assert [x.optimizer.rows for x in (fitted.pretrain, fitted.adversarial)] == ["deferred"] * 2
+    assert f"of {100_000 + dataset.n_items:,} users and items" in notes[-1]
+    fitted, _ = fit_settings(settings, many, own.STEPS, {"pretrain.optimizer.rows": "dense"})
+    assert (fitted.pretrain.optimizer.rows, fitted.adversarial.optimizer.rows) == (
+        "dense",
+        "deferred",
+    )
+    for some, name in ((dataset, "vbpr"), (many, "mmgcn"), (many, "lightgcn")):
+        settings = from_config(own.get_config(name))
+        fitted, _ = fit_settings(settings, some, own.STEPS)
+        assert fitted.pretrain.optimizer == settings.pretrain.optimizer
+
+
 def test_lists_are_no_longer_than_the_catalogue():
     few = make_synthetic(3, n_users=60, n_items=30, n_interactions=300)
     settings = from_config(own.get_config())

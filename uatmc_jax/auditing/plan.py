@@ -11,7 +11,7 @@ import numpy as np
 from uatmc_jax.data import Dataset
 from uatmc_jax.errors import InputError
 from uatmc_jax.settings import AttackRunSettings, AuditSettings, Settings, from_config, to_dict
-from uatmc_jax.training.fitting import STAGES, fit_batches, fit_ks, mu_share
+from uatmc_jax.training.fitting import STAGES, fit_batches, fit_ks, fit_rows, mu_share
 
 _LARGEST = 1e300
 OTHER_PRESETS = (
@@ -45,6 +45,8 @@ def fit_audit(
     if settings.fit_steps:
         stages = ("adversarial",) if trained else STAGES
         experiment, said = fit_batches(experiment, dataset, settings.fit_steps, stages)
+        notes += said
+        experiment, said = fit_rows(experiment, dataset, stages)
         notes += said
     victims = settings.victims
     share = mu_share(experiment, "pretrain")

@@ -8,17 +8,21 @@ import numpy as np
 
 from uatmc_jax.data import Dataset
 from uatmc_jax.errors import InputError
+from uatmc_jax.models import build_model, unmet
 from uatmc_jax.settings import Settings
 
 STAGES = ("pretrain", "adversarial")
 _BATCH = (256, 2048)
+# Rows of users and items from which on a step that writes the batch's alone is faster; measured,
+# docs/scale.md.
+_MANY_ROWS = 100_000
 _SELECTED_AT = 20  # K of the recall that selects epochs: lists cannot be shorter
 
 
 def fit_settings(
     settings: Settings, dataset: Dataset, steps: int, fixed: Collection[str] = ()
 ) -> tuple[Settings, list[str]]:
-    """The settings with batch sizes and K that suit the data.
+    """The settings with batch sizes, rows to write and K that suit the data.
 
     Args:
       settings: the experiment.
@@ -40,6 +44,9 @@ def fit_settings(
     share = mu_share(settings, free[0]) if free else 1.0
     if share != 1:
         notes.append(f"mu times {share:.3g} with these batches, where it was not given")
+    free = [stage for stage in STAGES if f"{stage}.optimizer.rows" not in fixed]
+    settings, said = fit_rows(settings, dataset, free)
+    notes += said
     if "eval.ks" in fixed:
         return settings, notes
     fitted = fit_ks(settings, dataset)
@@ -66,6 +73,37 @@ def fit_batches(
     size = int(np.clip(2**exponent, *_BATCH))
     chosen = {s: dataclasses.replace(getattr(settings, s), batch_size=size) for s in stages}
     return dataclasses.replace(settings, **chosen), [f"batches of {size:,}"] if stages else []
+
+
+def fit_rows(
+    settings: Settings, dataset: Dataset, stages: Sequence[str] = STAGES
+) -> tuple[Settings, list[str]]:
+    """The settings with steps that write the rows they read where there are many.
+
+    Deferred rows give what dense ones do, to rounding.
+
+    Args:
+      settings: the experiment.
+      dataset: the data.
+      stages: those that are to be fitted.
+
+    Returns:
+      The settings, and what was changed, in words.
+    """
+    n_rows = dataset.n_users + dataset.n_items
+    # Of a model without `reg_by_batch` L_reg may read whole tables.
+    if n_rows < _MANY_ROWS or not settings.model.reg_by_batch:
+        return settings, []
+    if unmet(build_model(settings.model, dataset.sizes), "rows"):
+        return settings, []
+    chosen = {}
+    for stage in stages:
+        of = getattr(settings, stage)
+        if of.optimizer.rows == "dense":
+            rows = dataclasses.replace(of.optimizer, rows="deferred")
+            chosen[stage] = dataclasses.replace(of, optimizer=rows)
+    said = f"of {n_rows:,} users and items a step writes those it reads (optimizer.rows deferred)"
+    return dataclasses.replace(settings, **chosen), [said] if chosen else []
 
 
 def mu_share(settings: Settings, stage: str) -> float:

@@ -98,8 +98,8 @@ def format_models(results: Mapping[str, Mapping]) -> str:
         jpeg = [one["edits"][edit].get("afterwards") for one in each]
         kept = [f" ({one['JPEG 85']['value']:.3f})" if one else "" for one in jpeg]
         rows.append([edit, *(cell + more for cell, more in zip(cells, kept, strict=True))])
-    for norm in each[0]["pgd_on_z"]:
-        rows.append([f"PGD on z, {norm} 10 %", *(_mean(one["pgd_on_z"][norm]) for one in each)])
+    for name in each[0]["against"]:
+        rows.append([name, *(_mean(one["against"][name]) for one in each)])
     for edit in each[0]["edits"]:
         reach = [one["edits"][edit]["reach"] for one in each]
         rows.append([f"reach, {edit}", *("" if r is None else f"{r['value']:.2f}" for r in reach)])

@@ -259,7 +259,8 @@ def do_unit(study: Study, unit: Unit, tell: Callable[[float], None]) -> dict:
         **environment(),
     }
     # Trainings that an earlier command has left are found, not run: what they took then counts.
-    trained = sum(row.get("training_seconds", 0.0) for row in rows)
+    is_training = head["artefact"] == "training"
+    trained = sum(row.get("training_seconds", 0.0) for row in rows) if is_training else 0.0
     done = {
         "unit": unit.name,
         "depends_on": unit.depends_on,

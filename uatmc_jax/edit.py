@@ -52,6 +52,7 @@ def _make_parser() -> Parser:
     add("--sample", type=_count, default=10, help="how many of the less popular half (10); 0: all")
     add("--seed", type=_count, default=0, help="of the draw (0)")
     add("--k", type=_count, default=20, help="of the hit rate (20)")
+    add("--serving", choices=("own_row", "full"), default="full", help="what is made anew (full)")
     add("--radii", type=_radii, default=(4.0, 8.0), help="of the pixels' balls, in 255ths (4,8)")
     add("--norm", choices=("linf", "l2"), default="linf", help="of these balls (linf)")
     add("--search", choices=tuple(SEARCHES), default="pgd", help="of the pixels (pgd)")

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from uatmc_jax.data import load_dataset
+from uatmc_jax.defenses import AdversarialSettings
 from uatmc_jax.edits.wording import parse, span_of
 from uatmc_jax.models import VBPRSettings, project_catalogue
 from uatmc_jax.models.registry import build_model
@@ -18,7 +19,7 @@ from uatmc_jax.preparation import GenericSettings, prepare
 from uatmc_jax.preparation.encoders import Encoder
 from uatmc_jax.preparation.lite import encode_with, shrink
 from uatmc_jax.preparation.twins import ImageTwin, Saliency, TextTwin, Vocabulary
-from uatmc_jax.settings import DataSettings, Settings
+from uatmc_jax.settings import DataSettings, PretrainSettings, Settings
 
 SIDE, DIM = 6, 5
 WORDS = """new neat smart cosy stylish slim soft relaxed classic dress shirt"""
@@ -119,7 +120,18 @@ def make_run(folder: pathlib.Path) -> OpenedRun:
             text_columns=("title", "description"), image_encoder="tiny", text_encoder="tiny",
         )
     )  # fmt: skip
-    settings = Settings(data=DataSettings(name="shop", root=str(folder)), model=VBPRSettings(dim=4))
+    return run_of(folder, VBPRSettings(dim=4))
+
+
+def run_of(folder: pathlib.Path, chosen) -> OpenedRun:
+    """An untrained recommender of a prepared shop."""
+    none = {} if isinstance(chosen, VBPRSettings) else {"alpha": 0.0, "mu": 0.0}
+    settings = Settings(
+        data=DataSettings(name="shop", root=str(folder)),
+        model=chosen,
+        pretrain=PretrainSettings(**none),
+        adversarial=AdversarialSettings(epochs=0, defense="none"),
+    )
     data = load_dataset(folder / "shop", "shop", settings.data.modalities)
     model = build_model(settings.model, data.sizes)
     params = model.init(jax.random.key(0))

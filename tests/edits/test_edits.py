@@ -24,7 +24,7 @@ from uatmc_jax.edits.bridge import (  # noqa: E402
     picture_look,
     views_of,
 )
-from uatmc_jax.edits.judge import judge_rows, make_judge  # noqa: E402
+from uatmc_jax.edits.judge import make_judge  # noqa: E402
 from uatmc_jax.edits.run import open_sources  # noqa: E402
 from uatmc_jax.edits.search import COORDINATED  # noqa: E402
 from uatmc_jax.errors import InputError  # noqa: E402
@@ -73,7 +73,7 @@ def judge_of(run, item=3):
 def phi(judge, place, feature):
     rows = [np.asarray(x) for x in judge.raw]
     rows[place] = np.asarray(feature, np.float32)[None]
-    return float(judge_rows(judge, rows).value[0])
+    return float(judge.rows(rows).value[0])
 
 
 @pytest.mark.parametrize("place", [0, 1])

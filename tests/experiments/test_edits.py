@@ -17,8 +17,8 @@ def row(item, before, after, on_z=0.5):
         "outside": {"l2": True, "linf": False}, "afterwards": {"JPEG 85": after / 2},
         "moved": {"image": both | {"raw": 0.3}},
     }  # fmt: skip
-    on_z = {"l2": before, "linf": on_z}
-    return {"item": item, "hr_before": before, "pgd_on_z": on_z, "edits": [edit]}
+    against = {"PGD on z, l2 10%": before, "PGD on z, linf 10%": on_z}
+    return {"item": item, "hr_before": before, "against": against, "edits": [edit]}
 
 
 def test_models_are_compared_on_the_targets_that_all_have():

@@ -184,7 +184,8 @@ def _by_lists(shared: _Shared, item: int) -> _Search:
         found = relisted(of, clean, item, rows, policy)
         return float(hits(victim, item, found, k).mean()), len(found.moved)
 
-    aim = _aim(shared, item, (of.base[item], of.table, shares, of.k))
+    how = shared.how[0], k
+    aim = list_aim(victim, shared.units, item, (of.base[item], of.table, shares, of.k), how)
     weights = tuple(share / of.k for share in shares)
     return _search(shared, aim, None, weights, own, measured)
 
@@ -214,7 +215,9 @@ def _by_directions(shared: _Shared, item: int) -> _Search:
     )
     learned = sum(s.values[item] @ table[s.ids[item]] for s in parts.learned)
     added = np.linalg.norm(lists.raw_share * raw + (1 - lists.raw_share) * learned)
-    aim = _aim(shared, item, (parts.base[item], table, shares, of.lengths[0]))
+    how = shared.how[0], shared.how[2]
+    given = parts.base[item], table, shares, of.lengths[0]
+    aim = list_aim(victim, shared.units, item, given, how)
     weights = tuple(float(lists.raw_share * w / aim.k / max(added, 1e-12)) for w in shares)
     return _search(shared, aim, normed, weights, own, measured)
 
@@ -233,9 +236,19 @@ def _search(
     return _Search(aim, normed, shared.effort, shared.known, among, weights, own, measured)
 
 
-def _aim(shared: _Shared, item: int, parts: tuple) -> ListAim:
-    """`parts` are the item's base, the table, shares and the lists' length."""
-    victim, (eps, _, k), (base, table, shares, length) = shared.victim, shared.how, parts
+def list_aim(
+    victim: Victim, units: Modal, item: int, parts: tuple, how: tuple[float | None, int]
+) -> ListAim:
+    """One target on the device.
+
+    Args:
+      victim: the clean model.
+      units: modal, (|I|, dim_m), the items' directions.
+      item: the target.
+      parts: its base (D,), the table (|I|, D), the modalities' shares, the lists' length.
+      how: eps, or None for any content, and K.
+    """
+    (eps, k), (base, table, shares, length) = how, parts
     clean = tuple(x[item] for x in victim.dataset.features)
     lengths = (float(np.linalg.norm(x.astype(float))) for x in clean)
     radius = tuple(np.inf if eps is None else eps * INSIDE * x for x in lengths)
@@ -244,7 +257,7 @@ def _aim(shared: _Shared, item: int, parts: tuple) -> ListAim:
     bars = np.where(np.asarray(recommendable(victim, jnp.int32(item))), bars, np.inf)
     return ListAim(
         item=jnp.int32(item),
-        units=shared.units,
+        units=units,
         base=jnp.asarray(base),
         table=jnp.asarray(table),
         user=victim.user,

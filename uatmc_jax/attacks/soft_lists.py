@@ -172,7 +172,7 @@ def _directions(
     return both[0], both[1]
 
 
-def _utility(
+def list_utility(
     aim: ListAim, normed: NormedAim | None, rows: Modal, tau: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """() mean elu(y - bar) with the soft lists, and the share of hits with the hard ones."""
@@ -189,7 +189,7 @@ def _utility(
 def soft_lists(aim: ListAim, normed: NormedAim | None, rows: Modal, effort: Effort) -> Modal:
     """The features along the ascent whose hard lists make the most users see the item."""
     first, last = effort.temperature
-    ascended = jax.value_and_grad(_utility, argnums=2, has_aux=True)
+    ascended = jax.value_and_grad(list_utility, argnums=2, has_aux=True)
 
     def step(carry, number: jax.Array):
         rows, best, kept = carry

@@ -46,6 +46,7 @@ from uatmc_jax.benchmark.verdict import threat_of
 from uatmc_jax.data import Dataset, open_dataset, statistics
 from uatmc_jax.defenses import check_model
 from uatmc_jax.edits import EditSettings, Sources, open_sources
+from uatmc_jax.edits.judges import require_judge
 from uatmc_jax.environment import environment, peak_memory_mib
 from uatmc_jax.errors import InputError
 from uatmc_jax.evaluation.content import compare_hits
@@ -175,8 +176,9 @@ def _sources(
     edits: EditSettings, settings: AuditSettings, suite: Mapping[str, Attack], dataset: Dataset
 ) -> Sources:
     """What is edited, opened before any training."""
-    threat = threat_of({name: to_dict(attack) for name, attack in suite.items()})
-    edits = dataclasses.replace(edits, k=threat["k"], eps=threat["eps"])
+    threat, serving = threat_of({n: to_dict(a) for n, a in suite.items()}), settings.attack.serving
+    require_judge(build_model(settings.experiment.model, dataset.sizes), serving)
+    edits = dataclasses.replace(edits, k=threat["k"], eps=threat["eps"], serving=serving)
     return open_sources(edits, dataset, settings.experiment.data)
 
 

@@ -20,7 +20,7 @@ from uatmc_jax.edits.harmless import (
     margins,
     scaled,
 )
-from uatmc_jax.edits.judge import NARROW, Judge, Judged, judge_rows, slopes
+from uatmc_jax.edits.judge import NARROW, Judge, Judged
 from uatmc_jax.edits.pixels import Look, Seen
 from uatmc_jax.edits.words import Verified
 from uatmc_jax.preparation.encoders import Encoder
@@ -82,13 +82,13 @@ def cotangent_of(beside: Beside, place: int, width: float = NARROW) -> Callable[
     Args:
       beside: the target.
       place: of the features' modality.
-      width: of Phi, as `judge.slopes` has it.
+      width: of Phi, as `Judge.slopes` has it.
     """
     return lambda features: _slopes_of(beside, place, features, width)[1]
 
 
 def _slopes_of(beside: Beside, place: int, features: Any, width: float) -> tuple[Judged, Any]:
-    found, slope = slopes(beside.judge, _with(place, to_jax(features), beside.others), width)
+    found, slope = beside.judge.slopes(_with(place, to_jax(features), beside.others), width)
     return found, to_torch(slope[place], features)
 
 
@@ -193,7 +193,7 @@ def text_worth(bridge: TextBridge, clean: np.ndarray, parts: Sequence[str]) -> l
     """What wordings are worth, encoded; `clean` is the original's feature, (dim,)."""
     features = encode_texts(bridge.coder, [bridge.compose(part)[0] for part in parts])
     rows = _with(bridge.coder.place, jnp.asarray(features), bridge.beside.others)
-    judged = judge_rows(bridge.beside.judge, rows)
+    judged = bridge.beside.judge.rows(rows)
     cosine = (
         features
         @ clean

@@ -8,13 +8,14 @@ item as it is, so that it suits any model's scores: all of it looks far, a quart
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from uatmc_jax.attacks.listings import Listings
 from uatmc_jax.attacks.perturb import Aim, aim_at, make_objective, make_utility
 from uatmc_jax.attacks.record import Attack, as_compiled
 from uatmc_jax.attacks.scoring.dense import DENSE
@@ -29,24 +30,6 @@ _LEAST_SPREAD = 1e-6
 NARROW = 0.25
 
 
-class Judge(NamedTuple):
-    """One target, ready to be judged.
-
-    Attributes:
-      victim: the clean model.
-      attack: whose Phi decides between edits; on raw features.
-      aim: the target.
-      raw: modal, (1, dim_m), its stored features.
-      spread: () standard deviation over the users of x_u, for the item as it is.
-    """
-
-    victim: Victim
-    attack: Attack
-    aim: Aim
-    raw: Modal
-    spread: jax.Array
-
-
 class Judged(NamedTuple):
     """What n contents of the target are worth.
 
@@ -59,6 +42,28 @@ class Judged(NamedTuple):
     hr: np.ndarray
     value: np.ndarray
     z: tuple[np.ndarray, ...]
+
+
+class Judge(NamedTuple):
+    """One target, ready to be judged.
+
+    Attributes:
+      victim: the clean model.
+      item: the target.
+      raw: modal, (1, dim_m), its stored features.
+      rows: features, modal, raw, (n, dim_m) -> what they are worth.
+      slopes: (features, width) -> what they are worth, and dPhi / df, modal (n, dim_m); the
+        width is that of the Phi whose slope it is, as a share of the spread, by default
+        `NARROW`; what they are worth is by the one that decides.
+      copies: the victim's lists, of models whose content acts through them alone; else None.
+    """
+
+    victim: Victim
+    item: int
+    raw: Modal
+    rows: Callable[..., Judged]
+    slopes: Callable[..., tuple[Judged, Modal]]
+    copies: Listings | None = None
 
 
 def make_judge(victim: Victim, item: int, k: int) -> Judge:
@@ -76,7 +81,27 @@ def make_judge(victim: Victim, item: int, k: int) -> Judge:
     aim, spread = _aim(victim, jnp.asarray(item, jnp.int32), k)
     sigmoid = Attack(utility="sigmoid", k=k, level="feature")
     attack = as_compiled(sigmoid).replace(margin=NARROW * spread)  # type: ignore[attr-defined]
-    return Judge(victim, attack, aim, _stored(victim, aim.state.item), spread)
+    looks = _Looks(victim, attack, aim, _stored(victim, aim.state.item), spread)
+    rows, slopes = functools.partial(_rows, looks), functools.partial(_slopes, looks)
+    return Judge(victim, item, looks.raw, rows, slopes)
+
+
+class _Looks(NamedTuple):
+    """What a target is judged with.
+
+    Attributes:
+      victim: the clean model.
+      attack: whose Phi decides between edits; on raw features.
+      aim: the target.
+      raw: modal, (1, dim_m), its stored features.
+      spread: () standard deviation over the users of x_u, for the item as it is.
+    """
+
+    victim: Victim
+    attack: Attack
+    aim: Aim
+    raw: Modal
+    spread: jax.Array
 
 
 @functools.partial(jax.jit, static_argnames=("k",))
@@ -94,19 +119,13 @@ def _stored(victim: Victim, item: jax.Array) -> Modal:
     return rows_of(victim.features, item)
 
 
-def judge_rows(judge: Judge, features: Sequence[np.ndarray | jax.Array]) -> Judged:
-    """What contents are worth.
-
-    Args:
-      judge: of the target.
-      features: modal, raw, (n, dim_m).
-    """
-    n, rows = _padded(features)
-    hr, value, z = _values(judge.attack, judge.victim, judge.aim, rows)
+def _rows(looks: _Looks, features: Sequence[np.ndarray | jax.Array]) -> Judged:
+    n, rows = padded(features)
+    hr, value, z = _values(looks.attack, looks.victim, looks.aim, rows)
     return Judged(np.asarray(hr)[:n], np.asarray(value)[:n], tuple(np.asarray(x)[:n] for x in z))
 
 
-def _padded(features: Sequence[np.ndarray | jax.Array]) -> tuple[int, Modal]:
+def padded(features: Sequence[np.ndarray | jax.Array]) -> tuple[int, Modal]:
     """How many contents there are, and they with their last repeated up to a power of two."""
     n = len(features[0])
     size = 1 << (n - 1).bit_length()  # few shapes, so few programs
@@ -131,26 +150,19 @@ def _hit_rate(victim: Victim, aim: Aim, z: Modal) -> jax.Array:
     return jnp.mean(jnp.where(recommendable(victim, aim.state.item), hits, 0.0))
 
 
-def slopes(
-    judge: Judge, features: Sequence[jax.Array], width: float = NARROW
+def _slopes(
+    looks: _Looks, features: Sequence[jax.Array], width: float = NARROW
 ) -> tuple[Judged, Modal]:
-    """What contents are worth, and dPhi / df, modal (n, dim_m).
-
-    Args:
-      judge: of the target.
-      features: modal, raw, (n, dim_m).
-      width: of the Phi whose slope is asked for, as a share of the spread; what contents
-        are worth is by the one that decides.
-    """
-    n, rows = _padded(features)
-    wide = judge.attack.replace(margin=width * judge.spread)  # type: ignore[attr-defined]
-    hr, value, z, slope = _slopes(judge.attack, wide, judge.victim, judge.aim, judge.raw, rows)
+    n, rows = padded(features)
+    wide = looks.attack.replace(margin=width * looks.spread)  # type: ignore[attr-defined]
+    given = looks.attack, wide, looks.victim, looks.aim, looks.raw, rows
+    hr, value, z, slope = _looked(*given)
     found = Judged(np.asarray(hr)[:n], np.asarray(value)[:n], tuple(np.asarray(x)[:n] for x in z))
     return found, tuple(x[:n] for x in slope)
 
 
 @jax.jit
-def _slopes(attack: Attack, wide: Attack, victim: Victim, aim: Aim, raw: Modal, rows: Modal):
+def _looked(attack: Attack, wide: Attack, victim: Victim, aim: Aim, raw: Modal, rows: Modal):
     objective = make_objective(wide, victim, aim)
     utility = make_utility(attack, victim, aim)
 

@@ -6,26 +6,25 @@ what is counted is counted from these files.
 
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from uatmc_jax.attacks import certify
-from uatmc_jax.attacks.victim import Victim
+from uatmc_jax.attacks import certify, certify_lists
 from uatmc_jax.edits import harmless
 from uatmc_jax.edits.bridge import encode_pictures, encode_texts
-from uatmc_jax.edits.judge import judge_rows
+from uatmc_jax.edits.judge import Judge
 from uatmc_jax.edits.listings import compose
 from uatmc_jax.edits.pixels import distance, psnr, ssim
 from uatmc_jax.edits.search import Case, Edit, Workshop, judged
+from uatmc_jax.edits.settings import EditSettings
 from uatmc_jax.edits.wording import marked, new_words, parse, text_of
 from uatmc_jax.models import certifiable
 from uatmc_jax.preparation.images import open_image
 
-# By how much a radius is widened, so that rounding does not leave the edit outside.
 _WIDENED = 1 + 1e-5
-NORMS = ("l2", "linf")
+NORMS, LISTED = ("l2", "linf"), ("raw",)
 
 
 class Files(NamedTuple):
@@ -102,7 +101,7 @@ def measure(shop: Workshop, case: Case, edit: Edit, folder: pathlib.Path) -> dic
             "new_words": new_words(original, edit.wording),  # type: ignore[arg-type]
             "similarity": _cosine(rows[coder.place][0], np.asarray(judge.raw[coder.place])[0]),
         }
-    found, clean = judge_rows(judge, rows), judge_rows(judge, judge.raw)
+    found, clean = judge.rows(rows), judge.rows(judge.raw)
     for kind, coder in shop.coders.items():
         if kind in files:
             place = coder.place
@@ -143,38 +142,62 @@ def displacement(z: Sequence[np.ndarray], raw: Sequence[np.ndarray]) -> dict[str
 
 
 def certificates(
-    victim: Victim, item: int, rows: Sequence[dict], modalities: dict[str, str], eps: float, k: int
+    judge: Judge, rows: Sequence[dict], modalities: Mapping[str, str], settings: EditSettings
 ) -> None:
-    """Puts into each row what no edit within the radius that it attained exceeds.
+    """Puts into each row how far it went, and what no edit that goes as far exceeds.
 
-    row["certificate"] is {norm: {"radius", "bound", "outside"}} and "any_content": a bound.
-    `outside` says that the radius is beyond `eps`, so that the bound at `eps` says nothing of
-    this edit. {} for a model without certificates.
+    row["radius"] is by measure, "l2" and "linf" of z, or "raw" where content acts through lists
+    of raw features; row["outside"] says by measure whether it is beyond the budget, so that the
+    bound at that says nothing of this edit. row["certificate"] has a bound by measure and
+    "any_content"; {} for a model without certificates under the policy.
 
     Args:
-      victim: the clean model.
-      item: the target.
+      judge: of the target.
       rows: of `measure`.
       modalities: {kind: the modality's name}.
-      eps: the budget that edits are held against.
-      k: of the hit rate.
+      settings: budget, K and policy.
     """
+    listed = judge.copies is not None
     for row in rows:
+        row["radius"] = {
+            norm: max((m[norm] for m in row["moved"].values()), default=0.0)
+            for norm in (LISTED if listed else NORMS)
+        }
+        row["outside"] = {norm: radius > settings.eps for norm, radius in row["radius"].items()}
         row["certificate"] = {}
-        radii = {norm: max((m[norm] for m in row["moved"].values()), default=0.0) for norm in NORMS}
-        row["radius"] = radii
-        row["outside"] = {norm: radii[norm] > eps for norm in NORMS}
-    if not certifiable(victim.model):
-        return
+    if listed and settings.serving == "own_row":
+        _of_lists(judge, rows, settings.k)
+    elif certifiable(judge.victim.model):
+        _of_content(judge, rows, modalities, settings.k)
+
+
+def _of_lists(judge: Judge, rows: Sequence[dict], k: int) -> None:
+    def bound(eps: float | None) -> float:
+        found = certify_lists(judge.victim, [judge.item], eps=eps, k=k, of=judge.copies)
+        return float(np.ravel(found)[0])
+
+    anything = bound(None)
+    for row in rows:
+        (radius,) = row["radius"].values()
+        row["certificate"] = {"raw": bound(_widened(radius)), "any_content": anything}
+
+
+def _of_content(judge: Judge, rows: Sequence[dict], modalities: Mapping[str, str], k: int) -> None:
+    victim, item = judge.victim, judge.item
     anything = certify(victim, [item], ks=k)[0] if victim.model.unit_rows else None
     groups: dict[tuple[str, ...], list[dict]] = {}
     for row in rows:
         groups.setdefault(tuple(modalities[kind] for kind in row["moved"]), []).append(row)
     for names, members in groups.items():
         for norm in NORMS:
-            radii = [max(row["radius"][norm], 1e-9) * _WIDENED for row in members]
+            radii = [_widened(row["radius"][norm]) for row in members]
             bounds = certify(victim, [item], norm=norm, eps=radii, ks=k, modalities=names)
             for row, bound in zip(members, bounds[:, 0], strict=True):
                 row["certificate"][norm] = float(bound)
                 if anything is not None:
                     row["certificate"]["any_content"] = float(anything)
+
+
+def _widened(radius: float) -> float:
+    """So that rounding does not leave the edit outside."""
+    return max(radius, 1e-9) * _WIDENED

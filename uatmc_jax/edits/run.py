@@ -12,14 +12,14 @@ earlier one was stopped.
 
 import csv
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from uatmc_jax import store
-from uatmc_jax.attacks import Lists, Victim, attack, make_victim, pgd
+from uatmc_jax.attacks import Lists, attack, make_victim, pgd, relist
 from uatmc_jax.benchmark.targets import targets as choose
 from uatmc_jax.data import Dataset, resolve_items
 from uatmc_jax.data.names import TITLES_FILE
@@ -36,7 +36,8 @@ from uatmc_jax.edits.constraints import (
     word_embedding_distance,
     wordnet_synonym,
 )
-from uatmc_jax.edits.judge import judge_rows, make_judge
+from uatmc_jax.edits.judge import Judge
+from uatmc_jax.edits.judges import open_judges, require_judge
 from uatmc_jax.edits.listings import (
     Listing,
     check_stored,
@@ -59,7 +60,7 @@ from uatmc_jax.seeds import generator
 from uatmc_jax.settings import to_dict
 
 FOLDER, RESULTS, ROWS, HARMLESS = "edits", "results.json", "rows.jsonl", "harmless.npz"
-_PGD_EPS = 0.1
+_EPS = 0.1  # of what edits are held against
 # Targets whose pictures go through the encoder together.
 _TOGETHER = 4
 
@@ -134,6 +135,7 @@ def run_edits(
     Raises:
       InputError: before any search, for anything the user can mend.
     """
+    require_judge(run.model, settings.serving)
     if sources is None:
         sources = open_sources(settings, run.data, run.settings.data)
     victim = make_victim(run.model, run.params, run.data, z=run.z, lists=Lists(k=settings.k))
@@ -145,10 +147,11 @@ def run_edits(
         "items": sources.items.tolist(),
     }
     folder = run.folder / FOLDER / f"{run.name.replace('/', '-')}-{store.digest(identity)}"
+    judges = open_judges(victim, settings.k, settings.serving)
     with owned(folder):
         wanted = sources.items[:limit]
         _write_harmless(sources, run.data.modalities, folder)
-        rows = _rows(sources, victim, wanted, folder, show_progress)
+        rows = _rows(sources, judges, wanted, folder, show_progress)
         result = identity | {
             "encoded_again": dict(sources.missed),
             "constraints": [rule.name for rule in sources.shop.rules]
@@ -156,7 +159,7 @@ def run_edits(
             "users": len(victim.users),
             "trained_with": to_dict(run.settings),
             "harmless": moved_by(
-                sources.harmless, sources.shop.coders, _cases(sources, victim, sources.measured)
+                sources.harmless, sources.shop.coders, _cases(sources, judges, sources.measured)
             ),
             **environment(),
             "rows": rows,
@@ -175,6 +178,8 @@ def _targets(settings: EditSettings, data: Dataset) -> np.ndarray:
 def _recorded(settings: EditSettings) -> dict:
     """The settings that numbers depend on; where the sources are is not among them."""
     said = to_dict(settings)
+    if settings.serving == "full":
+        del said["serving"]  # digests of before there was a choice
     for name in ("images", "items"):
         said[name] = said[name] is not None
     if settings.synonyms is None:
@@ -245,68 +250,79 @@ def _write_harmless(sources: Sources, modalities: Sequence[str], folder: pathlib
 
 def _rows(
     sources: Sources,
-    victim: Victim,
+    judges: Callable[[int], Judge],
     wanted: np.ndarray,
     folder: pathlib.Path,
     show_progress: bool,
 ) -> list[dict[str, Any]]:
     """A row a target, those of an earlier call among them."""
     shop, done = sources.shop, {row["item"]: row for row in store.read_rows(folder / ROWS)}
-    names = {kind: victim.modalities[coder.place] for kind, coder in shop.coders.items()}
     left = [item for item in wanted.tolist() if item not in done]
     disable = None if show_progress else True
     with tqdm(total=len(left), unit="target", disable=disable, dynamic_ncols=True) as bar:
         for start in range(0, len(left), _TOGETHER):
-            cases = _cases(sources, victim, left[start : start + _TOGETHER])
+            cases = _cases(sources, judges, left[start : start + _TOGETHER])
             for case, edits in zip(cases, edit_targets(shop, cases), strict=True):
-                row = _row(shop, case, edits, names, folder / f"{case.listing.item}")
+                row = _row(shop, case, edits, folder / f"{case.listing.item}")
                 done[row["item"]] = row
                 store.append_rows(folder / ROWS, [row])
                 bar.update()
     return [done[int(item)] for item in wanted]
 
 
-def _cases(sources: Sources, victim: Victim, items: Iterable[int]) -> list[Case]:
-    k, listings = sources.shop.settings.k, sources.listings
-    return [Case(make_judge(victim, item, k), listings[item]) for item in map(int, items)]
+def _cases(sources: Sources, judges: Callable[[int], Judge], items: Iterable[int]) -> list[Case]:
+    return [Case(judges(item), sources.listings[item]) for item in map(int, items)]
 
 
-def _row(
-    shop: Workshop,
-    case: Case,
-    edits: Sequence[Edit],
-    names: dict[str, str],
-    folder: pathlib.Path,
-) -> dict[str, Any]:
+def _row(shop: Workshop, case: Case, edits: Sequence[Edit], folder: pathlib.Path) -> dict[str, Any]:
     """A target's row; its files go to the folder."""
     (judge, listing), settings = case, shop.settings
     measured = [measure(shop, case, edit, folder) for edit in edits]
-    certificates(judge.victim, listing.item, measured, names, settings.eps, settings.k)
-    before = float(judge_rows(judge, judge.raw).hr[0])
-    on_z = _on_z(judge.victim, listing.item, settings.k)
+    names = {kind: judge.victim.modalities[coder.place] for kind, coder in shop.coders.items()}
+    certificates(judge, measured, names, settings)
+    before = float(judge.rows(judge.raw).hr[0])
+    against = _copied(judge, settings) if judge.copies is not None else _on_z(judge, settings.k)
     for edit in measured:
-        edit["reach"] = _reach(edit["hr"], before, on_z["linf"])
+        edit["reach"] = _reach(edit["hr"], before, against[last_of(against)])
     return {
         "item": listing.item,
         "id": listing.name,
         "title": listing.title,
         "hr_before": before,
-        "pgd_on_z": on_z,
+        "against": against,
         "edits": measured,
     }
 
 
-def _on_z(victim: Victim, item: int, k: int) -> dict[str, float]:
+def _on_z(judge: Judge, k: int) -> dict[str, float]:
     """{norm: HR under PGD on z within 10 % of its length}."""
     found = {
-        norm: attack(pgd(norm=norm, k=k, keep="best"), victim, [item], eps=_PGD_EPS)
+        norm: attack(pgd(norm=norm, k=k, keep="best"), judge.victim, [judge.item], eps=_EPS)
         for norm in ("l2", "linf")
     }
-    return {norm: float(each.hr_after[0]) for norm, each in found.items()}
+    return {f"PGD on z, {norm} {_EPS:.0%}": float(each.hr_after[0]) for norm, each in found.items()}
+
+
+def _copied(judge: Judge, settings: EditSettings) -> dict[str, float]:
+    """{how far: HR under copying another listing's raw features}."""
+    policy, k = settings.serving, settings.k
+    return {
+        f"copying in raw features, {how}": float(
+            relist(
+                judge.victim, [judge.item], eps=eps, policy=policy, k=k, of=judge.copies
+            ).hr_after[0]
+        )
+        for how, eps in ((f"{_EPS:.0%}", _EPS), ("whole", None))
+    }
+
+
+def last_of(against: Mapping[str, float]) -> str:
+    """What reach is of: the furthest of what edits are held against."""
+    return list(against)[-1]
 
 
 def _reach(hr: float, before: float, on_z: float) -> float | None:
-    """What of PGD's gain on z an edit has; None where PGD gains nothing."""
+    """What an edit has of the gain of what it is held against; None where that gains nothing."""
     return (hr - before) / (on_z - before) if on_z > before else None
 
 

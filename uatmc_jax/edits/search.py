@@ -18,7 +18,7 @@ from uatmc_jax.edits.bridge import (
     text_worth,
 )
 from uatmc_jax.edits.constraints import Constraint
-from uatmc_jax.edits.judge import Judge, judge_rows
+from uatmc_jax.edits.judge import Judge
 from uatmc_jax.edits.listings import Listing, compose
 from uatmc_jax.edits.pixels import SEARCHES, Ball, Seen, climb, rank
 from uatmc_jax.edits.settings import EditSettings
@@ -122,7 +122,7 @@ def edit_targets(shop: Workshop, cases: Sequence[Case]) -> list[list[Edit]]:
 
 
 def _as_it_is(case: Case) -> Edit:
-    found = judge_rows(case.judge, case.judge.raw)
+    found = case.judge.rows(case.judge.raw)
     return Edit("", None, None, Seen(float(found.hr[0]), float(found.value[0])), 0.0)
 
 
@@ -210,7 +210,7 @@ def _together(
 
 def judged(shop: Workshop, case: Case, picture: np.ndarray | None, wording: Wording | None) -> Seen:
     """What an edited listing is worth; None stands for what is not edited."""
-    found = judge_rows(case.judge, features_of(shop, case, picture, wording))
+    found = case.judge.rows(features_of(shop, case, picture, wording))
     return Seen(float(found.hr[0]), float(found.value[0]))
 
 

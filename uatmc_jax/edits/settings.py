@@ -21,6 +21,7 @@ class EditSettings:
       sample: how many to draw of the less popular half; 0 for all of it.
       seed: of the draw.
       k: K of the hit rate.
+      serving: what the recommender computes anew once an item is edited, "own_row" or "full".
       radii: of the pixels' balls, in steps of 1/255, ascending.
       norm: of the pixels' balls, "linf" or "l2".
       search: of the pixels, "pgd" with momentum or "apgd".
@@ -45,6 +46,7 @@ class EditSettings:
     sample: int = 10
     seed: int = 0
     k: int = 20
+    serving: str = "full"
     radii: tuple[float, ...] = (4.0, 8.0)
     norm: str = "linf"
     search: str = "pgd"
@@ -61,6 +63,8 @@ class EditSettings:
     def __post_init__(self):
         _require(self.images or self.items, "--images and --items: neither is given. Give one")
         _require(self.norm in ("linf", "l2"), f"--norm {self.norm}: wanted linf or l2")
+        right = self.serving in ("own_row", "full")
+        _require(right, f"--serving {self.serving}: wanted own_row or full")
         _require(self.search in SEARCHES, f"--search {self.search}: wanted pgd or apgd")
         rising = all(a < b for a, b in zip(self.radii, self.radii[1:], strict=False))
         least = 1 if self.norm == "linf" else 0.5

@@ -19,24 +19,26 @@ def summarize(rows: Sequence[Mapping]) -> dict[str, Any]:
       rows: of `run.run_edits`.
 
     Returns:
-      "before", "pgd_on_z" by norm, and "edits" by name. "reach" is the ratio of the mean
+      "before", "against" by what it is, and "edits" by name. "reach" is the ratio of the mean
       gains; "outside" the share of targets whose edit leaves the ball of the budget.
     """
     before = np.array([row["hr_before"] for row in rows])
-    on_z = {norm: np.array([row["pgd_on_z"][norm] for row in rows]) for norm in ("l2", "linf")}
+    names = list(rows[0]["against"])
+    against = {name: np.array([row["against"][name] for row in rows]) for name in names}
+    whole = against[names[-1]]
     edits = {}
     for place, first in enumerate(rows[0]["edits"]):
         each = [row["edits"][place] for row in rows]
         hr = np.array([edit["hr"] for edit in each])
         edits[first["edit"]] = {
             "hr": mean(hr),
-            "reach": ratio(hr - before, on_z["linf"] - before),
+            "reach": ratio(hr - before, whole - before),
             "outside": {
                 norm: float(np.mean([edit["outside"][norm] for edit in each]))
-                for norm in ("l2", "linf")
+                for norm in each[0]["outside"]
             },
             "radius": {
-                norm: mean([edit["radius"][norm] for edit in each]) for norm in ("l2", "linf")
+                norm: mean([edit["radius"][norm] for edit in each]) for norm in each[0]["radius"]
             },
             "seconds": mean([edit["seconds"] for edit in each]),
             **_optional(each),
@@ -44,7 +46,7 @@ def summarize(rows: Sequence[Mapping]) -> dict[str, Any]:
     return {
         "targets": len(rows),
         "before": mean(before),
-        "pgd_on_z": {norm: mean(values) for norm, values in on_z.items()},
+        "against": {name: mean(values) for name, values in against.items()},
         "edits": edits,
     }
 
@@ -96,6 +98,7 @@ def format_edits(result: Mapping) -> str:
     """Two Markdown tables: what edits do, and what harmless ones do."""
     summary = result["summary"]
     k, rows = result["settings"]["k"], []
+    nearest = next(iter(next(iter(summary["edits"].values()))["radius"]))  # the first measure
     rows.append(["before", _share(summary["before"]), *["–"] * 6])
     for name, edit in summary["edits"].items():
         rows.append(
@@ -104,17 +107,17 @@ def format_edits(result: Mapping) -> str:
                 _share(edit["hr"]),
                 _share(edit["afterwards"]["JPEG 85"]) if "afterwards" in edit else "–",
                 "–" if edit["reach"] is None else f"{edit['reach']['value']:.2f}",
-                _moved(edit, result["harmless"]),
-                _bound(edit, "l2"),
+                _moved(edit, result["harmless"], "raw" if nearest == "raw" else "l2"),
+                _bound(edit, nearest),
                 _bound(edit, "any_content"),
                 _said(edit),
             ]
         )
-    for norm, found in summary["pgd_on_z"].items():
-        rows.append([f"PGD on z, {norm} 10 %", _share(found), *["–"] * 6])
+    for name, found in summary["against"].items():
+        rows.append([name, _share(found), *["–"] * 6])
     header = [
         f"{summary['targets']} targets", f"HR@{k}", "after JPEG 85", "reach",
-        "z moved by", "l2 certificate there", "any content", "",
+        "moved by", f"{nearest} certificate there", "any content", "",
     ]  # fmt: skip
     lines = [*table(header, rows), ""]
     for kind, edits in result["harmless"].items():
@@ -133,22 +136,24 @@ def _share(entry: Mapping) -> str:
     return f"{entry['value']:.4f} [{low:.4f}, {high:.4f}]"
 
 
-def _moved(edit: Mapping, harmless: Mapping) -> str:
-    """||dz|| by kind, in lengths and in harmless edits."""
+def _moved(edit: Mapping, harmless: Mapping, measure: str) -> str:
+    """By kind how far content has moved, in its lengths and in harmless edits."""
     cells = []
     for kind, moved in edit["moved"].items():
-        unit = harmless[kind][UNITS[kind]]["l2"]["median"]
-        often = f", {moved['l2']['value'] / unit:.1f} x {UNITS[kind]}" if unit > 0 else ""
-        cells.append(f"{moved['l2']['value']:.2f}{often}")
+        unit, length = harmless[kind][UNITS[kind]][measure]["median"], moved[measure]["value"]
+        often = f", {length / unit:.1f} x {UNITS[kind]}" if unit > 0 else ""
+        cells.append(f"{length:.2f}{often}")
     return "; ".join(cells)
 
 
 def _bound(edit: Mapping, name: str) -> str:
-    if "certificate" not in edit:
+    if name not in edit.get("certificate", {}):
         return "–"
     return f"{edit['certificate'][name]['value']:.3f}"
 
 
 def _said(edit: Mapping) -> str:
     outside = [f"{norm} ({share:.0%})" for norm, share in edit["outside"].items() if share]
+    if "certificate" not in edit:
+        return f"beyond the budget: {', '.join(outside)}" if outside else ""
     return f"outside the certificate: {', '.join(outside)}" if outside else "inside"

@@ -11,7 +11,6 @@ import numpy as np
 
 from uatmc_jax.edits import harmless
 from uatmc_jax.edits.bridge import Coder, encode_pictures, encode_texts
-from uatmc_jax.edits.judge import judge_rows
 from uatmc_jax.edits.listings import Listing, compose
 from uatmc_jax.edits.measure import displacement
 from uatmc_jax.edits.search import Case
@@ -80,7 +79,7 @@ def moved_by(
         for (judge, _), features in zip(cases, each, strict=True):
             rows = [np.repeat(np.asarray(x), len(features), axis=0) for x in judge.raw]
             rows[place] = features
-            z, clean = judge_rows(judge, rows).z[place], judge_rows(judge, judge.raw).z[place][0]
+            z, clean = judge.rows(rows).z[place], judge.rows(judge.raw).z[place][0]
             raw = np.asarray(judge.raw[place])[0]
             for some, after, row in zip(moves.values(), z, features, strict=True):
                 some.append(displacement((clean, after), (raw, row)))

@@ -30,6 +30,7 @@ def edits_section(audit: Mapping) -> dict[str, Any] | None:
 def _card(row: Mapping, found: Mapping, victim: Mapping) -> dict[str, Any]:
     """One item under the strongest edit."""
     edit, users, units = row["edits"][-1], victim["users"], found["units"]
+    measure, harmless = "raw" if "raw" in edit["radius"] else "l2", victim["harmless"]
     return {
         "name": row["id"],
         "edit": edit["edit"],
@@ -45,7 +46,7 @@ def _card(row: Mapping, found: Mapping, victim: Mapping) -> dict[str, Any]:
             if name != "victim"
         },
         "distance": [
-            f"{_often(moved['l2'], victim['harmless'][kind][units[kind]]['l2']['median'])} what "
+            f"{_often(moved[measure], harmless[kind][units[kind]][measure]['median'])} what "
             f"{_UNITS[kind]}"
             for kind, moved in edit["moved"].items()
         ],

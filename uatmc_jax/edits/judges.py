@@ -1,0 +1,136 @@
+"""Which judge a model has; and that of models read through lists of neighbours alone, as FREEDOM.
+
+The scores of these jump as a list changes, and have no gradient before. What an edit is worth is
+what the exact lists of its features give, under the policy. Where a search is to go next says the
+slope of the same with soft lists (`attacks.soft_lists`), which grow harder as Phi grows narrower.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from uatmc_jax.attacks.listings import hits, listings, relisted
+from uatmc_jax.attacks.neighbour_choice import list_aim
+from uatmc_jax.attacks.soft_lists import Effort, ListAim, list_utility
+from uatmc_jax.attacks.victim import Victim, check_lists
+from uatmc_jax.edits.judge import NARROW, Judge, Judged, make_judge, padded
+from uatmc_jax.errors import InputError
+from uatmc_jax.models import Modal, Model, blind
+from uatmc_jax.numerics import EXACT
+
+
+def open_judges(victim: Victim, k: int, policy: str) -> Callable[[int], Judge]:
+    """Target -> its judge.
+
+    Args:
+      victim: the clean model, whose lists of the best reach K.
+      k: K of the hit rate.
+      policy: what is computed anew, of `models.POLICIES`.
+
+    Raises:
+      InputError: as `require_judge`; a K beyond the lists, or lists that no edit can change.
+    """
+    require_judge(victim.model, policy)
+    if victim.model.lists is not None:
+        check_lists(victim, (k,))
+        return _list_judges(victim, k, policy)
+    return lambda item: make_judge(victim, item, k)
+
+
+def require_judge(model: Model, policy: str) -> None:
+    """Raises InputError for a model whose answer to an edit of raw features is not known whole."""
+    why = blind(model, policy)
+    if why:
+        raise InputError(f"{why}. Nothing is searched.")
+    if model.lists is not None:
+        return
+    if "raw" in model.reads:
+        raise InputError(
+            f"model {model.name} reads raw features through lists and projected ones beside, and "
+            "edits of pictures and titles are not searched through both. What copying a listing "
+            "does says uatmc attack --config attack:lists."
+        )
+    if policy == "own_row" and model.encode_rows is None:
+        raise InputError(
+            f"--serving own_row: an edit moves more than its own item's row in model {model.name}, "
+            "and is searched with everything computed anew. Use full."
+        )
+
+
+def _list_judges(victim: Victim, k: int, policy: str) -> Callable[[int], Judge]:
+    of = listings(victim)
+    units = tuple(jnp.asarray(s.of.units, jnp.float32) for s in of.standings)
+    shares, clean = tuple(s.share for s in of.standings), np.asarray(victim.item)
+
+    def judge(item: int) -> Judge:
+        parts = of.base[item], of.table, shares, of.k
+        aim = list_aim(victim, units, item, parts, (None, k))
+        raw = tuple(x[None] for x in aim.clean)
+
+        def rates(rows: Sequence[np.ndarray]) -> np.ndarray:
+            edits = zip(*(np.asarray(x) for x in rows), strict=True)
+            found = [relisted(of, clean, item, edit, policy) for edit in edits]
+            return np.array([hits(victim, item, one, k).mean() for one in found])
+
+        return Judge(
+            victim=victim,
+            item=item,
+            raw=raw,
+            rows=functools.partial(_rows, victim, aim, rates),
+            slopes=functools.partial(_slopes, victim, aim),
+            copies=of,
+        )
+
+    return judge
+
+
+def temperature(width: float) -> float:
+    """tau of the soft lists for a Phi of this width.
+
+    >>> round(temperature(1.0), 3), round(temperature(NARROW), 3)
+    (0.1, 0.01)
+    """
+    first, last = Effort().temperature
+    return first * (last / first) ** (math.log(width) / math.log(NARROW))
+
+
+def _rows(
+    victim: Victim,
+    aim: ListAim,
+    rates: Callable[[Sequence[np.ndarray]], np.ndarray],
+    features: Sequence[np.ndarray | jax.Array],
+) -> Judged:
+    n, rows = padded(features)
+    value, _, z, _ = _looked(victim, aim, rows, jnp.float32(temperature(NARROW)))
+    return Judged(rates([x[:n] for x in rows]), np.asarray(value)[:n], _cut(z, n))
+
+
+def _slopes(
+    victim: Victim, aim: ListAim, features: Sequence[jax.Array], width: float = NARROW
+) -> tuple[Judged, Modal]:
+    n, rows = padded(features)
+    value, hr, z, slope = _looked(victim, aim, rows, jnp.float32(temperature(width)))
+    return Judged(np.asarray(hr)[:n], np.asarray(value)[:n], _cut(z, n)), tuple(
+        x[:n] for x in slope
+    )
+
+
+def _cut(z: Modal, n: int) -> tuple[np.ndarray, ...]:
+    return tuple(np.asarray(x)[:n] for x in z)
+
+
+@jax.jit
+def _looked(victim: Victim, aim: ListAim, rows: Modal, tau: jax.Array):
+    look = jax.value_and_grad(list_utility, argnums=2, has_aux=True)
+
+    def one(row: Modal):
+        (value, rate), slope = look(aim, None, row, tau)
+        z = victim.model.project(victim.projectors, tuple(x[None] for x in row))
+        return value, rate, tuple(x[0] for x in z), slope
+
+    with jax.default_matmul_precision(EXACT):
+        return jax.lax.map(one, rows)

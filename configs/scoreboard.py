@@ -63,6 +63,8 @@ def _vbpr() -> dict[str, dict]:
         "amr": {"defense": "uat", "lam": 1.0, "eps": 0.1, "modalities": ("visual",)},
         "noise": _linf("noise", 1.0, 0.1),
         "mirror": {"defense": "mirror", "lam": 0.5, "eps": 0.1},
+        "balancing": _balancing(0.01),
+        "balancing_strong": _balancing(1.0),
         # The closed form, by the size of its ball; smaller for unpopular items.
         "exact_mild": _linf("exact", 1.0, 0.03),
         "exact_half": _linf("exact", 1.0, 0.05),
@@ -73,6 +75,12 @@ def _vbpr() -> dict[str, dict]:
         "exact_half_learned_z": _linf("exact", 1.0, 0.05, **whole_z),
         "exact_light_learned_z": _linf("exact", 0.1, 0.2, **whole_z),
     }
+
+
+def _balancing(lam: float) -> dict:
+    """Pictures are the sensitive content; steps as of the re-implementation that was read."""
+    chosen = {"modalities": ("visual",), "norm": "linf", "eps": 0.1, "steps": 10, "step_size": 0.1}
+    return {"defense": "balancing", "lam": lam, **chosen}
 
 
 def _mmgcn() -> dict[str, dict]:

@@ -30,6 +30,7 @@ _IMAGES = flags.DEFINE_string("images", None, "Folder of the pictures.", require
 _ITEMS = flags.DEFINE_string("items", None, "Table of the items.", required=True)
 _OUT = flags.DEFINE_string("out", None, "Folder to write to.", required=True)
 _SAMPLE = flags.DEFINE_integer("sample", 50, "Targets of the less popular half.", lower_bound=1)
+_SERVING = flags.DEFINE_enum("serving", "full", ["own_row", "full"], "What is computed anew.")
 _EVERY = flags.DEFINE_integer("every", 4, "Targets of a model in a turn.", lower_bound=1)
 _YARDSTICK = flags.DEFINE_integer("yardstick", 20, "Items edited harmlessly.", lower_bound=1)
 
@@ -46,6 +47,7 @@ def main(argv: list[str]) -> None:
         images=pathlib.Path(_IMAGES.value),
         items=pathlib.Path(_ITEMS.value),
         sample=_SAMPLE.value,
+        serving=_SERVING.value,
         yardstick=_YARDSTICK.value,
     )
     first = next(iter(opened.values()))

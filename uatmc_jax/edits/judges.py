@@ -13,13 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax.attacks.listings import hits, listings, relisted
+from uatmc_jax.attacks.listings import Listings, hits, listings, relisted
 from uatmc_jax.attacks.neighbour_choice import list_aim
 from uatmc_jax.attacks.soft_lists import Effort, ListAim, list_utility
 from uatmc_jax.attacks.victim import Victim, check_lists
 from uatmc_jax.edits.judge import NARROW, Judge, Judged, make_judge, padded
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import Modal, Model, blind
+from uatmc_jax.models.neighbours import cosines, nearest
 from uatmc_jax.numerics import EXACT
 
 
@@ -72,6 +73,9 @@ def _list_judges(victim: Victim, k: int, policy: str) -> Callable[[int], Judge]:
         raw = tuple(x[None] for x in aim.clean)
 
         def rates(rows: Sequence[np.ndarray]) -> np.ndarray:
+            if policy == "own_row":  # bars stand still
+                own = _own(of, item, rows)
+                return np.mean(np.asarray(aim.user) @ own.T > np.asarray(aim.bars)[:, None], axis=0)
             edits = zip(*(np.asarray(x) for x in rows), strict=True)
             found = [relisted(of, clean, item, edit, policy) for edit in edits]
             return np.array([hits(victim, item, one, k).mean() for one in found])
@@ -86,6 +90,18 @@ def _list_judges(victim: Victim, k: int, policy: str) -> Callable[[int], Judge]:
         )
 
     return judge
+
+
+def _own(of: Listings, item: int, rows: Sequence[np.ndarray]) -> np.ndarray:
+    """(n, D) the item, by its exact lists, with each of n contents."""
+    own = of.base[item].astype(np.float64)[None]
+    for standing, features in zip(of.standings, rows, strict=True):
+        units = np.asarray(features, np.float64)
+        units = units / np.linalg.norm(units, axis=1, keepdims=True)
+        near = nearest(cosines(standing.of, units), np.full(len(units), item), of.k)
+        listed = of.table[near.ids].sum(axis=1, dtype=float)
+        own = own + standing.share / of.k * listed
+    return own.astype(np.float32)
 
 
 def temperature(width: float) -> float:
@@ -105,7 +121,7 @@ def _rows(
     features: Sequence[np.ndarray | jax.Array],
 ) -> Judged:
     n, rows = padded(features)
-    value, _, z, _ = _looked(victim, aim, rows, jnp.float32(temperature(NARROW)))
+    value, z = _valued(victim, aim, rows, jnp.float32(temperature(NARROW)))
     return Judged(rates([x[:n] for x in rows]), np.asarray(value)[:n], _cut(z, n))
 
 
@@ -121,6 +137,16 @@ def _slopes(
 
 def _cut(z: Modal, n: int) -> tuple[np.ndarray, ...]:
     return tuple(np.asarray(x)[:n] for x in z)
+
+
+@jax.jit
+def _valued(victim: Victim, aim: ListAim, rows: Modal, tau: jax.Array):
+    def one(row: Modal):
+        z = victim.model.project(victim.projectors, tuple(x[None] for x in row))
+        return list_utility(aim, None, row, tau)[0], tuple(x[0] for x in z)
+
+    with jax.default_matmul_precision(EXACT):
+        return jax.lax.map(one, rows)
 
 
 @jax.jit

@@ -9,7 +9,6 @@ every state on the way is attacked and asked what it makes of content.
 
 import functools
 import math
-import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -27,6 +26,7 @@ from experiments.variants import (
 )
 from uatmc_jax.attacks import Lists, Options, attack, make_victim, pgd
 from uatmc_jax.benchmark.targets import choose_targets, choose_users
+from uatmc_jax.data.source import dataset_folder
 from uatmc_jax.evaluation.metrics import Measure, make_measure
 from uatmc_jax.evaluation.ranking import make_plan
 from uatmc_jax.models import Modal, Model, Params
@@ -66,7 +66,7 @@ def pools(study: Study) -> dict[str, np.ndarray]:
     the published code draws from."""
     plan, data = study.plan, study.dataset
     rules = {WITH_5: TargetSettings("count", 5, (0.0, 0.1), (), plan.targets)}
-    file = pathlib.Path(study.settings.data.root, data.name, "published_targets.json")
+    file = dataset_folder(study.settings.data) / "published_targets.json"
     if file.is_file():
         rules[PUBLISHED] = TargetSettings("pool", 5, (0.0, 0.1), (), plan.targets, str(file))
     return {name: choose_targets(rule, data, plan.grid_seeds[0]) for name, rule in rules.items()}

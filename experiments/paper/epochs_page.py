@@ -1,5 +1,6 @@
 """What the epochs of `epochs` say, in tables, claims and a figure."""
 
+import functools
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -40,10 +41,15 @@ def _last(rows: Rows) -> dict:
     return max((row for row in rows if row["which"] != "best"), key=lambda row: row["epoch"])
 
 
-def _gain(row: dict) -> float:
-    """Of the pool that the published code attacks, where it is known; NaN if undefined."""
-    pool = PUBLISHED if PUBLISHED in row["attacked"] else WITH_5
-    found = row["attacked"][pool]["gain"]
+def _gain_of(rows: Rows) -> Callable[[dict], float]:
+    """Row -> gain on the pool that the published code attacks, if it is known in all of these."""
+    pool = PUBLISHED if all(PUBLISHED in row["attacked"] for row in rows) else WITH_5
+    return functools.partial(_of_pool, pool=pool, name="gain")
+
+
+def _of_pool(row: dict, pool: str, name: str) -> float:
+    """NaN where it is undefined, or the pool was not attacked."""
+    found = row["attacked"].get(pool, {}).get(name)
     return np.nan if found is None else found
 
 
@@ -62,7 +68,7 @@ def _percent(value: float) -> str:
 
 def _section(rows: Rows) -> list[str]:
     variants = _by_variant(rows)
-    pools = list(rows[0]["attacked"])
+    pools = list(dict.fromkeys(pool for row in rows for pool in row["attacked"]))
     header = ["training", "state", "epoch", "test Recall@20", *(f"gain, {p}" for p in pools)]
     header += ["contribution of content", "sensitivity", "cos of slopes", "length of slopes"]
     body = [_line("w/o AT", "", [one[0] for one in variants[UAT].values()], pools)]
@@ -71,7 +77,7 @@ def _section(rows: Rows) -> list[str]:
             body.append(_line(variant, state, [pick(one) for one in by_seed.values()], pools))
     seeds = sorted({row["seed"] for row in rows})
     cosine = np.mean([row["cosine_of_z"] for row in rows])
-    attacked = [f"{entry['targets']} {pool}" for pool, entry in rows[0]["attacked"].items()]
+    attacked = [_attacked(rows, pool, seeds) for pool in pools]
     return [
         f"From one pre-trained state a training seed ({', '.join(map(str, seeds))}; the mean, in "
         "brackets the range), hardened as the config says, without the leak and with it. *Best* is "
@@ -88,6 +94,14 @@ def _section(rows: Rows) -> list[str]:
     ]
 
 
+def _attacked(rows: Rows, pool: str, seeds: Sequence[int]) -> str:
+    """How many targets of a pool, and under which training seeds, if not all."""
+    there = [row for row in rows if pool in row["attacked"]]
+    some = sorted({row["seed"] for row in there})
+    only = "" if some == list(seeds) else f" (training seed {', '.join(map(str, some))} alone)"
+    return f"{there[0]['attacked'][pool]['targets']} {pool}{only}"
+
+
 def _line(variant: str, state: str, rows: Rows, pools: Sequence[str]) -> list[str]:
     def span(form: Callable[[float], str], of: Callable[[dict], float]) -> str:
         return _span([np.nan if of(row) is None else of(row) for row in rows], form)
@@ -100,7 +114,7 @@ def _line(variant: str, state: str, rows: Rows, pools: Sequence[str]) -> list[st
         state,
         ", ".join(str(row["epoch"]) for row in rows),
         span(number(4), lambda row: row["test"]["recall@20"]),
-        *(span(_percent, lambda row, p=p: row["attacked"][p]["gain"]) for p in pools),
+        *(span(_percent, lambda row, p=p: _of_pool(row, p, "gain")) for p in pools),
         span(number(4), lambda row: row["contribution"]),
         span(number(4), lambda row: row["sensitivity"]),
         span(number(2), lambda row: row["slope_cosine"]),
@@ -116,7 +130,7 @@ def _pools(variants: dict[str, dict[int, Rows]], pools: Sequence[str]) -> list[s
         [
             label,
             *(
-                _span([100 * row["attacked"][p]["before"] for row in rows], lambda v: f"{v:.3f}")
+                _span([100 * _of_pool(row, p, "before") for row in rows], lambda v: f"{v:.3f}")
                 for p in pools
             ),
         ]
@@ -148,7 +162,7 @@ def _claims(rows: Rows) -> list[Claim]:
     variants = _by_variant(rows)
     if not {UAT, UAT_MC, LEAK} <= variants.keys():
         return []
-    seeds = list(variants[UAT])
+    seeds, gain_of = list(variants[UAT]), _gain_of(rows)
 
     def of(variant: str, pick: Callable[[Rows], dict], value: Callable[[dict], float]) -> list:
         return [value(pick(variants[variant][seed])) for seed in seeds]
@@ -157,14 +171,14 @@ def _claims(rows: Rows) -> list[Claim]:
         some = [pick(variants[variant][seed]) for seed in seeds]
         at, gain = (
             ", ".join(map(str, values))
-            for values in ([r["epoch"] for r in some], [_percent(_gain(r)) for r in some])
+            for values in ([r["epoch"] for r in some], [_percent(gain_of(r)) for r in some])
         )
         return f"{variant} at epoch {at}: gain {gain}, sensitivity {_listed(some)}"
 
     lowest = [min(row["slope_cosine"] for row in variants[LEAK][seed]) for seed in seeds]
     start = [variants[LEAK][seed][0]["slope_cosine"] for seed in seeds]
-    gains = {name: of(name, _best, _gain) for name in (UAT, UAT_MC, LEAK)}
-    tenth = {name: of(name, _tenth, _gain) for name in (UAT, LEAK)}
+    gains = {name: of(name, _best, gain_of) for name in (UAT, UAT_MC, LEAK)}
+    tenth = {name: of(name, _tenth, gain_of) for name in (UAT, LEAK)}
     heard = {name: of(name, _tenth, lambda row: row["sensitivity"]) for name in (UAT, LEAK)}
     deafest = [min(row["sensitivity"] for row in variants[LEAK][seed]) for seed in seeds]
     before = [variants[LEAK][seed][0]["sensitivity"] for seed in seeds]
@@ -218,7 +232,7 @@ def _claims(rows: Rows) -> list[Claim]:
     ]
     zero = "leak, beta 0"
     if zero in variants:
-        found = of(zero, _best, _gain)
+        found = of(zero, _best, gain_of)
         claims.append(
             Claim(
                 "why (c)",
@@ -234,7 +248,7 @@ def _claims(rows: Rows) -> list[Claim]:
 def _draw(rows: Rows, folder: pathlib.Path) -> list[str]:
     variants = {name: some for name, some in _by_variant(rows).items() if name in CURVES}
     measures: dict[str, Callable[[dict], float]] = {
-        "HR@50 gain": _gain,
+        "HR@50 gain": _gain_of(rows),
         "validation Recall@20": lambda row: row["valid"]["recall@20"],
         "sensitivity to content": lambda row: row["sensitivity"],
         "contribution of content": lambda row: row["contribution"],

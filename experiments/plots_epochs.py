@@ -37,5 +37,5 @@ def curves(
         axis.set_xlabel("epoch")
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False, fontsize=8)
-    figure.subplots_adjust(bottom=0.16, hspace=0.3, wspace=0.3)
+    figure.subplots_adjust(bottom=0.19, hspace=0.3, wspace=0.3)
     return save(figure, file, title)

@@ -214,7 +214,7 @@ def _conditions(studies: Sequence[Results]) -> list[str]:
             [
                 study.name,
                 f"{first['dataset']['name']} {first['dataset']['fingerprint']}",
-                str(settings["seed"]),
+                ", ".join(map(str, _training_seeds(study))),
                 f"{stages[0]} + {stages[1]}",
                 str(settings["pretrain"]["nce_items"] or "all"),
                 ", ".join(map(str, study.plan["plan"]["target_seeds"])),
@@ -224,10 +224,17 @@ def _conditions(studies: Sequence[Results]) -> list[str]:
                 ", ".join(sources),
             ]
         )
-    header = ["study", "data, fingerprint", "training seed", "epochs at most", "InfoNCE items"]
+    header = ["study", "data, fingerprint", "training seeds", "epochs at most", "InfoNCE items"]
     header += ["target seeds (Table 2)", "targets a seed", "device"]
     header += ["other settings than the config file's", "sources"]
     return table(header, body, left=2)
+
+
+def _training_seeds(study: Results) -> list[int]:
+    """Of the trainings that are done, the settings' own first."""
+    own = study.plan["settings"]["seed"]
+    trained = [row for row in study.rows if row["artefact"] == "training"]
+    return list(dict.fromkeys([own, *(r["seed"] for r in trained if "seed" in r)]))
 
 
 def _all_claims(studies: Sequence[Results]) -> list[tuple[str, Claim]]:

@@ -8,7 +8,8 @@ from PIL import Image
 torch = pytest.importorskip("torch", reason="edits follow an encoder's derivative (extra edits)")
 
 from tests.edits import cases  # noqa: E402
-from tests.edits.test_edits import edit_rest, patch_encoders, settings_of  # noqa: E402
+from tests.edits.test_edits import edit_rest, settings_of  # noqa: E402
+from tests.edits.test_edits import shop as vbpr_shop  # noqa: E402, F401
 from uatmc_jax.attacks import Lists, make_victim, served  # noqa: E402
 from uatmc_jax.attacks.soft_lists import list_utility  # noqa: E402
 from uatmc_jax.edits import format_edits, run_edits  # noqa: E402
@@ -24,14 +25,10 @@ FREEDOM = FREEDOMSettings(dim=4, n_neighbours=4)
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    """(folder, run) of the tiny shop, its items' embeddings apart."""
-    folder = tmp_path_factory.mktemp("shop")
-    cases.write_sources(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch_encoders(patch)
-        cases.make_run(folder)
-        yield folder, cases.run_of(folder, FREEDOM)
+def shop(vbpr_shop):
+    """(folder, run) of the tiny shop."""
+    folder, _ = vbpr_shop
+    return folder, cases.run_of(folder, FREEDOM)
 
 
 @pytest.fixture(scope="module", params=["own_row", "full"])

@@ -25,7 +25,7 @@ FREEDOM = FREEDOMSettings(dim=4, n_neighbours=4)
 
 
 @pytest.fixture(scope="module")
-def shop(vbpr_shop):
+def shop(vbpr_shop):  # noqa: F811
     """(folder, run) of the tiny shop."""
     folder, _ = vbpr_shop
     return folder, cases.run_of(folder, FREEDOM)

@@ -1,7 +1,9 @@
 """From pixels and words to the lists: the bridge's gradients, and what the saved files do."""
 
 import json
+import pathlib
 import re
+import shutil
 
 import jinja2
 import numpy as np
@@ -203,6 +205,24 @@ def test_what_is_done_is_not_done_again(result, shop, monkeypatch):
     monkeypatch.setattr("uatmc_jax.edits.run.edit_targets", None)
     again = run_edits(settings_of(folder), run, show_progress=False)
     assert json.dumps(again["rows"]) == json.dumps(result["rows"])
+
+
+def test_what_an_earlier_version_has_done_is_gone_on_with(result, shop, tmp_path, monkeypatch):
+    """Its rows had PGD on z by norm, in place of whatever edits are held against."""
+    folder, run = shop
+    place = pathlib.Path(result["folder"])
+    old = tmp_path / "run" / place.parent.name / place.name
+    shutil.copytree(place, old)
+    rows = []
+    for row in result["rows"]:
+        l2, linf = row["against"].values()
+        kept = {name: value for name, value in row.items() if name != "against"}
+        rows.append(json.dumps(kept | {"pgd_on_z": {"l2": l2, "linf": linf}}))
+    (old / "rows.jsonl").write_text("\n".join(rows) + "\n")
+    monkeypatch.setattr("uatmc_jax.edits.run.edit_targets", None)
+    moved = run._replace(folder=tmp_path / "run")
+    again = run_edits(settings_of(folder), moved, show_progress=False)
+    assert again["summary"] == result["summary"] and again["folder"] == str(old)
 
 
 def test_what_does_not_give_the_stored_features_is_refused(shop, tmp_path):

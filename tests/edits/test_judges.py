@@ -84,8 +84,8 @@ def test_nothing_is_worse_with_more_and_bounds_are_kept(result):
         assert row["hr_before"] <= by_name["pixels 8/255"] <= by_name["pixels 64/255"]
         assert by_name[COORDINATED] == max(by_name.values())
         assert list(row["against"]) == [
-            "copying in raw features, 10%",
-            "copying in raw features, whole",
+            "copying raw features, 10 %",
+            "copying raw features, whole",
         ]
         for edit in row["edits"]:
             assert list(edit["radius"]) == ["raw"]
@@ -93,7 +93,7 @@ def test_nothing_is_worse_with_more_and_bounds_are_kept(result):
                 assert edit["hr"] <= bound + 1e-6
             bounded = result["settings"].get("serving") == "own_row"
             assert bool(edit["certificate"]) == bounded
-    assert "copying in raw features, whole" in format_edits(result)
+    assert "copying raw features, whole" in format_edits(result)
 
 
 @pytest.mark.parametrize("place", [0, 1])

@@ -17,7 +17,7 @@ def row(item, before, after, on_z=0.5):
         "outside": {"l2": True, "linf": False}, "afterwards": {"JPEG 85": after / 2},
         "moved": {"image": both | {"raw": 0.3}},
     }  # fmt: skip
-    against = {"PGD on z, l2 10%": before, "PGD on z, linf 10%": on_z}
+    against = {"PGD on z, l2 10 %": before, "PGD on z, linf 10 %": on_z}
     return {"item": item, "hr_before": before, "against": against, "edits": [edit]}
 
 

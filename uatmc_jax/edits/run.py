@@ -256,7 +256,8 @@ def _rows(
     show_progress: bool,
 ) -> list[dict[str, Any]]:
     """A row a target, those of an earlier call among them."""
-    shop, done = sources.shop, {row["item"]: row for row in store.read_rows(folder / ROWS)}
+    kept = map(_with_new_names, store.read_rows(folder / ROWS))
+    shop, done = sources.shop, {row["item"]: row for row in kept}
     left = [item for item in wanted.tolist() if item not in done]
     disable = None if show_progress else True
     with tqdm(total=len(left), unit="target", disable=disable, dynamic_ncols=True) as bar:
@@ -268,6 +269,14 @@ def _rows(
                 store.append_rows(folder / ROWS, [row])
                 bar.update()
     return [done[int(item)] for item in wanted]
+
+
+def _with_new_names(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as it is written now; before there were lists it named what it was held against."""
+    if "pgd_on_z" not in row:
+        return row
+    on_z = {_on_z_name(norm): hr for norm, hr in row["pgd_on_z"].items()}
+    return {name: value for name, value in row.items() if name != "pgd_on_z"} | {"against": on_z}
 
 
 def _cases(sources: Sources, judges: Callable[[int], Judge], items: Iterable[int]) -> list[Case]:
@@ -300,20 +309,23 @@ def _on_z(judge: Judge, k: int) -> dict[str, float]:
         norm: attack(pgd(norm=norm, k=k, keep="best"), judge.victim, [judge.item], eps=_EPS)
         for norm in ("l2", "linf")
     }
-    return {f"PGD on z, {norm} {_EPS:.0%}": float(each.hr_after[0]) for norm, each in found.items()}
+    return {_on_z_name(norm): float(each.hr_after[0]) for norm, each in found.items()}
+
+
+def _on_z_name(norm: str) -> str:
+    return f"PGD on z, {norm} {100 * _EPS:g} %"
 
 
 def _copied(judge: Judge, settings: EditSettings) -> dict[str, float]:
     """{how far: HR under copying another listing's raw features}."""
-    policy, k = settings.serving, settings.k
-    return {
-        f"copying in raw features, {how}": float(
-            relist(
-                judge.victim, [judge.item], eps=eps, policy=policy, k=k, of=judge.copies
-            ).hr_after[0]
-        )
-        for how, eps in ((f"{_EPS:.0%}", _EPS), ("whole", None))
-    }
+
+    def rate(eps: float | None) -> float:
+        policy, k = settings.serving, settings.k
+        found = relist(judge.victim, [judge.item], eps=eps, policy=policy, k=k, of=judge.copies)
+        return float(found.hr_after[0])
+
+    within = {f"{100 * _EPS:g} %": _EPS, "whole": None}
+    return {f"copying raw features, {how}": rate(eps) for how, eps in within.items()}
 
 
 def last_of(against: Mapping[str, float]) -> str:
@@ -324,9 +336,3 @@ def last_of(against: Mapping[str, float]) -> str:
 def _reach(hr: float, before: float, on_z: float) -> float | None:
     """What an edit has of the gain of what it is held against; None where that gains nothing."""
     return (hr - before) / (on_z - before) if on_z > before else None
-
-
-def results_of(folder: str | pathlib.Path) -> Sequence[dict]:
-    """The results below a run's folder, as `run_edits` gives them."""
-    files = sorted((pathlib.Path(folder) / FOLDER).glob(f"*/{RESULTS}"))
-    return [store.read_json(file, "rows") | {"folder": str(file.parent)} for file in files]

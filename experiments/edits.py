@@ -19,6 +19,7 @@ from absl import flags
 
 from uatmc_jax.cli import start
 from uatmc_jax.edits import EditSettings, open_sources, run_edits
+from uatmc_jax.edits.judges import require_judge
 from uatmc_jax.edits.summary import summarize
 from uatmc_jax.errors import InputError
 from uatmc_jax.opened import open_run
@@ -50,6 +51,8 @@ def main(argv: list[str]) -> None:
         serving=_SERVING.value,
         yardstick=_YARDSTICK.value,
     )
+    for run in opened.values():
+        require_judge(run.model, _SERVING.value, run.data.n_items)
     first = next(iter(opened.values()))
     sources = open_sources(settings, first.data, first.settings.data)
     out = pathlib.Path(_OUT.value)
@@ -100,15 +103,18 @@ def format_models(results: Mapping[str, Mapping]) -> str:
         jpeg = [one["edits"][edit].get("afterwards") for one in each]
         kept = [f" ({one['JPEG 85']['value']:.3f})" if one else "" for one in jpeg]
         rows.append([edit, *(cell + more for cell, more in zip(cells, kept, strict=True))])
-    for name in each[0]["against"]:
-        rows.append([name, *(_mean(one["against"][name]) for one in each)])
+    for name in dict.fromkeys(name for one in each for name in one["against"]):
+        cells = [one["against"].get(name) for one in each]
+        rows.append([name, *("" if cell is None else _mean(cell) for cell in cells)])
     for edit in each[0]["edits"]:
         reach = [one["edits"][edit]["reach"] for one in each]
         rows.append([f"reach, {edit}", *("" if r is None else f"{r['value']:.2f}" for r in reach)])
     for edit in each[0]["edits"]:
         seconds = [one["edits"][edit]["seconds"]["value"] for one in each]
         rows.append([f"seconds, {edit}", *(f"{second:.1f}" for second in seconds)])
-    return "\n".join(table([f"{len(shared)} targets (after JPEG 85)", *results], rows)) + "\n"
+    serving = ", ".join(dict.fromkeys(one["serving"] for one in results.values()))
+    first = f"{len(shared)} targets, serving {serving} (after JPEG 85)"
+    return "\n".join(table([first, *results], rows)) + "\n"
 
 
 def _mean(entry: Mapping) -> str:

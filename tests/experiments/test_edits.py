@@ -21,14 +21,27 @@ def row(item, before, after, on_z=0.5):
     return {"item": item, "hr_before": before, "against": against, "edits": [edit]}
 
 
+def result(*rows):
+    return {"rows": rows, "serving": "full"}
+
+
+def test_models_that_are_held_against_other_things_stand_beside_each_other():
+    """As a VBPR and a FREEDOM do."""
+    listed = row(1, 0.0, 0.1) | {"against": {"copying raw features, whole": 0.2}}
+    table = format_models({"vbpr": result(row(1, 0.1, 0.3)), "freedom": result(listed)})
+    lines = {line.split("|")[1].strip(): line.split("|")[2:4] for line in table.splitlines()}
+    assert [cell.strip()[:5] for cell in lines["PGD on z, linf 10 %"]] == ["0.500", ""]
+    assert [cell.strip()[:5] for cell in lines["copying raw features, whole"]] == ["", "0.200"]
+
+
 def test_models_are_compared_on_the_targets_that_all_have():
     results = {
-        "plain": {"rows": [row(1, 0.1, 0.3), row(2, 0.1, 0.5), row(3, 0.9, 0.9)]},
-        "exact": {"rows": [row(1, 0.0, 0.1), row(2, 0.2, 0.2)]},
+        "plain": result(row(1, 0.1, 0.3), row(2, 0.1, 0.5), row(3, 0.9, 0.9)),
+        "exact": result(row(1, 0.0, 0.1), row(2, 0.2, 0.2)),
     }
     table = format_models(results)
     lines = {line.split("|")[1].strip(): line for line in table.splitlines()}
-    assert "2 targets (after JPEG 85)" in lines
+    assert "2 targets, serving full (after JPEG 85)" in lines
     assert "0.100 [0.100, 0.100]" in lines["before"] and "0.100 [0.000, 0.200]" in lines["before"]
     assert "0.400 [0.300, 0.500] (0.200)" in lines["pixels 4/255"]
     reach = np.mean([0.2, 0.4]) / 0.4

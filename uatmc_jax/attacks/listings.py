@@ -89,18 +89,22 @@ def listings(victim: Victim) -> Listings:
       InputError: a model without, lists of one, or no item that waits outside a list.
     """
     lists = require_lists(victim)
-    n_items = len(victim.item)
-    if not 2 <= lists.k < n_items:
-        raise InputError(
-            f"lists of {lists.k} of {n_items} items: wanted at least 2, and fewer than the items, "
-            "so that an edit can change them (config.model.n_neighbours)."
-        )
+    require_changeable(lists, len(victim.item))
     base, table = map(np.asarray, _parts(victim.model, victim.encoder, victim.graph))
     standings = tuple(
         Standing(of, found.ids[:, 1:], found.cosines[:, 1:], share)
         for (of, found), share in zip(compared(victim.dataset, lists.k), lists.shares, strict=True)
     )
     return Listings(lists.k, base, table, standings)
+
+
+def require_changeable(lists: ItemLists, n_items: int) -> None:
+    """Raises InputError for lists that no edit can change."""
+    if not 2 <= lists.k < n_items:
+        raise InputError(
+            f"lists of {lists.k} of {n_items} items: wanted at least 2, and fewer than the items, "
+            "so that an edit can change them (config.model.n_neighbours)."
+        )
 
 
 @functools.lru_cache(maxsize=1)

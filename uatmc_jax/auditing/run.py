@@ -177,7 +177,11 @@ def _sources(
 ) -> Sources:
     """What is edited, opened before any training."""
     threat, serving = threat_of({n: to_dict(a) for n, a in suite.items()}), settings.attack.serving
-    require_judge(build_model(settings.experiment.model, dataset.sizes), serving)
+    model = build_model(settings.experiment.model, dataset.sizes)
+    try:
+        require_judge(model, serving, dataset.n_items)
+    except InputError as error:
+        raise InputError(f"--edits, with config.attack.serving = {serving!r}: {error}") from None
     edits = dataclasses.replace(edits, k=threat["k"], eps=threat["eps"], serving=serving)
     return open_sources(edits, dataset, settings.experiment.data)
 

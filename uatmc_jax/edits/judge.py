@@ -36,12 +36,10 @@ class Judged(NamedTuple):
     Attributes:
       hr: (n,) share of the users with it in their top K.
       value: (n,) Phi.
-      z: modal, (n, d).
     """
 
     hr: np.ndarray
     value: np.ndarray
-    z: tuple[np.ndarray, ...]
 
 
 class Judge(NamedTuple):
@@ -121,8 +119,20 @@ def _stored(victim: Victim, item: jax.Array) -> Modal:
 
 def _rows(looks: _Looks, features: Sequence[np.ndarray | jax.Array]) -> Judged:
     n, rows = padded(features)
-    hr, value, z = _values(looks.attack, looks.victim, looks.aim, rows)
-    return Judged(np.asarray(hr)[:n], np.asarray(value)[:n], tuple(np.asarray(x)[:n] for x in z))
+    hr, value = _values(looks.attack, looks.victim, looks.aim, rows)
+    return Judged(np.asarray(hr)[:n], np.asarray(value)[:n])
+
+
+def projected(victim: Victim, features: Sequence[np.ndarray | jax.Array]) -> tuple[np.ndarray, ...]:
+    """Modal z, (n, d), of raw features, (n, dim_m)."""
+    n, rows = padded(features)
+    return tuple(np.asarray(x)[:n] for x in _projected(victim, rows))
+
+
+@jax.jit
+def _projected(victim: Victim, rows: Modal) -> Modal:
+    with jax.default_matmul_precision(EXACT):
+        return victim.model.project(victim.projectors, rows)
 
 
 def padded(features: Sequence[np.ndarray | jax.Array]) -> tuple[int, Modal]:
@@ -139,7 +149,7 @@ def _values(attack: Attack, victim: Victim, aim: Aim, rows: Modal):
 
     def one(row: Modal):
         z = victim.model.project(victim.projectors, tuple(x[None] for x in row))
-        return _hit_rate(victim, aim, z), utility(z), tuple(x[0] for x in z)
+        return _hit_rate(victim, aim, z), utility(z)
 
     with jax.default_matmul_precision(EXACT):
         return jax.lax.map(one, rows)
@@ -156,9 +166,8 @@ def _slopes(
     n, rows = padded(features)
     wide = looks.attack.replace(margin=width * looks.spread)  # type: ignore[attr-defined]
     given = looks.attack, wide, looks.victim, looks.aim, looks.raw, rows
-    hr, value, z, slope = _looked(*given)
-    found = Judged(np.asarray(hr)[:n], np.asarray(value)[:n], tuple(np.asarray(x)[:n] for x in z))
-    return found, tuple(x[:n] for x in slope)
+    hr, value, slope = _looked(*given)
+    return Judged(np.asarray(hr)[:n], np.asarray(value)[:n]), tuple(x[:n] for x in slope)
 
 
 @jax.jit
@@ -169,8 +178,8 @@ def _looked(attack: Attack, wide: Attack, victim: Victim, aim: Aim, raw: Modal, 
     def one(row: Modal):
         delta = tuple(x[None] - base for x, base in zip(row, raw, strict=True))
         look = objective(delta)
-        z, slope = (tuple(x[0] for x in each) for each in (look.z, look.direction))
-        return _hit_rate(victim, aim, look.z), utility(look.z), z, slope
+        slope = tuple(x[0] for x in look.direction)
+        return _hit_rate(victim, aim, look.z), utility(look.z), slope
 
     with jax.default_matmul_precision(EXACT):
         return jax.lax.map(one, rows)

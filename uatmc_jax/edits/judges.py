@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax.attacks.listings import Listings, hits, listings, relisted
+from uatmc_jax.attacks.listings import Listings, hits, listings, relisted, require_changeable
 from uatmc_jax.attacks.neighbour_choice import list_aim
 from uatmc_jax.attacks.soft_lists import Effort, ListAim, list_utility
 from uatmc_jax.attacks.victim import Victim, check_lists
@@ -33,42 +33,51 @@ def open_judges(victim: Victim, k: int, policy: str) -> Callable[[int], Judge]:
       policy: what is computed anew, of `models.POLICIES`.
 
     Raises:
-      InputError: as `require_judge`; a K beyond the lists, or lists that no edit can change.
+      InputError: as `require_judge`; a K beyond the lists.
     """
-    require_judge(victim.model, policy)
+    require_judge(victim.model, policy, len(victim.item))
     if victim.model.lists is not None:
         check_lists(victim, (k,))
         return _list_judges(victim, k, policy)
     return lambda item: make_judge(victim, item, k)
 
 
-def require_judge(model: Model, policy: str) -> None:
-    """Raises InputError for a model whose answer to an edit of raw features is not known whole."""
+def require_judge(model: Model, policy: str, n_items: int) -> None:
+    """Raises InputError for a model whose answer to an edit of raw features is not known whole.
+
+    Args:
+      model: the recommender.
+      policy: what is computed anew.
+      n_items: of the catalogue.
+    """
     why = blind(model, policy)
     if why:
-        raise InputError(f"{why}. Nothing is searched.")
+        raise InputError(f"{why}. Leave edits of pictures and titles out.")
     if model.lists is not None:
+        require_changeable(model.lists, n_items)
         return
     if "raw" in model.reads:
+        beside = " and projected ones beside" if "z" in model.reads else ""
         raise InputError(
-            f"model {model.name} reads raw features through lists and projected ones beside, and "
-            "edits of pictures and titles are not searched through both. What copying a listing "
-            "does says uatmc attack --config attack:lists."
+            f"model {model.name} reads raw features by neighbours{beside}, and declares no lists "
+            "(lists) that say all of what an edit of them does, so edits of pictures and titles "
+            "are not searched. Leave them out."
         )
     if policy == "own_row" and model.encode_rows is None:
         raise InputError(
-            f"--serving own_row: an edit moves more than its own item's row in model {model.name}, "
-            "and is searched with everything computed anew. Use full."
+            f"serving = 'own_row': an edit moves more than its own item's row in model "
+            f"{model.name}, and is searched with everything computed anew. Use 'full'."
         )
 
 
 def _list_judges(victim: Victim, k: int, policy: str) -> Callable[[int], Judge]:
     of = listings(victim)
+    table = jnp.asarray(of.table)  # once, not for every target
     units = tuple(jnp.asarray(s.of.units, jnp.float32) for s in of.standings)
     shares, clean = tuple(s.share for s in of.standings), np.asarray(victim.item)
 
     def judge(item: int) -> Judge:
-        parts = of.base[item], of.table, shares, of.k
+        parts = of.base[item], table, shares, of.k
         aim = list_aim(victim, units, item, parts, (None, k))
         raw = tuple(x[None] for x in aim.clean)
 
@@ -84,8 +93,8 @@ def _list_judges(victim: Victim, k: int, policy: str) -> Callable[[int], Judge]:
             victim=victim,
             item=item,
             raw=raw,
-            rows=functools.partial(_rows, victim, aim, rates),
-            slopes=functools.partial(_slopes, victim, aim),
+            rows=functools.partial(_rows, aim, rates),
+            slopes=functools.partial(_slopes, aim, rates),
             copies=of,
         )
 
@@ -115,48 +124,34 @@ def temperature(width: float) -> float:
 
 
 def _rows(
-    victim: Victim,
     aim: ListAim,
     rates: Callable[[Sequence[np.ndarray]], np.ndarray],
     features: Sequence[np.ndarray | jax.Array],
 ) -> Judged:
     n, rows = padded(features)
-    value, z = _valued(victim, aim, rows, jnp.float32(temperature(NARROW)))
-    return Judged(rates([x[:n] for x in rows]), np.asarray(value)[:n], _cut(z, n))
+    value = _values(aim, rows, jnp.float32(temperature(NARROW)))
+    return Judged(rates([x[:n] for x in rows]), np.asarray(value)[:n])
 
 
 def _slopes(
-    victim: Victim, aim: ListAim, features: Sequence[jax.Array], width: float = NARROW
+    aim: ListAim,
+    rates: Callable[[Sequence[np.ndarray]], np.ndarray],
+    features: Sequence[jax.Array],
+    width: float = NARROW,
 ) -> tuple[Judged, Modal]:
-    n, rows = padded(features)
-    value, hr, z, slope = _looked(victim, aim, rows, jnp.float32(temperature(width)))
-    return Judged(np.asarray(hr)[:n], np.asarray(value)[:n], _cut(z, n)), tuple(
-        x[:n] for x in slope
-    )
-
-
-def _cut(z: Modal, n: int) -> tuple[np.ndarray, ...]:
-    return tuple(np.asarray(x)[:n] for x in z)
+    _, rows = padded(features)
+    slope = _slope(aim, rows, jnp.float32(temperature(width)))
+    return _rows(aim, rates, features), tuple(x[: len(features[0])] for x in slope)
 
 
 @jax.jit
-def _valued(victim: Victim, aim: ListAim, rows: Modal, tau: jax.Array):
-    def one(row: Modal):
-        z = victim.model.project(victim.projectors, tuple(x[None] for x in row))
-        return list_utility(aim, None, row, tau)[0], tuple(x[0] for x in z)
-
+def _values(aim: ListAim, rows: Modal, tau: jax.Array) -> jax.Array:
     with jax.default_matmul_precision(EXACT):
-        return jax.lax.map(one, rows)
+        return jax.lax.map(lambda row: list_utility(aim, None, row, tau)[0], rows)
 
 
 @jax.jit
-def _looked(victim: Victim, aim: ListAim, rows: Modal, tau: jax.Array):
-    look = jax.value_and_grad(list_utility, argnums=2, has_aux=True)
-
-    def one(row: Modal):
-        (value, rate), slope = look(aim, None, row, tau)
-        z = victim.model.project(victim.projectors, tuple(x[None] for x in row))
-        return value, rate, tuple(x[0] for x in z), slope
-
+def _slope(aim: ListAim, rows: Modal, tau: jax.Array) -> Modal:
+    slope = jax.grad(lambda row: list_utility(aim, None, row, tau)[0])
     with jax.default_matmul_precision(EXACT):
-        return jax.lax.map(one, rows)
+        return jax.lax.map(slope, rows)

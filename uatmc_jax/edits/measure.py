@@ -14,7 +14,7 @@ import numpy as np
 from uatmc_jax.attacks import certify, certify_lists
 from uatmc_jax.edits import harmless
 from uatmc_jax.edits.bridge import encode_pictures, encode_texts
-from uatmc_jax.edits.judge import Judge
+from uatmc_jax.edits.judge import Judge, projected
 from uatmc_jax.edits.listings import compose
 from uatmc_jax.edits.pixels import distance, psnr, ssim
 from uatmc_jax.edits.search import Case, Edit, Workshop, judged
@@ -101,12 +101,13 @@ def measure(shop: Workshop, case: Case, edit: Edit, folder: pathlib.Path) -> dic
             "new_words": new_words(original, edit.wording),  # type: ignore[arg-type]
             "similarity": _cosine(rows[coder.place][0], np.asarray(judge.raw[coder.place])[0]),
         }
-    found, clean = judge.rows(rows), judge.rows(judge.raw)
+    found = judge.rows(rows)
+    clean, after = projected(judge.victim, judge.raw), projected(judge.victim, rows)
     for kind, coder in shop.coders.items():
         if kind in files:
             place = coder.place
             moved[kind] = displacement(
-                (clean.z[place][0], found.z[place][0]),
+                (clean[place][0], after[place][0]),
                 (np.asarray(judge.raw[place])[0], rows[place][0]),
             )
     return row | {"hr": float(found.hr[0]), "value": float(found.value[0]), "moved": moved}

@@ -48,7 +48,7 @@ from uatmc_jax.edits.listings import (
 from uatmc_jax.edits.measure import certificates, measure
 from uatmc_jax.edits.search import Case, Edit, Workshop, edit_targets
 from uatmc_jax.edits.settings import EditSettings
-from uatmc_jax.edits.summary import summarize
+from uatmc_jax.edits.summary import reach_of, summarize
 from uatmc_jax.edits.synonyms import FILES, read_synonyms, synonyms_within
 from uatmc_jax.edits.wording import parse
 from uatmc_jax.edits.words import Words, neighbours
@@ -135,7 +135,7 @@ def run_edits(
     Raises:
       InputError: before any search, for anything the user can mend.
     """
-    require_judge(run.model, settings.serving)
+    require_judge(run.model, settings.serving, run.data.n_items)
     if sources is None:
         sources = open_sources(settings, run.data, run.settings.data)
     victim = make_victim(run.model, run.params, run.data, z=run.z, lists=Lists(k=settings.k))
@@ -158,9 +158,8 @@ def run_edits(
             + ["sentence_encoder"] * ("text" in sources.shop.coders),
             "users": len(victim.users),
             "trained_with": to_dict(run.settings),
-            "harmless": moved_by(
-                sources.harmless, sources.shop.coders, _cases(sources, judges, sources.measured)
-            ),
+            "serving": settings.serving,
+            "harmless": moved_by(sources.harmless, sources.shop.coders, victim, sources.measured),
             **environment(),
             "rows": rows,
         }
@@ -292,7 +291,7 @@ def _row(shop: Workshop, case: Case, edits: Sequence[Edit], folder: pathlib.Path
     before = float(judge.rows(judge.raw).hr[0])
     against = _copied(judge, settings) if judge.copies is not None else _on_z(judge, settings.k)
     for edit in measured:
-        edit["reach"] = _reach(edit["hr"], before, against[last_of(against)])
+        edit["reach"] = _reach(edit["hr"], before, against[reach_of(against)])
     return {
         "item": listing.item,
         "id": listing.name,
@@ -326,11 +325,6 @@ def _copied(judge: Judge, settings: EditSettings) -> dict[str, float]:
 
     within = {f"{100 * _EPS:g} %": _EPS, "whole": None}
     return {f"copying raw features, {how}": rate(eps) for how, eps in within.items()}
-
-
-def last_of(against: Mapping[str, float]) -> str:
-    """What reach is of: the furthest of what edits are held against."""
-    return list(against)[-1]
 
 
 def _reach(hr: float, before: float, on_z: float) -> float | None:

@@ -1,6 +1,6 @@
 """Means over targets with intervals, and the short table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,14 @@ def summarize(rows: Sequence[Mapping]) -> dict[str, Any]:
       rows: of `run.run_edits`.
 
     Returns:
-      "before", "against" by what it is, and "edits" by name. "reach" is the ratio of the mean
-      gains; "outside" the share of targets whose edit leaves the ball of the budget.
+      "before", "against" by what it is, "edits" by name, "reach_of" that whose gain reach is a
+      share of, and "measure", "l2" of z or "raw", of how far content has moved. "reach" is the
+      ratio of the mean gains; "outside" the share of targets whose edit leaves the budget's ball.
     """
     before = np.array([row["hr_before"] for row in rows])
     names = list(rows[0]["against"])
     against = {name: np.array([row["against"][name] for row in rows]) for name in names}
-    whole = against[names[-1]]
+    whole = against[reach_of(names)]
     edits = {}
     for place, first in enumerate(rows[0]["edits"]):
         each = [row["edits"][place] for row in rows]
@@ -47,8 +48,15 @@ def summarize(rows: Sequence[Mapping]) -> dict[str, Any]:
         "targets": len(rows),
         "before": mean(before),
         "against": {name: mean(values) for name, values in against.items()},
+        "reach_of": reach_of(names),
+        "measure": next(iter(rows[0]["edits"][0]["radius"])),
         "edits": edits,
     }
+
+
+def reach_of(against: Iterable[str]) -> str:
+    """What reach is of: the furthest of what edits are held against, their last."""
+    return list(against)[-1]
 
 
 def _optional(each: Sequence[Mapping]) -> dict[str, Any]:
@@ -98,7 +106,7 @@ def format_edits(result: Mapping) -> str:
     """Two Markdown tables: what edits do, and what harmless ones do."""
     summary = result["summary"]
     k, rows = result["settings"]["k"], []
-    nearest = next(iter(next(iter(summary["edits"].values()))["radius"]))  # the first measure
+    measure = summary["measure"]
     rows.append(["before", _share(summary["before"]), *["–"] * 6])
     for name, edit in summary["edits"].items():
         rows.append(
@@ -107,8 +115,8 @@ def format_edits(result: Mapping) -> str:
                 _share(edit["hr"]),
                 _share(edit["afterwards"]["JPEG 85"]) if "afterwards" in edit else "–",
                 "–" if edit["reach"] is None else f"{edit['reach']['value']:.2f}",
-                _moved(edit, result["harmless"], "raw" if nearest == "raw" else "l2"),
-                _bound(edit, nearest),
+                _moved(edit, result["harmless"], measure),
+                _bound(edit, measure),
                 _bound(edit, "any_content"),
                 _said(edit),
             ]
@@ -116,8 +124,9 @@ def format_edits(result: Mapping) -> str:
     for name, found in summary["against"].items():
         rows.append([name, _share(found), *["–"] * 6])
     header = [
-        f"{summary['targets']} targets", f"HR@{k}", "after JPEG 85", "reach",
-        "moved by", f"{nearest} certificate there", "any content", "",
+        f"{summary['targets']} targets, serving {result['serving']}",
+        f"HR@{k}", "after JPEG 85", "reach",
+        "moved by", f"{measure} certificate there", "any content", "",
     ]  # fmt: skip
     lines = [*table(header, rows), ""]
     for kind, edits in result["harmless"].items():

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from uatmc_jax.attacks.victim import Victim
 from uatmc_jax.edits import harmless
 from uatmc_jax.edits.bridge import Coder, encode_pictures, encode_texts
+from uatmc_jax.edits.judge import projected
 from uatmc_jax.edits.listings import Listing, compose
 from uatmc_jax.edits.measure import displacement
-from uatmc_jax.edits.search import Case
 
 _MEASURES = ("l2", "linf", "raw")
 
@@ -63,24 +64,26 @@ def _encoded(coder: Coder, kind: str, listing: Listing) -> np.ndarray:
 
 
 def moved_by(
-    edits: HarmlessEdits, coders: Mapping[str, Coder], cases: Sequence[Case]
+    edits: HarmlessEdits, coders: Mapping[str, Coder], victim: Victim, items: np.ndarray
 ) -> dict[str, Any]:
     """How far they move a model's content: {kind: {edit: {measure: quantiles}}}.
 
     Args:
       edits: of `encode_harmless`.
       coders: by kind.
-      cases: the same items, in the same order.
+      victim: the clean model.
+      items: the same ones, in the same order.
     """
     found: dict[str, Any] = {}
     for kind, coder in coders.items():
         moves: dict[str, list] = {name: [] for name in _edits(kind)}
-        each, place = np.split(edits.features[kind], len(cases)), coder.place
-        for (judge, _), features in zip(cases, each, strict=True):
-            rows = [np.repeat(np.asarray(x), len(features), axis=0) for x in judge.raw]
-            rows[place] = features
-            z, clean = judge.rows(rows).z[place], judge.rows(judge.raw).z[place][0]
-            raw = np.asarray(judge.raw[place])[0]
+        each, place = np.split(edits.features[kind], len(items)), coder.place
+        for item, features in zip(items.tolist(), each, strict=True):
+            rows = [
+                np.repeat(x[[item]], 1 + len(features), axis=0) for x in victim.dataset.features
+            ]
+            rows[place][1:] = features
+            (clean, *z), raw = projected(victim, rows)[place], rows[place][0]
             for some, after, row in zip(moves.values(), z, features, strict=True):
                 some.append(displacement((clean, after), (raw, row)))
         found[kind] = {

@@ -22,6 +22,8 @@ def edits_section(audit: Mapping) -> dict[str, Any] | None:
         "users": victim["users"],
         "folder": victim["folder"],
         "cards": [_card(row, found, victim) for row in victim["rows"]],
+        "budget_of": "the raw features" if victim["summary"]["measure"] == "raw" else "z",
+        "reach_of": victim["summary"]["reach_of"],
         "names": list(models),
         "table": _table(models),
     }
@@ -30,7 +32,7 @@ def edits_section(audit: Mapping) -> dict[str, Any] | None:
 def _card(row: Mapping, found: Mapping, victim: Mapping) -> dict[str, Any]:
     """One item under the strongest edit."""
     edit, users, units = row["edits"][-1], victim["users"], found["units"]
-    measure, harmless = "raw" if "raw" in edit["radius"] else "l2", victim["harmless"]
+    measure, harmless = victim["summary"]["measure"], victim["harmless"]
     return {
         "name": row["id"],
         "edit": edit["edit"],

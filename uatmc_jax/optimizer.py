@@ -27,7 +27,8 @@ class OptimizerSettings:
         the batch, the others' steps being left out; another method, with other results.
       shuffle: where an epoch's order comes from. "sort": of random numbers, one for every
         training pair. "keyed": a permutation of which each batch computes its part, so that
-        an epoch needs no memory for its order; equally random, but another order.
+        an epoch needs no memory for its order; equally random, but another order. InfoNCE's
+        items are drawn alike.
     """
 
     learning_rate: float = 1e-3

@@ -51,10 +51,18 @@ def _check_same_settings(settings: Settings, path: pathlib.Path) -> None:
     before = to_dict(read_settings(path, remedy))
     changed = [f for f in differences(before, to_dict(settings)) if f not in FREE_FIELDS]
     if changed:
+        there = ", ".join(f"config.{f} ({_value(before, f)!r})" for f in changed)
         raise InputError(
-            f"{path}: the run there has another {', '.join(f'config.{f}' for f in changed)}. "
-            "Resume with the same config, or use another --workdir."
+            f"{path}: the run there has another {there}. Resume with the same config, or use "
+            "another --workdir."
         )
+
+
+def _value(plain: dict, field: str) -> object:
+    """What stands under a dotted name; None where nothing does."""
+    for name in field.split("."):
+        plain = plain.get(name) if isinstance(plain, dict) else None  # type: ignore[assignment]
+    return plain
 
 
 def read_settings(path: pathlib.Path, remedy: str) -> Settings:

@@ -166,7 +166,7 @@ def test_refusals(pretrained, tmp_path):
         train_vmapped({"a": fresh}, tmp_path, vmapped=1)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "config.json").write_text(json.dumps(run_module.to_dict(chosen["member1"])))
-    with pytest.raises(InputError, match=r"another config\.adversarial\.lam"):
+    with pytest.raises(InputError, match=r"another config\.adversarial\.lam \(\d"):
         train_vmapped({"a": one}, tmp_path, vmapped=1)
 
 

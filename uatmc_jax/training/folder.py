@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+from collections.abc import Sequence
 
 from uatmc_jax import logs, owner, store
 from uatmc_jax.errors import InputError
@@ -51,11 +52,14 @@ def _check_same_settings(settings: Settings, path: pathlib.Path) -> None:
     before = to_dict(read_settings(path, remedy))
     changed = [f for f in differences(before, to_dict(settings)) if f not in FREE_FIELDS]
     if changed:
-        there = ", ".join(f"config.{f} ({_value(before, f)!r})" for f in changed)
-        raise InputError(
-            f"{path}: the run there has another {there}. Resume with the same config, or use "
-            "another --workdir."
-        )
+        remedy = "Resume with the same config, or use another --workdir."
+        raise InputError(f"{path}: {other_values(before, changed)}. {remedy}")
+
+
+def other_values(there: dict, changed: Sequence[str]) -> str:
+    """What a run's settings have otherwise, by the dotted names of these fields."""
+    named = ", ".join(f"config.{field} ({_value(there, field)!r})" for field in changed)
+    return f"the run there has another {named}"
 
 
 def _value(plain: dict, field: str) -> object:

@@ -35,6 +35,7 @@ from uatmc_jax.training.folder import (
     CONFIG_FILE,
     SUMMARY_FILE,
     differences,
+    other_values,
     read_settings,
     read_summary,
     remove_outputs,
@@ -165,12 +166,10 @@ def _check(members: Mapping[str, Settings], workdir: pathlib.Path, vmapped: int)
             )
         file = workdir / name / CONFIG_FILE
         if file.exists():
-            there = read_settings(file, "Use another workdir")
-            changed = differences(without_free_fields(there), without_free_fields(settings))
+            there = without_free_fields(read_settings(file, "Use another workdir"))
+            changed = differences(there, without_free_fields(settings))
             if changed:
-                raise InputError(
-                    f"{file}: the run there has another config.{changed[0]}. Use another workdir."
-                )
+                raise InputError(f"{file}: {other_values(there, changed)}. Use another workdir.")
 
 
 def _static(settings: Settings) -> Defense:

@@ -3,7 +3,7 @@
 python -m experiments.report experiments/results     # rebuild from the rows
 
 RESULTS/STUDY/rows.jsonl     one measured row a line, with settings, seeds, data, code, device
-RESULTS/STUDY/measures.csv   the same numbers, one a line, with their intervals
+RESULTS/STUDY/measures.csv   the same numbers, one a line, with their intervals; not in git
 RESULTS/STUDY/plan.json      every unit, expected and measured time
 RESULTS/STUDY/*.png          figures
 """

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 
 import pytest
 
@@ -92,3 +93,14 @@ def test_nothing_outside_asks_a_model_for_its_name():
             if isinstance(node, ast.Constant) and node.value in MODELS:
                 asked.append(f"{module}:{node.lineno}")
     assert not asked
+
+
+def test_no_committed_result_names_a_place_on_a_machine():
+    files = [
+        file
+        for kind in ("jsonl", "json")
+        for file in ROOT.glob(f"experiments/results*/**/*.{kind}")
+    ]
+    assert files
+    for file in files:
+        assert not re.search(r'"/[a-z]', file.read_text(encoding="utf-8")), file

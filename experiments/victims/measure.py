@@ -19,7 +19,8 @@ from uatmc_jax.models import Model, blind
 from uatmc_jax.models.registry import build_model
 from uatmc_jax.opened import OpenedRun
 from uatmc_jax.seeds import starts_key
-from uatmc_jax.settings import AttackRunSettings, from_values, to_dict
+from uatmc_jax.settings import AttackRunSettings, from_config, from_values, to_dict
+from uatmc_jax.training.folder import without_free_fields
 
 # Looks of ten steps of PGD, which `Victim.seconds` counts a target in.
 _PGD_LOOKS = 11
@@ -147,7 +148,7 @@ def _measured(study: Study, variant: str, run: OpenedRun, policy: str) -> dict[s
         "epochs": trained["epochs"],
         "target_seconds": None if why or variant != UNDEFENDED else _timing(run, settings, board),
         "test": trained["test"],
-        "trained_with": trained["trained_with"],
+        "trained_with": without_free_fields(from_config(trained["trained_with"])),
     }
 
 

@@ -289,6 +289,4 @@ def test_the_committed_report_is_that_of_the_committed_rows(results):
     text = (results / report.REPORT_FILE).read_text(encoding="utf-8")
     assert report.format_report(studies, results) == text
     for found in studies:
-        folder = results / found.name
-        assert report.format_measures(found.rows) == (folder / "measures.csv").read_text("utf-8")
         assert json.dumps(found.plan["settings"]["data"]["root"]) == '""'

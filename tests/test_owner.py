@@ -149,13 +149,21 @@ def test_two_trainings_started_together_leave_one_run(tmp_path):
 
 def test_a_closed_pipe_is_no_error(tmp_path):
     """As `uatmc COMMAND | head -1` does it."""
-    data = "uatmc_jax.data"
-    for given in (["uatmc_jax"], [data, str(small_folder(tmp_path))], [data, "--help"]):
+    helped = [[f"uatmc_jax.{name}", "--help"] for name in ("data", "edit", "train")]
+    # Where this is set nothing waits in a buffer for the way out.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    for given in (["uatmc_jax"], ["uatmc_jax.data", str(small_folder(tmp_path))], *helped):
         arguments = [sys.executable, "-m", *given]
         reading, writing = os.pipe()
         os.close(reading)
         result = subprocess.run(
-            arguments, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+            arguments,
+            cwd=ROOT,
+            env=environment,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
         os.close(writing)
         assert result.stderr == "" and result.returncode in (0, 141)

@@ -1,7 +1,6 @@
 """All commands under one name: `uatmc train` is `python -m uatmc_jax.train`."""
 
 import ast
-import contextlib
 import difflib
 import importlib.util
 import os
@@ -10,6 +9,7 @@ import runpy
 import sys
 
 from uatmc_jax.errors import InputError
+from uatmc_jax.pipes import to_a_reader
 
 COMMANDS = {
     "data": "what is in a data set; writes the synthetic one",
@@ -35,8 +35,8 @@ def main(argv: list[str] | None = None) -> None:
     """
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        with contextlib.suppress(BrokenPipeError):  # whoever reads has seen enough
-            print(_usage(), flush=True)
+        with to_a_reader():
+            print(_usage())
         return
     command, *rest = arguments
     try:

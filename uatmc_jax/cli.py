@@ -23,13 +23,13 @@ from uatmc_jax import hosts
 from uatmc_jax.data import DEFAULT_MODALITIES, present_modalities
 from uatmc_jax.errors import DivergedError, InputError, Interrupted
 from uatmc_jax.overrides import find_mistake, value_of
+from uatmc_jax.pipes import closed, to_a_reader
 from uatmc_jax.settings import DataSettings, find_config
 
 _LONG_NUMBER = re.compile(r"\d{100,}")
 EXIT_DIVERGED = 1
 EXIT_INPUT_ERROR = 2
 EXIT_INTERRUPTED = 130
-EXIT_CLOSED = 141  # as a shell counts a closed pipe
 
 
 def start(
@@ -109,7 +109,9 @@ def start_parsed(
       argv: the arguments; by default the process's.
     """
     logging.set_verbosity(logging.WARNING)
-    sys.exit(_guard(main, go_on)(parser.parse_args(argv)))
+    with to_a_reader():  # of --help
+        arguments = parser.parse_args(argv)
+    sys.exit(_guard(main, go_on)(arguments))
 
 
 def _start_device() -> None:
@@ -174,12 +176,11 @@ def _parse_flags(argv: Sequence[str], defaults: Mapping[str, str] | None = None)
     if mistake is not None:
         sys.exit(_fail(_one_line(mistake)))
     try:
-        left = flags.FLAGS(given)
+        with to_a_reader():  # of --help
+            left = flags.FLAGS(given)
         for name in names:  # an OSError of a config file is held back until something is read
             getattr(flags.FLAGS[name].value, "lock", None)
         return left
-    except BrokenPipeError:  # of --help
-        sys.exit(_closed())
     # A config file is the user's code: whatever it raises is about the config.
     except Exception as error:
         said = f"--config: {type(error).__name__}: {error}"
@@ -236,7 +237,7 @@ def _guard(main: Callable[[Any], int | None], go_on: str) -> Callable[[Any], int
         except InputError as error:
             return _fail(_one_line(str(error)))
         except BrokenPipeError:
-            return _closed()
+            return closed()
         except OSError as error:
             return _fail(_one_line(f"{error}. Check the path, its permissions and the space left."))
         except DivergedError as error:
@@ -262,12 +263,6 @@ def _guard(main: Callable[[Any], int | None], go_on: str) -> Callable[[Any], int
         return EXIT_INTERRUPTED
 
     return guarded
-
-
-def _closed() -> int:
-    """Whoever reads has seen enough; nothing more is to be said, not on the way out either."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return EXIT_CLOSED
 
 
 # What libraries say of the machine, and the remedy.

@@ -41,6 +41,15 @@ def compared():
     return normed_listings(victim())
 
 
+def test_a_budget_is_never_bounded_above_any_content():
+    """Also where hardly anything holds a list's direction, so that its rounding grows."""
+    of = compared()
+    for item in (1, 17, 24):
+        anything = normed_bounds(victim(), of, item, None)
+        for eps in np.linspace(0, 1, 120):
+            assert (normed_bounds(victim(), of, item, eps) <= anything).all()
+
+
 @pytest.mark.parametrize("eps", [0.0, 0.02, 0.1, 0.4, 1.5, None])
 def test_no_edit_goes_beyond_any_users_bound(eps):
     of, rng, user = compared(), np.random.default_rng(1), np.asarray(victim().user)

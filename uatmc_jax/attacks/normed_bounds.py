@@ -97,8 +97,8 @@ def normed_bounds(victim: Victim, of: NormedListings, item: int, eps: float | No
             pull = np.concatenate(
                 [sum(above(g, table, b, b @ table[item]) for g in groups) for b in blocks]
             )
-            largest = np.minimum(length, np.where(pull > 0, pull / floor, pull / terms))
-            rounding += 4 * unit * length * terms / floor
+            within = np.where(pull > 0, pull / floor, pull / terms)
+            largest = np.minimum(length, within + 4 * unit * length * terms / floor)
     return user @ base[item] + largest + rounding
 
 

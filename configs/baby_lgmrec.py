@@ -2,9 +2,10 @@
 
     python -m uatmc_jax.train --config configs/baby_lgmrec.py
 
-Not trained to its end yet. After two epochs, on 2 CPU cores shared with much other work, with 128-d
-substitutes for the official features, seed 999: test recall@20 0.0742, still improving; 196 s an
-epoch. All values are its authors' of this data set.
+Measured on one NVIDIA H100 shared with other work, seed 999, with 128-d substitutes for the
+official features, evaluated every five epochs: test recall@20 0.0800 after 35 epochs, the last 20
+of them without an improvement; 2.5 s an epoch, compiling included. All values are its authors' of
+this data set.
 """
 
 from uatmc_jax.configs import base

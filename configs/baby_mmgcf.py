@@ -2,10 +2,10 @@
 
     python -m uatmc_jax.train --config configs/baby_mmgcf.py
 
-Not trained to its end yet. After two epochs, on 2 CPU cores shared with much other work, with 128-d
-substitutes for the official features, seed 999: test recall@20 0.0434, still improving; 57 s an
-epoch. L, p and mu are of the published grids, whose winners are not published; nor
-is any score.
+Measured on one CPU core shared with other work, seed 999, with 128-d substitutes for the official
+features, evaluated every five epochs: test recall@20 0.0724 after 80 epochs of at most 100, 17 s an
+epoch on the clock. L, p and mu are of the published grids, whose winners are not published; nor is
+any score.
 """
 
 from uatmc_jax.configs import base

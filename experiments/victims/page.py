@@ -109,14 +109,13 @@ def _section(name: str, rows: Sequence[Row]) -> list[str]:
         f"*{threat}*: {_level(of['level'])} within {of['eps']:g} of their length, {of['norm']}"
         for threat, of in threats.items()
     )
-    devices = ", ".join(sorted({row["device"]["kind"] for row in rows}))
     low, high = evaluation["quantiles"]
     return [
         f"Data {rows[0]['dataset']['fingerprint']}, training seeds "
         f"{', '.join(str(seed) for seed in sorted({row['seed'] for row in rows}))}, "
         f"{evaluation['targets']} targets between the quantiles {low:g} and {high:g} of "
         f"popularity, {rows[0]['users']} users, HR@{evaluation['k']}; "
-        f"measured on {devices}. {said}.",
+        f"measured on {_devices(rows)}. {said}.",
         "",
         f"![hit rates]({name}.png)",
         "",
@@ -131,6 +130,10 @@ def _section(name: str, rows: Sequence[Row]) -> list[str]:
         *_promoted(models, list(threats)),
         *_remarks(models),
     ]
+
+
+def _devices(rows: Sequence[Row]) -> str:
+    return ", ".join(sorted({row["device"]["kind"] for row in rows}))
 
 
 def _level(level: str) -> str:
@@ -150,10 +153,17 @@ Models = Mapping[tuple[str, str], Mapping[str, Sequence[Row]]]
 
 
 def grouped(rows: Sequence[Row]) -> Models:
-    """{(victim, variant): {policy: one row a seed}}, victims as they come, undefended first."""
-    order = {name: n for n, name in enumerate(dict.fromkeys(row["victim"] for row in rows))}
+    """{(victim, variant): {policy: one row a seed}}, the least moved first, undefended first."""
+    reach: dict[str, float] = {}
+    for row in rows:
+        if row["variant"] == UNDEFENDED:
+            reach[row["victim"]] = max(reach.get(row["victim"], 0.0), _largest(row))
+
+    def place(row: Row) -> tuple[float, str, bool]:
+        return reach.get(row["victim"], np.inf), row["victim"], row["variant"] != UNDEFENDED
+
     found: dict[tuple[str, str], dict[str, list[Row]]] = {}
-    for row in sorted(rows, key=lambda row: (order[row["victim"]], row["variant"] != UNDEFENDED)):
+    for row in sorted(rows, key=place):
         policies = found.setdefault((row["victim"], row["variant"]), {})
         policies.setdefault(row["serving"], []).append(row)
     return found
@@ -191,13 +201,12 @@ def _in_short(models: Models) -> list[str]:
 
 def _most(rows: Sequence[Row]) -> float | None:
     """The mean over seeds of the largest hit rate under any threat."""
-    found = [
-        max((t["after"] for t in row["threats"].values() if t), default=None)
-        for row in rows
-        if row["blind"] is None
-    ]
-    known = [value for value in found if value is not None]
-    return float(np.mean(known)) if known else None
+    moved = [row for row in rows if row["blind"] is None and any(row["threats"].values())]
+    return float(np.mean([_largest(row) for row in moved])) if moved else None
+
+
+def _largest(row: Row) -> float:
+    return max((of["after"] for of in row["threats"].values() if of), default=0.0)
 
 
 def _recommenders(name: str, models: Models) -> list[str]:
@@ -222,6 +231,7 @@ def _recommenders(name: str, models: Models) -> list[str]:
                 _ranged(
                     rows, lambda row: row["training_seconds"] / max(row["epochs"], 1), "{:,.1f}"
                 ),
+                _devices(rows),
                 *(_ranged(rows, lambda row, of=of: _seconds(row, of), "{:.2f}") for of in _TIMES),
                 *use,
                 _ranged(policies.get("full", ()), lambda row: row["cold_contribution"], "{:.4f}"),
@@ -229,6 +239,7 @@ def _recommenders(name: str, models: Models) -> list[str]:
         )
     header = ["victim", "reads", "recall@20", "reported", "epochs", "s/epoch"]
     header += [
+        "on",
         "s/target",
         "of CPU",
         "dense",

@@ -89,7 +89,7 @@ def test_the_page_says_of_each_victim_what_was_measured(tmp_path):
     # Two seeds: the mean, the least and the greatest; own_row has no certificate, z nothing.
     whole = "3.000% [2.000%, 4.000%] ≤ 4.00% [3.00%, 5.00%]"
     assert f"| freedom | none | 0.0900 | 1.000% | 1.500% | – | {whole} | – | ≤ 4.00%" in text
-    assert "| freedom | raw | 0.0900 | 0.0992 | 3 | 10.0 | 0.50 | 0.90 | – | – |" in text
+    assert "| freedom | raw | 0.0900 | 0.0992 | 3 | 10.0 | cpu | 0.50 | 0.90 | – | – |" in text
     assert "No edit whatever moves bm3:" in text and "freedom 3, bm4 5." in text
     assert "| 5.000%* | none |" in text and "- bm4, full, z: bm4 also lists neighbours." in text
     assert "| bm4 | uat_mc |" in text

@@ -2,7 +2,8 @@
 
 python -m experiments.report experiments/results     # rebuild from the rows
 
-RESULTS/STUDY/rows.jsonl     one measured row a line, with settings, seeds, data, code, device
+RESULTS/STUDY/rows.jsonl     one measured row a line, with settings, seeds, data, code, device;
+                             what rows have alike is said once (`experiments.shared_rows`)
 RESULTS/STUDY/measures.csv   the same numbers, one a line, with their intervals; not in git
 RESULTS/STUDY/plan.json      every unit, expected and measured time
 RESULTS/STUDY/*.png          figures
@@ -19,11 +20,13 @@ from typing import NamedTuple
 
 from experiments.paper.artefact import UNTESTED, Claim
 from experiments.paper.registry import ARTEFACTS
+from experiments.row_files import read_rows
+from experiments.shared_rows import format_rows
 from experiments.study import Rows, Study, Unit, read_units
 from uatmc_jax import store
 from uatmc_jax.errors import InputError
 from uatmc_jax.report.text import table
-from uatmc_jax.settings import result_with_new_names, to_dict
+from uatmc_jax.settings import to_dict
 
 REPORT_FILE = "REPORT.md"
 # Of the page before the details: at most so many claims, those on defences and why first.
@@ -31,6 +34,13 @@ _SUMMARY_LINES = 25
 _RANK = {"5.2": 0, "why": 1, "3.2,": 2, "3.2": 2, "5.3,": 3, "B.4": 4}
 _ROWS = "*/rows.jsonl"
 _NAMES = ("study", "artefact", "unit", "variant", "attack")
+_FIELDS = {
+    "artefact": (str, "what of the paper it belongs to"),
+    "unit": (str, "what it was measured with"),
+    "dataset": (dict, "name and fingerprint of the data"),
+    "code": (dict, "commit and digest of the sources"),
+    "device": (dict, "platform and kind"),
+}
 
 
 class Results(NamedTuple):
@@ -73,7 +83,7 @@ def write_study(study: Study, units: Sequence[Unit], results: pathlib.Path) -> N
             row["trained_with"]["pretrain"]["init_from"] = ""
     folder = results / study.name
     folder.mkdir(parents=True, exist_ok=True)
-    store.write_text(folder / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    store.write_text(folder / "rows.jsonl", format_rows(rows))
     store.write_text(folder / "measures.csv", format_measures(rows))
     store.write_json(folder / "plan.json", plan)
     draw(Results(study.name, plan, rows), folder)
@@ -98,12 +108,11 @@ def read_results(results: pathlib.Path) -> list[Results]:
     """All studies in the folder, by name.
 
     Raises:
-      InputError: there is none.
+      InputError: there is none, or a file's rows are not as `row_files.read_rows` wants them.
     """
     found = []
     for file in sorted(results.glob(_ROWS)):
-        lines = file.read_text(encoding="utf-8").splitlines()
-        rows = [result_with_new_names(json.loads(line)) for line in lines]
+        rows = read_rows(file, _FIELDS)
         plan = json.loads((file.parent / "plan.json").read_text(encoding="utf-8"))
         found.append(Results(file.parent.name, plan, rows))
     if not found:

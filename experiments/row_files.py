@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any
 
+from experiments.shared_rows import read_lines
 from uatmc_jax import store
 from uatmc_jax.errors import InputError
 from uatmc_jax.settings import result_with_new_names
@@ -23,29 +24,27 @@ def read_rows(
     """The rows of a JSON-lines file.
 
     Args:
-      file: to read.
+      file: to read, with or without sharing (`shared_rows`).
       fields: what every row has.
       nullable: those of them that may be null.
       later: those that older rows do not have, null there.
 
     Raises:
       InputError: no rows; or names the line and the field that is missing, of another
-        type, or not finite.
+        type, or not finite; or as of `shared_rows.read_lines`.
     """
     rows = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in read_lines(file):
         try:
-            row = result_with_new_names(json.loads(line))
-        except ValueError as error:
-            raise InputError(f"{file}, line {number}: not JSON ({error}).") from None
-        if isinstance(row, dict):
-            row = dict.fromkeys(later) | row
+            row = dict.fromkeys(later) | result_with_new_names(line)
+        except InputError as error:
+            raise InputError(f"{file}, line {number}: {error}") from None
         for name, (kind, meaning) in fields.items():
-            value = row.get(name) if isinstance(row, dict) else None
+            value = row.get(name)
             right = isinstance(value, kind)
             if kind is float:
                 right = isinstance(value, int | float) and math.isfinite(value)
-            known_null = value is None and isinstance(row, dict) and name in row
+            known_null = value is None and name in row
             if not right and not (name in nullable and known_null):
                 raise InputError(f"{file}, line {number}: '{name}' must be there: {meaning}.")
         rows.append(row)

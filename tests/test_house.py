@@ -104,3 +104,11 @@ def test_no_committed_result_names_a_place_on_a_machine():
     assert files
     for file in files:
         assert not re.search(r'"/[a-z]', file.read_text(encoding="utf-8")), file
+
+
+def test_no_committed_result_is_larger_than_a_mebibyte():
+    """`experiments.shared_rows` says once what rows have alike."""
+    found = [file for file in ROOT.glob("experiments/results*/**/*") if file.is_file()]
+    files = [file for file in found if file.suffix != ".csv"]  # measures.csv is not in git
+    assert files
+    assert not {file: size for file in files if (size := file.stat().st_size) > 2**20}

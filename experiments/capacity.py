@@ -22,7 +22,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from configs import base
 from uatmc_jax.attacks import Victim, pgd
 from uatmc_jax.attacks.outcome import attack_batch
-from uatmc_jax.attacks.record import as_compiled
+from uatmc_jax.attacks.record import in_one_program
 from uatmc_jax.attacks.scoring.direct import DIRECT
 from uatmc_jax.attacks.scoring.protocol import Target
 from uatmc_jax.cli import start
@@ -232,7 +232,8 @@ def compile_attack(case: Case, targets: int, by_user: bool) -> jax.stages.Compil
         **jax.tree.map(lambda x: x.update(sharding=on_users), of_users),
     )
     aims = Target(_int(targets).update(sharding=on_targets))
-    given = as_compiled(pgd(k=_K)), victim, DIRECT, ((_K,), False), aims, None, starts_key(0)
+    attack = in_one_program(pgd(k=_K), utilities=False)
+    given = attack, victim, DIRECT, ((_K,), False), aims, None, starts_key(0)
     return attack_batch.lower(*given).compile()
 
 

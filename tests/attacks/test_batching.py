@@ -1,8 +1,10 @@
 """Batches: the same targets whatever the batch, the same result whatever the scorer."""
 
 import dataclasses
+import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from tests.attacks.cases import (
     ITEMS,
     KS,
     MMGCN_SLOW,
+    MODELS,
     PLAIN,
     RESTARTED,
     attack,
@@ -20,7 +23,11 @@ from tests.attacks.cases import (
 )
 from uatmc_jax.attacks import Options, attack_batches, batching
 from uatmc_jax.attacks.batching import plan_batches
+from uatmc_jax.attacks.outcome import attack_batch
+from uatmc_jax.attacks.record import as_compiled, in_one_program
 from uatmc_jax.attacks.scoring.dense import DENSE
+from uatmc_jax.attacks.scoring.direct import DIRECT
+from uatmc_jax.attacks.scoring.protocol import Target
 from uatmc_jax.attacks.scoring.receptive import RECEPTIVE
 from uatmc_jax.models import shells_of
 
@@ -60,14 +67,44 @@ def test_what_the_receptive_path_leaves_open_the_dense_path_answers():
 
 
 def test_a_grid_over_strengths_compiles_once():
-    from uatmc_jax.attacks.outcome import attack_batch
-
     c = case("vbpr")
     run(c, attack(steps=4), strength(0.1))
     before = attack_batch._cache_size()
     for eps in (0.025, 0.05, 0.075):
         run(c, attack(steps=4), strength(eps, step_size=0.2, margin=3.0))
     assert attack_batch._cache_size() == before
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_attacks_that_differ_in_numbers_compile_once(name):
+    c = case(name)
+    # Where a look is cheap, elu and hinge do not share a program: the branch would be felt.
+    utilities = ("hinge", "elu") if name == "mmgcn" else ("hinge",)
+    run(c, PLAIN, strength(), ITEMS[:1])
+    before = attack_batch._cache_size()
+    for steps, utility in itertools.product((1, 3, 10), utilities):
+        chosen = PLAIN.replace(steps=steps, utility=utility)
+        found = run(c, chosen, strength(0.3, step_size=0.4, margin=2.0), ITEMS[:1])
+        assert found.values.shape == (1, steps + 1)
+        assert found.utility_after[0] == found.values[0, -1] > found.values[0, 0]
+    assert attack_batch._cache_size() == before
+
+
+@pytest.mark.parametrize("utility", ["hinge", "elu", "sigmoid"])
+@pytest.mark.parametrize("keep", ["last", "best"])
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_one_program_for_many_attacks_gives_the_numbers_of_one_for_each(utility, keep, beta):
+    c, steps = case("vbpr"), 3
+    chosen = attack(steps=steps, utility=utility, keep=keep).replace(**strength(0.3, beta=beta))
+    targets = Target(jnp.asarray(ITEMS))
+    own, shared = (
+        attack_batch(how(chosen), c.victim, DIRECT, (KS, True), targets, None, jax.random.key(0))
+        for how in (as_compiled, in_one_program)
+    )
+    assert not np.any(shared["values"][:, steps + 1 :])
+    shared["values"] = shared["values"][:, : steps + 1]
+    for one, other in zip(*map(jax.tree.leaves, (own, shared)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_a_field_too_large_goes_to_the_dense_scorer(monkeypatch):

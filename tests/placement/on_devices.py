@@ -20,7 +20,7 @@ from uatmc_jax import checkpoint
 from uatmc_jax.attacks import Lists, Options, attack, make_victim, pgd
 from uatmc_jax.attacks.batching import scorer_of
 from uatmc_jax.attacks.outcome import attack_batch
-from uatmc_jax.attacks.record import as_compiled
+from uatmc_jax.attacks.record import in_one_program
 from uatmc_jax.attacks.scoring.direct import DIRECT
 from uatmc_jax.attacks.scoring.protocol import Target
 from uatmc_jax.data import make_synthetic
@@ -135,7 +135,8 @@ def attacked(placement, model, params, data):
     made["attack/delta"] = np.concatenate(found.delta, axis=1)
     if scorer_of(model) is DIRECT:
         targets = options.put(Target(np.arange(8, dtype=np.int32)))
-        given = as_compiled(chosen), victim, DIRECT, ((K,), True), targets, None, starts_key(0)
+        compiled = in_one_program(chosen, utilities=False)
+        given = compiled, victim, DIRECT, ((K,), True), targets, None, starts_key(0)
         made["attack/sent"] = sent(collectives(attack_batch.lower(*given).compile()))
     return made
 

@@ -46,7 +46,8 @@ def pgd(
     start: PyTree,
     radius: PyTree,
     *,
-    steps: int,
+    steps: int | jax.Array,
+    room: int,
     step_size: float | jax.Array,
     norm: str,
     keep_best: bool,
@@ -58,7 +59,8 @@ def pgd(
         together, as when the gradient has a regulariser's part.
       start: as in `ascend`.
       radius: as in `ascend`.
-      steps: as in `ascend`.
+      steps: as in `ascend`; () int32 compiles once for all up to `room`.
+      room: steps that `values` has room for.
       step_size: as in `ascend`.
       norm: as in `ascend`.
       keep_best: return the point of the largest value among the start, all
@@ -66,14 +68,14 @@ def pgd(
         (FGSM's point); else the last iterate.
 
     Returns:
-      The perturbation, its value, and (steps + 1,) the values at the start and
-      after each step. If any look gave a value that is not a number, so is the
+      The perturbation, its value, and (room + 1,) the values at the start and
+      after each step, 0 past the last. If any look gave a value that is not a number, so is the
       value returned.
     """
 
-    def look(carry: tuple, turn: jax.Array) -> tuple:
+    def look(turn: jax.Array, carry: tuple) -> tuple:
         # One place that evaluates the objective, whatever the point: it compiles once.
-        delta, queued, best_value, best = carry
+        delta, queued, best_value, best, values = carry
         value, gradient = objective(delta)
         better = (value > best_value) | jnp.isnan(value)
         if not keep_best:
@@ -87,12 +89,12 @@ def pgd(
                 choose(turn == 0, after, queued),
                 choose(turn == 0, full, choose(turn == 1, queued, after)),
             )
-        return (after, queued, jnp.where(better, value, best_value), best), value
+        best_value = jnp.where(better, value, best_value)
+        return after, queued, best_value, best, values.at[turn].set(value)
 
-    turns = steps + 2 if keep_best else steps + 1
-    carry = (start, start, jnp.float32(-jnp.inf), start)
-    values: jax.Array
-    (_, _, value, best), values = jax.lax.scan(look, carry, jnp.arange(turns))
+    more = 2 if keep_best else 1
+    carry = (start, start, jnp.float32(-jnp.inf), start, jnp.zeros(room + more))
+    _, _, value, best, values = jax.lax.fori_loop(0, steps + more, look, carry)
     # One look that is not a number has misled all later ones, whatever they found.
     value = jnp.where(jnp.isnan(values).any(), jnp.nan, value)
     if keep_best:

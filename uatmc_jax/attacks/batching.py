@@ -18,6 +18,8 @@ from uatmc_jax.models import Adjacency, Field, Model, pad_field, shells_of
 from uatmc_jax.models.field import pad_shells
 
 SCORERS = ("auto", "dense")
+# Only the target's own score moves: cheap to compute, and soon compiled.
+CHEAP = (DIRECT, OWN_ROW)
 # Users of shell 1, of later odd shells, and items of even shells, in the smallest class of
 # receptive fields. Every class has twice the last two of the one before; shell 1, whose users
 # are ranked in full, grows from the fifth class on.

@@ -8,13 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uatmc_jax.attacks.batching import Options, in_batches
+from uatmc_jax.attacks.batching import CHEAP, Options, in_batches
 from uatmc_jax.attacks.listed import relist_batches
 from uatmc_jax.attacks.perturb import Aim, Perturbed, aim_at, perturb
 from uatmc_jax.attacks.policies import require_search
-from uatmc_jax.attacks.record import LISTED, Attack, Outcome, as_compiled, budgets, one_budget
-from uatmc_jax.attacks.scoring.direct import DIRECT
-from uatmc_jax.attacks.scoring.own_row import OWN_ROW
+from uatmc_jax.attacks.record import (
+    LISTED,
+    Attack,
+    Compiled,
+    Outcome,
+    budgets,
+    in_one_program,
+    one_budget,
+)
 from uatmc_jax.attacks.scoring.protocol import Scorer, Target
 from uatmc_jax.attacks.victim import Victim, check_lists, recommendable, rows_of
 from uatmc_jax.errors import InputError
@@ -67,25 +73,30 @@ def attack_batches(
     if attack.search in LISTED:
         yield from relist_batches(attack, victim, items, options)
         return
-    attack = as_compiled(attack)
+    compiled = {cheap: in_one_program(attack, utilities=not cheap) for cheap in (True, False)}
 
     def run(scorer: Scorer, targets: Target, places: np.ndarray) -> dict[str, Any]:
         chosen = None if weights is None else jnp.asarray(weights[places], jnp.float32)
         measured = (ks, options.ranks)
-        return attack_batch(attack, victim, scorer, measured, targets, chosen, key)
+        given = compiled[scorer in CHEAP]
+        return attack_batch(given, victim, scorer, measured, targets, chosen, key)
 
     def numbers(result: dict[str, Any]) -> Sequence[np.ndarray]:
         names = ("values", "utility_after", "hr_before", "hr_after")
         return [result[name] for name in names]
 
     for scorer, places, result in in_batches(victim, items, options, run, numbers):
-        taken = np.full(len(places), scorer.name)
-        yield places, Outcome(items=np.asarray(items)[places], scorers=taken, **result)
+        result |= {
+            "items": np.asarray(items)[places],
+            "values": result["values"][..., : attack.steps + 1],
+            "scorers": np.full(len(places), scorer.name),
+        }
+        yield places, Outcome(**result)
 
 
 @functools.partial(jax.jit, static_argnames=("scorer", "measured"))
 def attack_batch(
-    attack: Attack,
+    attack: Compiled,
     victim: Victim,
     scorer: Scorer,
     measured: tuple[tuple[int, ...], bool],
@@ -93,10 +104,10 @@ def attack_batch(
     weights: jax.Array | None,
     key: jax.Array,
 ) -> dict[str, Any]:
-    """`Outcome`'s fields of one batch, compiled.
+    """`Outcome`'s fields of one batch, compiled; `values` as of `Perturbed`.
 
     Args:
-      attack: as `as_compiled` gives it.
+      attack: as `in_one_program` gives it, or `as_compiled`.
       victim: the clean model and its users.
       scorer: how scores are got.
       measured: (Ks of the hit rates, whether ranks are asked for).
@@ -106,7 +117,7 @@ def attack_batch(
     """
     (ks, ranks), n_budgets = measured, budgets(attack)
 
-    def under(one: Attack, aim: Aim, key: jax.Array) -> tuple[Perturbed, jax.Array]:
+    def under(one: Compiled, aim: Aim, key: jax.Array) -> tuple[Perturbed, jax.Array]:
         """The perturbation within one budget, and hit rates before and after it."""
         item = aim.state.item
         found = perturb(one, victim, aim, key)
@@ -179,7 +190,7 @@ def mean_ranks(victim: Victim, scorer: Scorer, targets: Target, z: Modal) -> jax
     Returns:
       (T,).
     """
-    if scorer in (DIRECT, OWN_ROW):
+    if scorer in CHEAP:
         # Only the target's score moves: every user's scores are computed once for all targets.
         embed = jax.vmap(
             lambda t, row: scorer.embed(victim, scorer.prepare(victim, t, 1, (1,)), row).item[

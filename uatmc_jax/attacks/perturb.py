@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from uatmc_jax import ascent
-from uatmc_jax.attacks.record import Attack
+from uatmc_jax.attacks.record import Attack, Compiled
 from uatmc_jax.attacks.scoring.protocol import Scorer, Target
 from uatmc_jax.attacks.utility import promotion_utility
 from uatmc_jax.attacks.victim import Victim, chosen_modalities, recommendable, rows_of
@@ -70,8 +70,8 @@ class Perturbed(NamedTuple):
       delta: (1, dim_m) for each perturbed modality, at the attack's level.
       z: modal, (1, d), the target's content under attack.
       utility: () Phi at `z`.
-      values: (steps + 1,) Phi along the search that was kept; of a random search
-        the highest so far.
+      values: (steps + 1,) Phi along the search that was kept, 0 past the last step
+        taken; of a random search the highest so far.
     """
 
     delta: Modal
@@ -123,17 +123,18 @@ class Look(NamedTuple):
     z: Modal
 
 
-def make_utility(attack: Attack, victim: Victim, aim: Aim) -> Callable[[Modal], jax.Array]:
+def make_utility(attack: Compiled, victim: Victim, aim: Aim) -> Callable[[Modal], jax.Array]:
     """z'_t, modal (1, d) -> () Phi; arguments as of `perturb`."""
+    kind = attack.utility if attack.gain is None else attack.gain
 
     def utility(z: Modal) -> jax.Array:
         excess = aim.scorer.excess(victim, aim.state, z)
-        return promotion_utility(excess, aim.weights, attack.utility, attack.margin)
+        return promotion_utility(excess, aim.weights, kind, attack.margin)
 
     return utility
 
 
-def make_objective(attack: Attack, victim: Victim, aim: Aim) -> Callable[[Modal], Look]:
+def make_objective(attack: Compiled, victim: Victim, aim: Aim) -> Callable[[Modal], Look]:
     """delta -> what one step of the attack on this target goes by; arguments as of `perturb`."""
     utility = make_utility(attack, victim, aim)
 
@@ -154,11 +155,11 @@ def make_objective(attack: Attack, victim: Victim, aim: Aim) -> Callable[[Modal]
     return look
 
 
-def perturb(attack: Attack, victim: Victim, aim: Aim, key: jax.Array) -> Perturbed:
+def perturb(attack: Compiled, victim: Victim, aim: Aim, key: jax.Array) -> Perturbed:
     """The strongest perturbation found for one target.
 
     Args:
-      attack: as `record.as_compiled` gives it, one budget.
+      attack: as `record.as_compiled` or `record.in_one_program` gives it, one budget.
       victim: the clean model and the users.
       aim: the target.
       key: of the random starts and of a random search.
@@ -180,8 +181,10 @@ def perturb(attack: Attack, victim: Victim, aim: Aim, key: jax.Array) -> Perturb
             return ascent.random_search(value_of, start, radius, key, **shared)
         if attack.search == "apgd":
             return ascent.apgd(look, start, radius, **shared)
-        step_size, keep_best = attack.step_size, attack.keep == "best"
-        return ascent.pgd(look, start, radius, step_size=step_size, keep_best=keep_best, **shared)
+        taken = attack.steps if attack.steps_taken is None else attack.steps_taken
+        steps = {"steps": taken, "room": attack.steps, "step_size": attack.step_size}
+        keep_best = attack.keep == "best"
+        return ascent.pgd(look, start, radius, norm=attack.norm, keep_best=keep_best, **steps)
 
     starts = [jax.tree.map(jnp.zeros_like, rows)] + [
         ascent.random_start(jax.random.fold_in(key, n), radius, rows, attack.norm)

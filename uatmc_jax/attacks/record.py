@@ -7,6 +7,7 @@ do not name is `Attack`'s default or theirs, and can be given by keyword.
     10
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from uatmc_jax.ascent import NORMS
+from uatmc_jax.attacks.utility import SWITCHED
 from uatmc_jax.checks import at_least, one_of, positive, require
 from uatmc_jax.defenses import LEVELS
 from uatmc_jax.errors import InputError
@@ -24,6 +26,9 @@ UTILITIES = ("elu", "hinge", "sigmoid")
 LISTED = ("relist", "neighbours")
 SEARCHES = ("pgd", "apgd", "random", *LISTED)
 KEEPS = ("last", "best")
+_NUMBERS = ("margin", "eps", "step_size", "beta")
+# Steps that every compiled "pgd" has room for.
+_ROOM = 128
 
 
 def _static(default: Any) -> Any:
@@ -34,9 +39,10 @@ def _static(default: Any) -> Any:
 class Attack:
     """One promotion attack: its threat model and how it searches.
 
-    margin, eps, step_size and beta are data of a compiled attack, everything else
-    shapes it: attacks that differ in these four share one program, and with an (E,)
-    array in the place of a number E budgets run in one call.
+    margin, eps, step_size and beta are data of a compiled attack, and so are whether its
+    utility is elu or hinge and how many steps a "pgd" takes: attacks that differ in these
+    share one program, as far as beta is 0 in both or in neither. Everything else shapes it.
+    With an (E,) array in the place of one of the four numbers E budgets run in one call.
 
     Attributes:
       utility: g of Eq. 3, "elu", "hinge" or "sigmoid".
@@ -76,6 +82,20 @@ class Attack:
     modalities: tuple[str, ...] = _static(())
     search: str = _static("pgd")
     surrogate: str = _static("")
+
+
+@flax.struct.dataclass
+class Compiled(Attack):
+    """An attack as compiled functions take it, with float32 arrays in its data fields.
+
+    Attributes:
+      steps_taken: () int32, at most `steps`; None for all of them.
+      gain: () int32 place of the utility in `SWITCHED`; None for the one that
+        `utility` names.
+    """
+
+    steps_taken: jax.Array | None = None
+    gain: jax.Array | None = None
 
 
 class Outcome(NamedTuple):
@@ -238,20 +258,35 @@ def _least(value: Any) -> Any:
     return value if isinstance(value, int | float) else np.min(np.asarray(value)).item()
 
 
-def as_compiled(attack: Attack) -> Attack:
+def as_compiled(attack: Attack) -> Compiled:
     """The attack as compiled functions take it: data as float32 arrays.
 
     Without alignment beta is None, which leaves the second derivatives out of the
     program; whom it is crafted on is the caller's business.
     """
-    beta = jnp.asarray(attack.beta, jnp.float32) if np.any(np.asarray(attack.beta) > 0) else None
-    return attack.replace(
-        eps=jnp.asarray(attack.eps, jnp.float32),
-        step_size=jnp.asarray(attack.step_size, jnp.float32),
-        margin=jnp.asarray(attack.margin, jnp.float32),
-        beta=beta,
-        surrogate="",
-    )
+    given = {field.name: getattr(attack, field.name) for field in dataclasses.fields(Attack)}
+    numbers = {name: jnp.asarray(given[name], jnp.float32) for name in _NUMBERS}
+    if not np.any(np.asarray(attack.beta) > 0):
+        numbers["beta"] = None
+    return Compiled(**given | numbers | {"surrogate": ""})
+
+
+def in_one_program(attack: Attack, utilities: bool = True) -> Compiled:
+    """`as_compiled` of the attack, with more of it as data: the steps of a "pgd", and g.
+
+    Args:
+      attack: not compiled yet.
+      utilities: elu and hinge share a program too; with a branch in every look, which
+        is felt where a look is cheap.
+    """
+    compiled = as_compiled(attack)
+    if utilities and attack.utility in SWITCHED:
+        gain = jnp.int32(SWITCHED.index(attack.utility))
+        compiled = compiled.replace(utility=SWITCHED[0], gain=gain)
+    if attack.search == "pgd":
+        room = max(_ROOM, 1 << (attack.steps - 1).bit_length())
+        compiled = compiled.replace(steps=room, steps_taken=jnp.int32(attack.steps))
+    return compiled
 
 
 def budgets(attack: Attack) -> int | None:
@@ -274,6 +309,6 @@ def require_one_budget(attack: Attack) -> None:
         raise InputError(f"eps = {attack.eps}: several budgets, where one is wanted at a time.")
 
 
-def one_budget(attack: Attack, place: jax.Array) -> Attack:
+def one_budget(attack: Compiled, place: jax.Array) -> Compiled:
     """Of a compiled attack with several budgets the one at () int32 `place`."""
     return jax.tree.map(lambda x: x if x.ndim == 0 else x[place], attack)

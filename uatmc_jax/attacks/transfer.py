@@ -18,7 +18,7 @@ import numpy as np
 from uatmc_jax.attacks.batching import Options, in_batches, join
 from uatmc_jax.attacks.outcome import Outcome, attack_batches, hit_rates, mean_ranks
 from uatmc_jax.attacks.perturb import aim_at, make_utility, perturbed_content
-from uatmc_jax.attacks.record import Attack, as_compiled, require_one_budget
+from uatmc_jax.attacks.record import Attack, Compiled, in_one_program, require_one_budget
 from uatmc_jax.attacks.scoring.protocol import Scorer, Target
 from uatmc_jax.attacks.victim import Victim, check_items, check_lists, rows_of
 from uatmc_jax.errors import InputError
@@ -109,12 +109,15 @@ def measure_batches(
     """
     require_one_budget(attack)
     options, items = options or Options(), check_items(victim, items)
-    attack, ks = as_compiled(attack), options.ks or (attack.k,)
+    ks = options.ks or (attack.k,)
     check_lists(victim, (*ks, attack.k))
+    names = ("level", "modalities", "utility", "margin", "k")
+    # What does not matter is the same in all: they share one program.
+    chosen = in_one_program(Attack(**{name: getattr(attack, name) for name in names}))
 
     def run(scorer: Scorer, targets: Target, places: np.ndarray) -> dict[str, Any]:
         moved = tuple(jnp.asarray(rows[places])[:, None] for rows in delta)
-        return _measure_batch(attack, victim, scorer, (ks, options.ranks), targets, moved)
+        return _measure_batch(chosen, victim, scorer, (ks, options.ranks), targets, moved)
 
     def numbers(result: dict[str, Any]) -> Sequence[np.ndarray]:
         return [result[name] for name in ("values", "hr_before", "hr_after")]
@@ -132,7 +135,7 @@ def measure_batches(
 
 @functools.partial(jax.jit, static_argnames=("scorer", "measured"))
 def _measure_batch(
-    attack: Attack,
+    attack: Compiled,
     victim: Victim,
     scorer: Scorer,
     measured: tuple[tuple[int, ...], bool],

@@ -9,6 +9,8 @@ under the perturbed model, the target itself included.
 import jax
 import jax.numpy as jnp
 
+# Which of these two g is can be data of a compiled function.
+SWITCHED = ("elu", "hinge")
 _GAINS = {
     "elu": lambda x, margin: jax.nn.elu(x),
     "hinge": lambda x, margin: jax.nn.relu(x + margin),
@@ -17,7 +19,7 @@ _GAINS = {
 
 
 def promotion_utility(
-    excess: jax.Array, weights: jax.Array, utility: str, margin: jax.Array
+    excess: jax.Array, weights: jax.Array, utility: str | jax.Array, margin: jax.Array
 ) -> jax.Array:
     """Phi, the weighted mean of g over the users.
 
@@ -34,7 +36,7 @@ def promotion_utility(
     Args:
       excess: (users,) x_u.
       weights: (users,), 0 for users that do not count.
-      utility: "elu", "hinge" or "sigmoid".
+      utility: "elu", "hinge" or "sigmoid"; or () int32, a place in `SWITCHED`.
       margin: of the hinge; the sigmoid's width, above 0, in units of the scores.
     """
     counted, total = _weighted_gains(excess, weights, utility, margin)
@@ -42,7 +44,7 @@ def promotion_utility(
 
 
 def user_shares(
-    excess: jax.Array, weights: jax.Array, utility: str, margin: jax.Array
+    excess: jax.Array, weights: jax.Array, utility: str | jax.Array, margin: jax.Array
 ) -> jax.Array:
     """(users,) each user's share of Phi, same arguments: they add up to `promotion_utility`."""
     counted, total = _weighted_gains(excess, weights, utility, margin)
@@ -50,8 +52,12 @@ def user_shares(
 
 
 def _weighted_gains(
-    excess: jax.Array, weights: jax.Array, utility: str, margin: jax.Array
+    excess: jax.Array, weights: jax.Array, utility: str | jax.Array, margin: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    gains = _GAINS[utility](excess, margin)
+    if isinstance(utility, str):
+        gains = _GAINS[utility](excess, margin)
+    else:
+        # A branch, not a selection: on a CPU the exponential is dear beside a cheap model's score.
+        gains = jax.lax.switch(utility, [_GAINS[name] for name in SWITCHED], excess, margin)
     counted = jnp.where(weights > 0, weights * gains, 0.0)
     return counted, jnp.maximum(jnp.sum(weights), 1e-30)

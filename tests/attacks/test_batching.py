@@ -107,6 +107,18 @@ def test_one_program_for_many_attacks_gives_the_numbers_of_one_for_each(utility,
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("most", [1, 3, 33, 256])
+def test_batches_of_receptive_fields_have_few_sizes(most):
+    sizes = set()
+    for count in range(1, 300):
+        cut = batching._few_sizes(count, most)
+        assert sum(cut[:-1]) < count <= sum(cut) and max(cut) <= most
+        assert sum(cut) - count < max(most / 4, 1)  # filled up by repetition
+        if count >= most / 4:
+            sizes |= set(cut)
+    assert len(sizes) <= 2
+
+
 def test_a_field_too_large_goes_to_the_dense_scorer(monkeypatch):
     c = case("mmgcn")
     monkeypatch.setattr(batching, "_CLASSES", 1)

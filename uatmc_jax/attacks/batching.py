@@ -150,16 +150,42 @@ def plan_batches(
     batches = []
     for (kind, sizes), members in groups.items():
         most = memory_mib * 2**20 // kind.bytes_per_target(victim, sizes)
-        most = int(np.clip(most, 1, _LARGEST_BATCH)) * multiple
-        size = -(-len(members) // -(-len(members) // most))  # as even as can be
-        size = -(-size // multiple) * multiple
-        for start in range(0, len(members), size):
+        most = int(np.clip(most, 1, _LARGEST_BATCH))
+        cut = _even_sizes if kind in CHEAP else _few_sizes
+        start = 0
+        for size in (multiple * each for each in cut(-(-len(members) // multiple), most)):
             part = np.array(members[start : start + size])
+            start += size
             fields = tuple(shells[n] for n in part) if sizes else ()
             batches.append(
                 TargetBatch(kind, items[part], places[part], size, fields, sizes, linked)
             )
     return batches
+
+
+def _even_sizes(count: int, most: int) -> list[int]:
+    """Sizes of batches for `count` targets, at most `most` in each: alike, with little to fill."""
+    n = -(-count // most)
+    return [-(-count // n)] * n
+
+
+def _few_sizes(count: int, most: int) -> list[int]:
+    """The same, but of few different sizes over all counts, since each is a program to compile.
+
+    A power of two, and a quarter of it for what is left; fewer targets than that quarter have
+    the power of two that holds them.
+
+    >>> _few_sizes(70, 50), _few_sizes(18, 50), _few_sizes(3, 50)
+    ([32, 32, 8], [8, 8, 8], [4])
+    """
+    large = 1 << (most.bit_length() - 1)
+    small = max(large // 4, 1)
+    if count < small:
+        return [1 << (count - 1).bit_length()]
+    full, rest = divmod(count, large)
+    if rest > large - small:
+        return [large] * (full + 1)
+    return [large] * full + [small] * -(-rest // small)
 
 
 def stack_targets(batch: TargetBatch, adjacency: Adjacency | None) -> Target:

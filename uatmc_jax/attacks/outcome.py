@@ -139,11 +139,9 @@ def attack_batch(
         values, before = found.values[..., 0], rates[..., 0, :]
         rank_before = rank_after = None
         if ranks:
-            by_budget = tuple(
-                x[None] if n_budgets is None else jnp.moveaxis(x, 1, 0) for x in found.z
-            )
-            rank_before, after = mean_ranks(victim, scorer, targets, by_budget)
-            rank_after = after[0] if n_budgets is None else after.T
+            clean = tuple(x[targets.item][:, None] for x in victim.z)
+            rank_before = mean_ranks(victim, scorer, targets, clean)
+            rank_after = _ranks_after(victim, scorer, targets, found.z, n_budgets)
         return {
             "utility_before": values if n_budgets is None else values[:, 0],
             "utility_after": found.utility,
@@ -155,6 +153,15 @@ def attack_batch(
             "z": tuple(x[..., 0, :] for x in found.z),
             "delta": tuple(x[..., 0, :] for x in found.delta),
         }
+
+
+def _ranks_after(
+    victim: Victim, scorer: Scorer, targets: Target, z: Modal, n_budgets: int | None
+) -> jax.Array:
+    if n_budgets is None:
+        return mean_ranks(victim, scorer, targets, z)
+    by_budget = tuple(jnp.moveaxis(x, 1, 0) for x in z)
+    return jax.lax.map(lambda z: mean_ranks(victim, scorer, targets, z), by_budget).T
 
 
 def hit_rates(victim: Victim, aim: Aim, z: Modal) -> jax.Array:
@@ -169,9 +176,7 @@ def hit_rates(victim: Victim, aim: Aim, z: Modal) -> jax.Array:
     return jnp.mean(jnp.where(recommendable(victim, aim.state.item)[:, None], hits, 0.0), axis=0)
 
 
-def mean_ranks(
-    victim: Victim, scorer: Scorer, targets: Target, z: Modal
-) -> tuple[jax.Array, jax.Array]:
+def mean_ranks(victim: Victim, scorer: Scorer, targets: Target, z: Modal) -> jax.Array:
     """Each target's rank, averaged over the users it can be recommended to.
 
     Rank 1 is the best; ties count against the target.
@@ -180,20 +185,11 @@ def mean_ranks(
       victim: the clean model.
       scorer: how scores are got.
       targets: T of them, stacked.
-      z: modal, (E, T, 1, d), their content in E places.
+      z: modal, (T, 1, d), their content.
 
     Returns:
-      (T,) with the content that they have, and (E, T) with `z`.
+      (T,).
     """
-    clean = tuple(x[targets.item][None, :, None] for x in victim.z)
-    looks = tuple(jnp.concatenate(both) for both in zip(clean, z, strict=True))
-    # One place that ranks, whatever the content: it compiles once.
-    ranks = jax.lax.map(lambda z: _mean_ranks(victim, scorer, targets, z), looks)
-    return ranks[0], ranks[1:]
-
-
-def _mean_ranks(victim: Victim, scorer: Scorer, targets: Target, z: Modal) -> jax.Array:
-    """(T,) of `mean_ranks`, with z modal, (T, 1, d)."""
     if scorer in CHEAP:
         # Only the target's score moves: every user's scores are computed once for all targets.
         embed = jax.vmap(

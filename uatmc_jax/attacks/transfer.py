@@ -160,8 +160,9 @@ def _measure_batch(
         z, values, rates = jax.vmap(one)(targets, delta)
         rank_before = rank_after = None
         if ranks:
-            moved = tuple(x[None] for x in z)
-            rank_before, (rank_after,) = mean_ranks(victim, scorer, targets, moved)
+            clean = tuple(x[targets.item][:, None] for x in victim.z)
+            rank_before = mean_ranks(victim, scorer, targets, clean)
+            rank_after = mean_ranks(victim, scorer, targets, z)
         return {
             "values": values,
             "hr_before": rates[:, 0],

@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from uatmc_jax import store
 from uatmc_jax.errors import InputError
 
 _SHARED, _AS = "$shared", "$as"
@@ -80,12 +81,7 @@ def read_lines(file: pathlib.Path) -> list[tuple[int, dict[str, Any]]]:
     rows = []
     for number, line in enumerate(file.read_bytes().splitlines(), start=1):
         place = f"{file}, line {number}"
-        try:
-            found = json.loads(line)
-        except (ValueError, RecursionError) as error:  # of bytes that are no text as well
-            raise InputError(f"{place}: not JSON ({error}).") from None
-        if not isinstance(found, dict):
-            raise InputError(f"{place}: not a JSON object.")
+        found = store.parse_object(line, place, "Bring the file back, or measure anew")
         if _SHARED not in found:
             rows.append((number, _whole(found, shared, place)))
             continue

@@ -160,14 +160,23 @@ def read_rows(path: pathlib.Path) -> list[dict]:
     rows = []
     for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
         place = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:  # of bytes that are no text as well
-            raise InputError(f"{place}: not JSON ({error}). Delete it.") from None
-        if not isinstance(row, dict):
-            raise InputError(f"{place}: not a JSON object. Delete it.")
-        rows.append(unseal(row, place, "Delete it"))
+        rows.append(unseal(parse_object(line, place, "Delete it"), place, "Delete it"))
     return rows
+
+
+def parse_object(line: bytes, place: str, remedy: str) -> dict[str, Any]:
+    """The object that a line of JSON is.
+
+    Raises:
+      InputError: it is none; names the place and the remedy.
+    """
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError) as error:  # of bytes that are no text as well
+        raise InputError(f"{place}: not JSON ({error}). {remedy}.") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{place}: not a JSON object. {remedy}.")
+    return found
 
 
 def _write(path: pathlib.Path, content: bytes) -> None:

@@ -9,10 +9,11 @@ chooses its own, and `random_search` knows values only.
 from uatmc_jax.ascent.auto import apgd, checkpoints
 from uatmc_jax.ascent.balls import NORMS, direction, move, project, radii, random_start
 from uatmc_jax.ascent.random import random_search
-from uatmc_jax.ascent.steps import ascend, pgd
+from uatmc_jax.ascent.steps import Steps, ascend, pgd
 
 __all__ = [
     "NORMS",
+    "Steps",
     "apgd",
     "ascend",
     "checkpoints",

@@ -1,11 +1,24 @@
 """Ascents in steps of one length."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from uatmc_jax.ascent.balls import PyTree, choose, move
+
+
+class Steps(NamedTuple):
+    """How far `pgd` goes.
+
+    Attributes:
+      taken: number of steps n; () int32 compiles once for all up to `room`.
+      room: steps whose values there is room for, at least n.
+    """
+
+    taken: int | jax.Array
+    room: int
 
 
 def ascend(
@@ -46,8 +59,7 @@ def pgd(
     start: PyTree,
     radius: PyTree,
     *,
-    steps: int | jax.Array,
-    room: int,
+    steps: Steps,
     step_size: float | jax.Array,
     norm: str,
     keep_best: bool,
@@ -59,8 +71,7 @@ def pgd(
         together, as when the gradient has a regulariser's part.
       start: as in `ascend`.
       radius: as in `ascend`.
-      steps: as in `ascend`; () int32 compiles once for all up to `room`.
-      room: steps that `values` has room for.
+      steps: how many are taken, of how many there is room for.
       step_size: as in `ascend`.
       norm: as in `ascend`.
       keep_best: return the point of the largest value among the start, all
@@ -79,7 +90,7 @@ def pgd(
         value, gradient = objective(delta)
         better = (value > best_value) | jnp.isnan(value)
         if not keep_best:
-            better |= turn == steps
+            better |= turn == steps.taken
         best = choose(better, delta, best)
         after = move(delta, gradient, radius, step_size, norm)
         if keep_best:
@@ -93,8 +104,8 @@ def pgd(
         return after, queued, best_value, best, values.at[turn].set(value)
 
     more = 2 if keep_best else 1
-    carry = (start, start, jnp.float32(-jnp.inf), start, jnp.zeros(room + more))
-    _, _, value, best, values = jax.lax.fori_loop(0, steps + more, look, carry)
+    carry = (start, start, jnp.float32(-jnp.inf), start, jnp.zeros(steps.room + more))
+    _, _, value, best, values = jax.lax.fori_loop(0, steps.taken + more, look, carry)
     # One look that is not a number has misled all later ones, whatever they found.
     value = jnp.where(jnp.isnan(values).any(), jnp.nan, value)
     if keep_best:

@@ -182,9 +182,11 @@ def perturb(attack: Compiled, victim: Victim, aim: Aim, key: jax.Array) -> Pertu
         if attack.search == "apgd":
             return ascent.apgd(look, start, radius, **shared)
         taken = attack.steps if attack.steps_taken is None else attack.steps_taken
-        steps = {"steps": taken, "room": attack.steps, "step_size": attack.step_size}
+        chosen = shared | {"steps": ascent.Steps(taken, attack.steps)}
         keep_best = attack.keep == "best"
-        return ascent.pgd(look, start, radius, norm=attack.norm, keep_best=keep_best, **steps)
+        return ascent.pgd(
+            look, start, radius, step_size=attack.step_size, keep_best=keep_best, **chosen
+        )
 
     starts = [jax.tree.map(jnp.zeros_like, rows)] + [
         ascent.random_start(jax.random.fold_in(key, n), radius, rows, attack.norm)

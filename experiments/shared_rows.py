@@ -28,6 +28,7 @@ _SHARED, _AS = "$shared", "$as"
 # What `study.do_unit` gives every row, and most rows of a study have alike. The artefact and the
 # unit stay where rows can be searched for them.
 _HEAD = ("study", "model", "dataset", "experiments", "versions", "code", "device")
+_REMEDY = "Bring the file back, or measure anew"
 _LEAST = 40  # characters; to share a shorter object saves nothing
 
 
@@ -81,14 +82,14 @@ def read_lines(file: pathlib.Path) -> list[tuple[int, dict[str, Any]]]:
     rows = []
     for number, line in enumerate(file.read_bytes().splitlines(), start=1):
         place = f"{file}, line {number}"
-        found = store.parse_object(line, place, "Bring the file back, or measure anew")
+        found = store.parse_object(line, place, _REMEDY)
         if _SHARED not in found:
-            rows.append((number, _whole(found, shared, place)))
+            rows.append((number, _unfolded(found, shared, place)))
             continue
         given = found.pop(_SHARED)
         if type(given) is not int or given in shared:
             raise InputError(f"{place}: '{_SHARED}' must be a number of its own, not {given!r}.")
-        shared[given] = _whole(found, shared, place)
+        shared[given] = _unfolded(found, shared, place)
     return rows
 
 
@@ -109,6 +110,13 @@ def _count(value: Any, times: Counter[str]) -> None:
 def _check_keys(keys: Collection[str]) -> None:
     if _SHARED in keys or _AS in keys:
         raise InputError(f"a row has '{_SHARED}' or '{_AS}', which say what rows share. Rename it.")
+
+
+def _unfolded(found: dict[str, Any], shared: Mapping[int, dict], place: str) -> dict[str, Any]:
+    try:
+        return _whole(found, shared, place)
+    except RecursionError:
+        raise InputError(f"{place}: objects too deep within each other. {_REMEDY}.") from None
 
 
 def _whole(value: Any, shared: Mapping[int, dict[str, Any]], place: str) -> Any:

@@ -118,6 +118,16 @@ def test_a_damaged_file_is_refused_by_name_and_line(name, tmp_path):
         read_rows(file, {})
 
 
+@pytest.mark.parametrize("depth", [100, 600, 900, 1500])
+def test_whatever_lies_how_deep_is_read_or_refused(depth, tmp_path):
+    file, line = tmp_path / "rows.jsonl", '{"a": ' + "[" * depth + "]" * depth + "}"
+    file.write_text(line + "\n")
+    try:
+        assert json.dumps(read_rows(file, {})[0]) == line
+    except InputError as error:
+        assert "rows.jsonl, line 1: " in str(error) and depth > 100
+
+
 @pytest.mark.parametrize("key", ["$as", "$shared"])
 def test_what_sharing_is_written_with_is_no_key_of_a_row(key):
     for bad in ({key: 1}, {"a": [{"b": {key: 1}}]}, {"dataset": {key: 1}}):

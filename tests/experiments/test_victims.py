@@ -20,6 +20,7 @@ from experiments.victims.plan import (
     settings_of,
     studies_of,
 )
+from tests.conftest import ROOT
 from uatmc_jax.data import open_dataset
 from uatmc_jax.errors import InputError
 from uatmc_jax.models import freedom, lgmrec, mmgcn, vbpr
@@ -94,6 +95,19 @@ def test_the_page_says_of_each_victim_what_was_measured(tmp_path):
     assert "| 5.000%* | none |" in text and "- bm4, full, z: bm4 also lists neighbours." in text
     assert "| bm4 | uat_mc |" in text
     assert (tmp_path / "baby.png").stat().st_size > 1000
+
+
+def test_committed_rows_lie_below_their_certificates():
+    """What was found below what no edit exceeds; a budget's bound below that of any content."""
+    files = list(ROOT.glob("experiments/results/victims/*.jsonl"))
+    found = [of for file in files for row in read_rows(file) for of in row["threats"].values()]
+    bounds = [
+        (of["after"], of["budget_certificate"], of["any_content_certificate"]) for of in found if of
+    ]
+    assert bounds
+    for ladder in bounds:
+        known = [value for value in ladder if value is not None]
+        assert known == sorted(known)
 
 
 def test_rows_are_checked_before_anything_is_written(tmp_path):

@@ -39,9 +39,10 @@ def _static(default: Any) -> Any:
 class Attack:
     """One promotion attack: its threat model and how it searches.
 
-    margin, eps, step_size and beta are data of a compiled attack, and so are whether its
-    utility is elu or hinge and how many steps a "pgd" takes: attacks that differ in these
-    share one program, as far as beta is 0 in both or in neither. Everything else shapes it.
+    margin, eps, step_size and beta are data of a compiled attack, and so is how many steps, up
+    to 128, a "pgd" takes; where an edit propagates, also whether its utility is elu or hinge
+    (`in_one_program`): attacks that differ in these share one program, as far as beta is 0 in
+    both or in neither. Everything else shapes it.
     With an (E,) array in the place of one of the four numbers E budgets run in one call.
 
     Attributes:

@@ -45,7 +45,7 @@ def test_a_size_is_compiled_and_not_run():
     assert tables < needs["adversarial"]["gb_given"] < 2 * tables + 8 * pairs / 8 / 1e9
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_large_run_killed_and_resumed(tmp_path):
     """All phases on a few hundred users; the same command again has nothing left to do."""
     flags = {"users": 400, "items": 150, "interactions": 30_000, "chunk_steps": 2, "measured": 100}

@@ -92,10 +92,12 @@ def measure_steps(n_users: int, steps: int, repeats: int, kinds: list[str]) -> d
     for kind in kinds:
         config.adversarial.optimizer.rows = kind
         settings = from_config(config)
+        model = build_model(settings.model, sets[0].sizes)
+        params = init_params(settings, model)  # of both epochs: they fill the memory
         state, timed = None, []
         for dataset in sets:
-            model, data = build_model(settings.model, dataset.sizes), dataset.on_device
-            parts = adversarial_parts(settings, model, init_params(settings, model), data)
+            data = dataset.on_device
+            parts = adversarial_parts(settings, model, params, data)
             if state is None:
                 state = parts.first_state(0)
                 optimizer = tree_utils.tree_set(state.optimizer, count=jnp.int32(_DONE))

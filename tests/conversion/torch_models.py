@@ -4,9 +4,10 @@ Parameters have the published names; aggregation is index_add over the training 
 """
 
 import numpy as np
-import torch
-from torch import nn
-from torch.nn import functional as F
+import pytest
+
+torch = pytest.importorskip("torch", reason="the extra 'torch'")
+nn, F = torch.nn, torch.nn.functional
 
 
 def projector(n_in, hidden, dim):

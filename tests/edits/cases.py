@@ -6,7 +6,7 @@ import pathlib
 
 import jax
 import numpy as np
-import torch
+import pytest
 from PIL import Image
 
 from uatmc_jax.data import load_dataset
@@ -20,6 +20,8 @@ from uatmc_jax.preparation.encoders import Encoder
 from uatmc_jax.preparation.lite import encode_with, shrink
 from uatmc_jax.preparation.twins import ImageTwin, Saliency, TextTwin, Vocabulary
 from uatmc_jax.settings import DataSettings, PretrainSettings, Settings
+
+torch = pytest.importorskip("torch", reason="edits follow an encoder's derivative (extra edits)")
 
 SIDE, DIM = 6, 5
 WORDS = """new neat smart cosy stylish slim soft relaxed classic dress shirt"""

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest.importorskip("torch", reason="edits follow an encoder's derivative (extra edits)")
-
 from tests.auditing.cases import small_audit
 from tests.edits import cases
 from tests.edits.test_edits import patch_encoders, settings_of, shop  # noqa: F401

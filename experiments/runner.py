@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
 from tqdm import tqdm
 
 from experiments import report
@@ -23,6 +24,7 @@ from uatmc_jax.owner import owned
 
 WORKERS = "Processes that share the work, as on a GPU with many cores; 0 helps another command."
 _DONE, _TAKEN, _EARLY = "done", "taken", "early"
+_TRAINING = "training"
 _WAIT_SECONDS = 1.0
 
 
@@ -88,7 +90,7 @@ def run_units(plan: Sequence[tuple[Study, Unit]], minutes: float | None = None) 
             for study, unit in left:
                 if deadline is not None and time.monotonic() + unit.seconds > deadline:
                     return False
-                states.append(_take(study, unit, bar))
+                states.append(_take(study, unit, plan, bar))
             if _DONE not in states:
                 if _TAKEN not in states:  # what they need is in no plan: they say what it is
                     _run(*left[0], bar)
@@ -186,18 +188,46 @@ def _own_command() -> list[str]:
     return [sys.executable, "-m", name, *sys.argv[1:]]
 
 
-def _take(study: Study, unit: Unit, bar: tqdm) -> str:
+def _take(study: Study, unit: Unit, plan: Sequence[tuple[Study, Unit]], bar: tqdm) -> str:
     """Does a unit if it may: `_DONE`, `_TAKEN` by another process, or `_EARLY`."""
     if not all(file.exists() for file in unit.needs):
         return _EARLY
     file = unit_file(study, unit)
     try:
-        with owned(file.with_suffix(".lock")):
+        with _compiling(study, unit, plan), owned(file.with_suffix(".lock")):
             if read_unit(study, unit) is None:
                 _run(study, unit, bar)
         return _DONE
     except InUseError:  # the unit's lock, or that of a run whose attacks another unit makes
         return _TAKEN
+
+
+@contextlib.contextmanager
+def _compiling(study: Study, unit: Unit, plan: Sequence[tuple[Study, Unit]]) -> Iterator[None]:
+    """Of measurements of one kind, whose programs are alike, the first is made alone.
+
+    The others then find its programs in the compilation cache, if there is one; begun at once
+    they would compile each of them side by side. Trainings are not held up: they run for longer
+    than they compile.
+
+    Raises:
+      InUseError: another process makes the first of them.
+    """
+    kind = _kind(unit)
+    first = kind != _TRAINING and not any(
+        unit_file(*one).exists()
+        for one in plan
+        if one[0].folder == study.folder and _kind(one[1]) == kind
+    )
+    if first and jax.config.jax_compilation_cache_dir:
+        with owned(study.folder / "units" / f"{kind}.compiling"):
+            yield
+    else:
+        yield
+
+
+def _kind(unit: Unit) -> str:
+    return unit.name.partition("/")[0]
 
 
 def _run(study: Study, unit: Unit, bar: tqdm) -> None:

@@ -3,6 +3,7 @@
 import threading
 import time
 
+import jax
 import pytest
 
 from experiments import runner, study
@@ -54,6 +55,42 @@ def test_units_are_done_once_and_after_what_they_need(whole, tmp_path):
     assert sorted(log) == sorted(one.name for one in units)
     assert log.index("measure/of it") > log.index("training/it")
     assert ended == [True] * 3  # who had nothing left to do has waited for the others
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_the_first_of_a_kind_compiles_alone(whole, tmp_path, cached):
+    """With a compilation cache; without one nothing is won by waiting."""
+    events = []
+    together = {"table": threading.Barrier(3), "training": threading.Barrier(3)}
+
+    def of(name):
+        kind = name.partition("/")[0]
+
+        def run(tell):
+            events.append(name)
+            if kind == "training" or not cached:
+                together[kind].wait(timeout=60)  # all three have begun, or it is broken
+            else:
+                time.sleep(0.05)
+            events.append(name)
+            return [{"seed": 0}]
+
+        return Unit(name, {"name": name}, 1.0, run)
+
+    plan = [(whole, of(f"{kind}/{n}")) for kind in ("table", "training") for n in range(3)]
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "cache") if cached else None)
+    try:
+        workers = [threading.Thread(target=runner.run_units, args=(plan,)) for _ in range(6)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+    tables = [name for name in events if name.startswith("table")]
+    assert len(events) == 12
+    assert (tables[0] == tables[1]) == cached
 
 
 def test_what_is_being_attacked_elsewhere_comes_later(whole, tmp_path):

@@ -107,16 +107,36 @@ def test_one_program_for_many_attacks_gives_the_numbers_of_one_for_each(utility,
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("parts", [1, 4])
 @pytest.mark.parametrize("most", [1, 3, 33, 256])
-def test_batches_of_receptive_fields_have_few_sizes(most):
+def test_batches_of_receptive_fields_have_few_sizes(most, parts):
     sizes = set()
     for count in range(1, 300):
-        cut = batching._few_sizes(count, most)
+        cut = batching._few_sizes(count, most, parts)
         assert sum(cut[:-1]) < count <= sum(cut) and max(cut) <= most
-        assert sum(cut) - count < max(most / 4, 1)  # filled up by repetition
-        if count >= most / 4:
+        assert sum(cut) - count < max(most / parts, 1)  # filled up by repetition
+        if count >= most / parts:
             sizes |= set(cut)
-    assert len(sizes) <= 2
+    assert len(sizes) <= min(parts, 2)
+
+
+def test_an_accelerator_takes_fewer_shapes_to_the_same_result(monkeypatch):
+    c, items = case("mmgcn"), np.arange(0, DATASET.n_items, 2, dtype=np.int32)
+    monkeypatch.setattr(batching, "_NEAR", 2)
+    monkeypatch.setattr(batching, "_FAR", 4)
+    monkeypatch.setattr(batching, "_ITEMS", 2)
+    plans = [
+        plan_batches(c.victim, items, RECEPTIVE, 64.0, few_shapes=few) for few in (False, True)
+    ]
+    many, few = ({(batch.scorer, batch.size, batch.shell_sizes) for batch in p} for p in plans)
+    assert len(few) < len(many)
+    expected = run(c, PLAIN, strength(0.3), items)
+    monkeypatch.setattr(batching, "memory_of", lambda options: 64.0)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    found = run(c, PLAIN, strength(0.3), items)
+    np.testing.assert_array_equal(found.items, items)
+    np.testing.assert_allclose(found.utility_after, expected.utility_after, rtol=1e-4)
+    np.testing.assert_allclose(found.hr_after, expected.hr_after, atol=1e-6)
 
 
 def test_a_field_too_large_goes_to_the_dense_scorer(monkeypatch):

@@ -28,6 +28,8 @@ _NEAR, _FAR, _ITEMS = 8, 256, 16
 # grows with every one.
 _REACHED = 32
 _CLASSES = 6
+# Those in use where compiling a program takes longer than what filling up adds.
+_FEW_CLASSES = (3, 5)
 _LARGEST_BATCH = 256
 
 
@@ -123,6 +125,7 @@ def plan_batches(
     memory_mib: float,
     places: np.ndarray | None = None,
     multiple: int = 1,
+    few_shapes: bool = False,
 ) -> list[TargetBatch]:
     """Cuts the targets into batches of one shape each that fit into the memory.
 
@@ -133,6 +136,7 @@ def plan_batches(
       memory_mib: for a batch; a single target is attacked whatever it needs.
       places: (T,) what `TargetBatch.places` counts from; by default 0..T-1.
       multiple: of the compiled sizes; the memory is that of one device of as many.
+      few_shapes: receptive fields of fewer shapes, each a program, and more that fills them up.
     """
     places = np.arange(len(items)) if places is None else places
     groups: dict[tuple[Scorer, tuple[int, ...]], list[int]] = {}
@@ -144,14 +148,17 @@ def plan_batches(
         shells = [_shells(victim, int(item), wanted) for item in items]
     linked = victim.model.field is None or victim.model.field.reach is None
     for n, found in enumerate(shells):
-        sizes = None if found is None else _padded_sizes(found, linked)
+        classes = _FEW_CLASSES if few_shapes else range(_CLASSES)
+        sizes = None if found is None else _padded_sizes(found, linked, classes)
         kind = DENSE if scorer is RECEPTIVE and sizes is None else scorer
         groups.setdefault((kind, sizes or ()), []).append(n)
     batches = []
     for (kind, sizes), members in groups.items():
         most = memory_mib * 2**20 // kind.bytes_per_target(victim, sizes)
         most = int(np.clip(most, 1, _LARGEST_BATCH))
-        cut = _even_sizes if kind in CHEAP else _few_sizes
+        cut = functools.partial(_few_sizes, parts=1 if few_shapes else 4)
+        if kind in CHEAP:
+            cut = _even_sizes
         start = 0
         for size in (multiple * each for each in cut(-(-len(members) // multiple), most)):
             part = np.array(members[start : start + size])
@@ -169,17 +176,19 @@ def _even_sizes(count: int, most: int) -> list[int]:
     return [-(-count // n)] * n
 
 
-def _few_sizes(count: int, most: int) -> list[int]:
+def _few_sizes(count: int, most: int, parts: int = 4) -> list[int]:
     """The same, but of few different sizes over all counts, since each is a program to compile.
 
-    A power of two, and a quarter of it for what is left; fewer targets than that quarter have
+    A power of two, and a part of it for what is left; fewer targets than that part have
     the power of two that holds them.
 
     >>> _few_sizes(70, 50), _few_sizes(18, 50), _few_sizes(3, 50)
     ([32, 32, 8], [8, 8, 8], [4])
+    >>> _few_sizes(70, 50, parts=1)
+    [32, 32, 32]
     """
     large = 1 << (most.bit_length() - 1)
-    small = max(large // 4, 1)
+    small = max(large // parts, 1)
     if count < small:
         return [1 << (count - 1).bit_length()]
     full, rest = divmod(count, large)
@@ -214,9 +223,11 @@ def _shells(victim: Victim, item: int, wanted: np.ndarray) -> list[np.ndarray] |
     return shells_of(adjacency, item, field.depth, wanted, limit)
 
 
-def _padded_sizes(shells: list[np.ndarray], linked: bool) -> tuple[int, ...] | None:
-    """Those of the smallest class that holds the shells; None if no class does."""
-    for size_class in range(_CLASSES):
+def _padded_sizes(
+    shells: list[np.ndarray], linked: bool, classes: Iterable[int]
+) -> tuple[int, ...] | None:
+    """Those of the smallest of the classes that holds the shells; None if no class does."""
+    for size_class in classes:
         sizes = _class_sizes(len(shells) - 1, size_class, linked)
         if all(len(shell) <= size for shell, size in zip(shells, sizes, strict=True)):
             return sizes
@@ -261,7 +272,8 @@ def in_batches(
         either.
     """
     items, memory = check_items(victim, items), memory_of(options)
-    plan = functools.partial(plan_batches, victim, multiple=options.multiple)
+    few = jax.default_backend() != "cpu"
+    plan = functools.partial(plan_batches, victim, multiple=options.multiple, few_shapes=few)
     pending = plan(items, scorer_of(victim.model, options.scorer, options.serving), memory)
     while pending:
         batch = pending.pop(0)

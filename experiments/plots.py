@@ -269,7 +269,8 @@ def pareto(file: pathlib.Path, title: str, entries: Sequence, best: Collection[s
         axis.set(xlabel=use_label, ylabel=label)
         heights = [entry.measures[name].mean for entry in entries]
         if max(heights) > 10 * min(heights):
-            axis.set_yscale("symlog", linthresh=0.1 if name == "gain" else 1e-3)
+            axis.set_yscale("symlog", linthresh=0.1 if name == "gain" else 1e-4)
+        axis.xaxis.set_major_locator(plt.MaxNLocator(5))
         digits = ".0%" if name == "gain" else ".2%"
         axis.yaxis.set_major_formatter(lambda value, _, digits=digits: f"{value:,{digits}}")
     mappable = plt.cm.ScalarMappable(colours, plt.cm.viridis)

@@ -191,12 +191,17 @@ def _in_short(models: Models) -> list[str]:
             factors[victim] = after / before
     if factors:
         ranked = sorted(factors, key=lambda victim: factors[victim])
-        shown = ", ".join(f"{victim} {factors[victim]:.3g}" for victim in ranked)
+        shown = ", ".join(f"{victim} {_times(factors[victim])}" for victim in ranked)
         lines.append(
             "- Times as many users with the item among their best, under full and the strongest "
             f"threat: {shown}."
         )
     return lines
+
+
+def _times(factor: float) -> str:
+    """Three digits, and none after the point from a hundred on."""
+    return f"{factor:,.0f}" if factor >= 100 else f"{factor:.3g}"
 
 
 def _most(rows: Sequence[Row]) -> float | None:

@@ -214,12 +214,12 @@ def _compiling(study: Study, unit: Unit, plan: Sequence[tuple[Study, Unit]]) -> 
       InUseError: another process makes the first of them.
     """
     kind = _kind(unit)
-    first = kind != _TRAINING and not any(
+    alone = bool(jax.config.jax_compilation_cache_dir) and kind != _TRAINING
+    if alone and not any(
         unit_file(*one).exists()
         for one in plan
         if one[0].folder == study.folder and _kind(one[1]) == kind
-    )
-    if first and jax.config.jax_compilation_cache_dir:
+    ):
         with owned(study.folder / "units" / f"{kind}.compiling"):
             yield
     else:

@@ -133,7 +133,15 @@ def test_an_accelerator_takes_fewer_shapes_to_the_same_result(monkeypatch):
     expected = run(c, PLAIN, strength(0.3), items)
     monkeypatch.setattr(batching, "memory_of", lambda options: 64.0)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    taken, stack = set(), batching.stack_targets
+
+    def stacked(batch, adjacency):
+        taken.add((batch.scorer, batch.size, batch.shell_sizes))
+        return stack(batch, adjacency)
+
+    monkeypatch.setattr(batching, "stack_targets", stacked)
     found = run(c, PLAIN, strength(0.3), items)
+    assert taken == few
     np.testing.assert_array_equal(found.items, items)
     np.testing.assert_allclose(found.utility_after, expected.utility_after, rtol=1e-4)
     np.testing.assert_allclose(found.hr_after, expected.hr_after, atol=1e-6)

@@ -26,3 +26,13 @@ def test_lifting_keeps_inner_products(dataset):
     lifted = lift_features.lift(features, 200, np.random.default_rng(0))
     assert lifted.shape == (dataset.n_items, 200)
     np.testing.assert_allclose(lifted @ lifted.T, features @ features.T, rtol=1e-4, atol=1e-4)
+
+
+def test_a_common_part_is_one_vector_for_all_rows(dataset):
+    features = dataset.features[0] / np.linalg.norm(dataset.features[0], axis=1, keepdims=True)
+    found = lift_features.with_common(features, 0.5, np.random.default_rng(3))
+    common = np.random.default_rng(3).normal(size=features.shape[1])
+    common *= 0.5 / np.sqrt(np.sum(common**2))
+    for row, x in zip(found, features.astype(np.float64), strict=True):
+        moved = x + common
+        np.testing.assert_allclose(row, moved / np.sqrt(np.sum(moved**2)), atol=1e-6)

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import attack as attack_config
+from configs import baby_mmgcn
 from tests.attacks.cases import (
     DATASET,
     ITEMS,
@@ -21,7 +23,7 @@ from tests.attacks.cases import (
     run,
     strength,
 )
-from uatmc_jax.attacks import Options, attack_batches, batching
+from uatmc_jax.attacks import Options, attack_batches, batching, make_victim
 from uatmc_jax.attacks.batching import plan_batches
 from uatmc_jax.attacks.outcome import attack_batch
 from uatmc_jax.attacks.record import as_compiled, in_one_program
@@ -29,7 +31,10 @@ from uatmc_jax.attacks.scoring.dense import DENSE
 from uatmc_jax.attacks.scoring.direct import DIRECT
 from uatmc_jax.attacks.scoring.protocol import Target
 from uatmc_jax.attacks.scoring.receptive import RECEPTIVE
-from uatmc_jax.models import shells_of
+from uatmc_jax.benchmark.targets import choose_targets, choose_users
+from uatmc_jax.data import open_dataset
+from uatmc_jax.models import build_model, shells_of
+from uatmc_jax.settings import AttackRunSettings, from_config, from_values
 
 
 @pytest.mark.parametrize("name", MMGCN_SLOW)
@@ -161,3 +166,28 @@ def test_a_field_too_large_goes_to_the_dense_scorer(monkeypatch):
     assert {batch.scorer for batch in batches} == {DENSE, RECEPTIVE}
     places = np.concatenate([batch.places for batch in batches])
     assert sorted(places) == list(range(DATASET.n_items))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("draws,many,few", [(1, 6, 2), (10, 9, 3)])
+def test_shapes_of_the_published_targets_on_baby(real_data, draws, many, few):
+    """What docs/scale says; shapes follow the graph alone, whatever the parameters."""
+    settings = from_config(baby_mmgcn.get_config())
+    data = open_dataset(dataclasses.replace(settings.data, root=str(real_data)))
+    model = build_model(settings.model, data.sizes)
+    evaluation = from_values(AttackRunSettings, attack_config.get_config())
+    users = choose_users(data, evaluation.user_share, 0)
+    victim = make_victim(model, model.init(jax.random.key(0)), data, users)
+
+    def planned(few_shapes):
+        targets = [choose_targets(evaluation.targets, data, seed) for seed in range(draws)]
+        given = [(victim, items, RECEPTIVE, 4096.0) for items in targets]
+        return [one for some in given for one in plan_batches(*some, few_shapes=few_shapes)]
+
+    def rows(batches):
+        return sum(batch.size * sum(batch.shell_sizes) for batch in batches)
+
+    plans = [planned(few_shapes) for few_shapes in (False, True)]
+    shapes = [{(one.scorer, one.size, one.shell_sizes) for one in plan} for plan in plans]
+    assert [len(some) for some in shapes] == [many, few]
+    assert 2.2 < rows(plans[1]) / rows(plans[0]) < 2.4

@@ -1,158 +1,30 @@
-"""From rows to the report: RESULTS/REPORT.md, and for each study its rows, measures and figures.
+"""From rows to the report: RESULTS/REPORT.md, of each study's files (`experiments.study_files`).
 
 python -m experiments.report experiments/results     # rebuild from the rows
-
-RESULTS/STUDY/rows.jsonl     one measured row a line, with settings, seeds, data, code, device;
-                             what rows have alike is said once (`experiments.shared_rows`)
-RESULTS/STUDY/measures.csv   the same numbers, one a line, with their intervals; not in git
-RESULTS/STUDY/plan.json      every unit, expected and measured time
-RESULTS/STUDY/*.png          figures
 """
 
-import csv
-import io
-import json
 import pathlib
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from experiments.paper.artefact import UNTESTED, Claim
 from experiments.paper.registry import ARTEFACTS
-from experiments.row_files import read_rows
-from experiments.shared_rows import format_rows
-from experiments.study import Rows, Study, Unit, read_units
+from experiments.study_files import Results, by_artefact, read_results, write_results
 from uatmc_jax import store
 from uatmc_jax.errors import InputError
 from uatmc_jax.report.text import table
-from uatmc_jax.settings import to_dict
 
 REPORT_FILE = "REPORT.md"
 # Of the page before the details: at most so many claims, those on defences and why first.
 _SUMMARY_LINES = 25
 _RANK = {"5.2": 0, "why": 1, "3.2,": 2, "3.2": 2, "5.3,": 3, "B.4": 4}
-_ROWS = "*/rows.jsonl"
-_NAMES = ("study", "artefact", "unit", "variant", "attack")
-_FIELDS = {
-    "artefact": (str, "what of the paper it belongs to"),
-    "unit": (str, "what it was measured with"),
-    "dataset": (dict, "name and fingerprint of the data"),
-    "code": (dict, "commit and digest of the sources"),
-    "device": (dict, "platform and kind"),
-}
-
-
-class Results(NamedTuple):
-    """One study's results as on disk.
-
-    Attributes:
-      name: of the study.
-      plan: {"settings", "plan", "units": [{"unit", "expected_seconds", "seconds"}]}.
-      rows: all measured rows.
-    """
-
-    name: str
-    plan: dict
-    rows: Rows
-
-
-def write_study(study: Study, units: Sequence[Unit], results: pathlib.Path) -> None:
-    """Writes what is done of a study, if anything is: rows, measures, plan and figures."""
-    done = read_units(study, units)
-    rows = [row for found in done.values() for row in found["rows"]]
-    if not rows:
-        return
-    plan = {
-        "settings": to_dict(study.settings),
-        "plan": to_dict(study.plan),
-        "overrides": list(study.overrides),
-        "units": [
-            {
-                "unit": unit.name,
-                "expected_seconds": round(unit.seconds),
-                "seconds": round(done[unit.name]["seconds"], 1) if unit.name in done else None,
-            }
-            for unit in units
-        ],
-    }
-    plan["settings"]["data"]["root"] = ""  # where the data lie is the machine's business
-    for row in rows:
-        if "trained_with" in row:
-            row["trained_with"]["data"]["root"] = ""
-            row["trained_with"]["pretrain"]["init_from"] = ""
-    folder = results / study.name
-    folder.mkdir(parents=True, exist_ok=True)
-    store.write_text(folder / "rows.jsonl", format_rows(rows))
-    store.write_text(folder / "measures.csv", format_measures(rows))
-    store.write_json(folder / "plan.json", plan)
-    draw(Results(study.name, plan, rows), folder)
-
-
-def draw(results: Results, folder: pathlib.Path) -> list[str]:
-    """Draws the figures of all artefacts that have rows; returns their file names."""
-    return [
-        name
-        for artefact, rows in _by_artefact(results)
-        for name in ARTEFACTS[artefact].draw(rows, folder)
-    ]
 
 
 def write_report(results: pathlib.Path) -> None:
     """Writes REPORT.md from what is in the folder, if anything is."""
-    if any(results.glob(_ROWS)):
-        store.write_text(results / REPORT_FILE, format_report(read_results(results), results))
-
-
-def read_results(results: pathlib.Path) -> list[Results]:
-    """All studies in the folder, by name.
-
-    Raises:
-      InputError: there is none, or a file's rows are not as `row_files.read_rows` wants them.
-    """
-    found = []
-    for file in sorted(results.glob(_ROWS)):
-        rows = read_rows(file, _FIELDS)
-        plan = json.loads((file.parent / "plan.json").read_text(encoding="utf-8"))
-        found.append(Results(file.parent.name, plan, rows))
-    if not found:
-        raise InputError(
-            f"{results}: no STUDY/rows.jsonl there. Run python -m experiments.reproduce first."
-        )
-    return found
-
-
-def format_measures(rows: Rows) -> str:
-    """Every number of the rows with its intervals, one a line, as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    ends = [f"{group}_{end}" for group in ("targets", "seeds", "users") for end in ("low", "high")]
-    writer.writerow([*_NAMES, "row", "measure", "value", *ends])
-    for number, row in enumerate(rows):
-        for measure, value, *interval in _measures(row):
-            head = [row.get(name, "") for name in _NAMES]
-            writer.writerow([*head, number, measure, value, *interval])
-    return text.getvalue()
-
-
-# Parts of a row that say how it was got.
-_HOW = {"trained_with", "threat_model", "evaluation", "checkpoint", "versions", "code", "device"}
-_HOW |= {"dataset", "utility", "sets_from", "depends_on", *_NAMES}
-
-
-def _measures(row: dict, prefix: str = "") -> Iterator[tuple]:
-    for key, value in row.items():
-        if not prefix and key in _HOW:
-            continue
-        name = f"{prefix}{key}"
-        if isinstance(value, dict) and "value" in value:
-            ends = [value.get(f"over_{group}") or ("", "") for group in ("targets", "seeds")]
-            users = next((x for n, x in value.items() if n.startswith("over_users")), ("", ""))
-            yield name, value["value"], *ends[0], *ends[1], *users
-        elif isinstance(value, dict):
-            yield from _measures(value, f"{name}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield name, value, *[""] * 6
+    if studies := read_results(results):
+        store.write_text(results / REPORT_FILE, format_report(studies, results))
 
 
 def format_report(studies: Sequence[Results], folder: pathlib.Path | None = None) -> str:
@@ -166,7 +38,7 @@ def format_report(studies: Sequence[Results], folder: pathlib.Path | None = None
         "# UAT-MC, reproduced",
         "",
         "Made by `python -m experiments.reproduce`, rebuilt by `python -m experiments.report`; "
-        "every number is in a row of STUDY/rows.jsonl, with its settings, seeds, code and data.",
+        "every number is in a row of STUDY/rows, with its settings, seeds, code and data.",
         "",
         "The paper's numbers were got with 4096-d and 384-d features. Where ours were got with "
         "other features, only comparisons between rows can be compared, never a number of ours "
@@ -193,7 +65,7 @@ def format_report(studies: Sequence[Results], folder: pathlib.Path | None = None
     ]
     for study in studies:
         lines += ["", f"## {study.name}"]
-        for name, rows in _by_artefact(study):
+        for name, rows in by_artefact(study):
             artefact = ARTEFACTS[name]
             lines += ["", f"### {artefact.title}", "", *artefact.section(rows)]
             if folder is not None:
@@ -251,7 +123,7 @@ def _all_claims(studies: Sequence[Results]) -> list[tuple[str, Claim]]:
     return [
         (study.name, claim)
         for study in studies
-        for name, rows in _by_artefact(study)
+        for name, rows in by_artefact(study)
         for claim in ARTEFACTS[name].claims(rows)
     ]
 
@@ -314,25 +186,20 @@ def _plan(studies: Sequence[Results]) -> list[str]:
     return lines[:-1]
 
 
-def _by_artefact(study: Results) -> Iterator[tuple[str, Rows]]:
-    """(artefact, its rows) for the artefacts whose units are all done."""
-    units = [unit for unit in study.plan["units"]]
-    for name in ARTEFACTS:
-        mine = [unit for unit in units if unit["unit"].partition("/")[0] == name]
-        rows = [row for row in study.rows if row["artefact"] == name]
-        if mine and rows and all(unit["seconds"] is not None for unit in mine):
-            yield name, rows
-
-
 def main(arguments: Sequence[str]) -> int:
-    """Rebuilds measures, figures and report of the folder named."""
+    """Rebuilds the files of every study in the folder named, and the report."""
     try:
         if len(arguments) != 1:
             raise InputError("name the folder of the results, for example experiments/results.")
         folder = pathlib.Path(arguments[0])
-        for study in read_results(folder):
-            store.write_text(folder / study.name / "measures.csv", format_measures(study.rows))
-            draw(study, folder / study.name)
+        studies = read_results(folder)
+        if not studies:
+            raise InputError(
+                f"{folder}: no STUDY/rows/ARTEFACT.jsonl there. "
+                "Run python -m experiments.reproduce first."
+            )
+        for study in studies:
+            write_results(study, folder)
         write_report(folder)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

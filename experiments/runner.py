@@ -16,7 +16,17 @@ from tqdm import tqdm
 from experiments import report
 from experiments.paper.artefact import Artefact
 from experiments.paper.registry import ARTEFACTS
-from experiments.study import Rows, Study, Unit, do_unit, of_seed, read_unit, unit_file
+from experiments.study import (
+    Rows,
+    Study,
+    Unit,
+    artefact_of,
+    do_unit,
+    of_seed,
+    read_unit,
+    unit_file,
+)
+from experiments.study_files import write_study
 from experiments.variants import training_units
 from uatmc_jax.cli import EXIT_INTERRUPTED
 from uatmc_jax.errors import InputError, Interrupted, InUseError
@@ -67,7 +77,7 @@ def run_studies(
         # What is done is in the report even if the rest is not, and whatever was asked for.
         if results is not None:
             for study in studies:
-                report.write_study(study, units_of(study, list(ARTEFACTS.values())), results)
+                write_study(study, units_of(study, list(ARTEFACTS.values())), results)
             report.write_report(results)
 
 
@@ -213,21 +223,17 @@ def _compiling(study: Study, unit: Unit, plan: Sequence[tuple[Study, Unit]]) -> 
     Raises:
       InUseError: another process makes the first of them.
     """
-    kind = _kind(unit)
+    kind = artefact_of(unit.name)
     alone = bool(jax.config.jax_compilation_cache_dir) and kind != _TRAINING
     if alone and not any(
         unit_file(*one).exists()
         for one in plan
-        if one[0].folder == study.folder and _kind(one[1]) == kind
+        if one[0].folder == study.folder and artefact_of(one[1].name) == kind
     ):
         with owned(study.folder / "units" / f"{kind}.compiling"):
             yield
     else:
         yield
-
-
-def _kind(unit: Unit) -> str:
-    return unit.name.partition("/")[0]
 
 
 def _run(study: Study, unit: Unit, bar: tqdm) -> None:

@@ -8,8 +8,8 @@ A line with "$shared" is no row: it gives an object a number. Where "$as" and th
 in an object, on a later line and at any depth, the object has those keys too. Lines without
 either are rows as they are, so files from before there was sharing are read alike.
 
-    grep '"unit": "table2/UAT"' rows.jsonl     # rows
-    grep '"$shared": 12,' rows.jsonl           # what "$as": 12 stands for
+    grep '"unit": "table2/uat"' rows/table2.jsonl     # rows
+    grep '"$shared": 12,' rows/table2.jsonl           # what "$as": 12 stands for
 
 Numbers are given anew whenever a file is written; a row that is added by hand need not use them.
 """

@@ -205,21 +205,32 @@ def read_unit(study: Study, unit: Unit) -> dict | None:
     return done | {"rows": [result_with_new_names(row) for row in done["rows"]]}
 
 
-def read_units(study: Study, units: Sequence[Unit]) -> dict[str, dict]:
+def read_units(
+    study: Study, units: Sequence[Unit], kept: Mapping[str, dict] | None = None
+) -> dict[str, dict]:
     """{name: what it measured} of the units that are done, here or elsewhere.
 
     OUT may have been brought from another machine, or be older than the installed JAX. All of
     one artefact is then taken from one device and version of JAX: that which has done most of
     it, this one if as much.
+
+    Args:
+      study: whose folder is looked into.
+      units: of its plan.
+      kept: {name: {"seconds", "rows"}} that are known from before; the folder's go first.
     """
     found: dict[str, dict[tuple, dict[str, dict]]] = {}
+    for unit in units:
+        if (old := (kept or {}).get(unit.name)) and old["rows"]:
+            of_artefact = found.setdefault(artefact_of(unit.name), {})
+            of_artefact.setdefault(_software_of(old["rows"][0]), {})[unit.name] = old
     for unit in units:
         depends_on = json.loads(json.dumps(unit.depends_on))
         for file in sorted((study.folder / "units").glob(f"{_stem(unit)}-*.json")):
             done = store.read_json(file, "depends_on", "rows")
             if done["depends_on"] == depends_on and done["unit"] == unit.name and done["rows"]:
                 by = _software_of(done["rows"][0])
-                of_artefact = found.setdefault(unit.name.partition("/")[0], {})
+                of_artefact = found.setdefault(artefact_of(unit.name), {})
                 of_artefact.setdefault(by, {})[unit.name] = done
     own = jax.__version__, jax.default_backend()
     chosen = {}
@@ -241,6 +252,11 @@ def _software_of(row: Mapping[str, Any]) -> tuple:
     return row["versions"]["jax"], device["platform"], device["kind"]
 
 
+def artefact_of(unit: str) -> str:
+    """What of the paper a unit of this name belongs to; trainings are an artefact too."""
+    return unit.partition("/")[0]
+
+
 def _stem(unit: Unit) -> str:
     return unit.name.replace("/", "-")
 
@@ -251,7 +267,7 @@ def do_unit(study: Study, unit: Unit, tell: Callable[[float], None]) -> dict:
     rows = unit.run(tell)
     head = {
         "study": study.name,
-        "artefact": unit.name.partition("/")[0],
+        "artefact": artefact_of(unit.name),
         "unit": unit.name,
         "model": study.settings.model.name,
         "dataset": {"name": study.dataset.name, "fingerprint": study.dataset.fingerprint},

@@ -4,13 +4,14 @@ import dataclasses
 import doctest
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
 
 from configs import reproduce as plans
 from configs import test as test_config
-from experiments import report, runner, study, variants
+from experiments import report, runner, study, study_files, variants
 from experiments.paper import artefact, digits, numbers
 from experiments.paper.artefact import FAILS, HOLDS, UNTESTED
 from experiments.paper.figure6 import rank_correlation
@@ -19,6 +20,7 @@ from experiments.paper.trainings import paper_study
 from experiments.study import Plan
 from tests.commands import call
 from tests.conftest import ROOT
+from uatmc_jax import store
 from uatmc_jax.data import open_dataset
 from uatmc_jax.errors import InputError
 from uatmc_jax.settings import from_config, from_values
@@ -67,7 +69,7 @@ def test_every_artefact_is_in_the_report(reproduced):
 
 def test_every_row_names_seed_settings_code_and_data(reproduced):
     whole, results = reproduced
-    (found,) = report.read_results(results)
+    (found,) = study_files.read_results(results)
     assert {row["artefact"] for row in found.rows} == {"training", *ARTEFACTS} - {"digits"}
     for row in found.rows:
         assert row["dataset"]["fingerprint"] == whole.dataset.fingerprint
@@ -88,12 +90,61 @@ def test_every_row_names_seed_settings_code_and_data(reproduced):
 def test_the_report_is_rebuilt_from_the_rows(reproduced, tmp_path):
     _, results = reproduced
     rebuilt = tmp_path / "results" / "test"
-    rebuilt.mkdir(parents=True)
-    for name in ("rows.jsonl", "plan.json"):
-        (rebuilt / name).write_text((results / "test" / name).read_text())
+    shutil.copytree(results / "test" / "rows", rebuilt / "rows")
+    shutil.copy(results / "test" / "plan.json", rebuilt)
     assert report.main([str(rebuilt.parent)]) == 0
-    for name in (report.REPORT_FILE, *(f"test/{p.name}" for p in (results / "test").glob("*.png"))):
-        assert (rebuilt.parent / name).read_bytes() == (results / name).read_bytes()
+    names = [str(p.relative_to(results)) for p in results.rglob("*.*") if p.suffix != ".csv"]
+    assert len(names) > 20
+    for name in names:
+        assert (rebuilt.parent / name).read_bytes() == (results / name).read_bytes(), name
+
+
+def test_rows_of_before_are_read_and_written_as_today(reproduced, tmp_path):
+    """A single rows.jsonl; with or without what rows share."""
+    _, results = reproduced
+    old = tmp_path / "results" / "test"
+    old.mkdir(parents=True)
+    shutil.copy(results / "test" / "plan.json", old)
+    (found,) = study_files.read_results(results)
+    (old / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found.rows))
+    assert report.main([str(old.parent)]) == 0
+    assert not (old / "rows.jsonl").exists()
+    for file in (results / "test" / "rows").iterdir():
+        assert (old / "rows" / file.name).read_bytes() == file.read_bytes()
+    assert (old.parent / report.REPORT_FILE).read_bytes() == (
+        results / report.REPORT_FILE
+    ).read_bytes()
+
+
+def test_results_are_completed_elsewhere_and_replaced_by_another_plans(reproduced, tmp_path):
+    """What RESULTS has of the same settings and plan stays, though OUT is empty."""
+    _, results = reproduced
+    there, few = tmp_path / "results", [ARTEFACTS["table1"], ARTEFACTS["appendix_c"]]
+    shutil.copytree(results, there)
+    for name in ("table1", "appendix_c"):
+        (there / "test" / "rows" / f"{name}.jsonl").unlink()
+    plan = store.read_json(there / "test" / "plan.json")
+    for unit in plan["units"]:
+        if unit["unit"].startswith(("table1", "appendix_c")):
+            unit["seconds"] = None
+    store.write_json(there / "test" / "plan.json", plan)
+    assert report.main([str(there)]) == 0
+    short = (there / report.REPORT_FILE).read_text()
+    assert "### Table 1" not in short and "### Table 2" in short
+
+    def rows():
+        return {file.name: file.read_bytes() for file in (there / "test" / "rows").iterdir()}
+
+    before = rows()
+    assert runner.run_studies([small_study(tmp_path / "a")], few, there)
+    after, whole = rows(), {f.name for f in (results / "test" / "rows").iterdir()}
+    assert set(after) == whole and len(before) == len(whole) - 2
+    assert {name: after[name] for name in before} == before
+    whole_text = (results / report.REPORT_FILE).read_text()
+    text = (there / report.REPORT_FILE).read_text()
+    assert text.count("\n#") == whole_text.count("\n#") and "not run" not in text
+    assert runner.run_studies([small_study(tmp_path / "b", targets=2)], few[:1], there)
+    assert set(rows()) == {"table1.jsonl"}
 
 
 def test_nothing_is_computed_twice(reproduced, monkeypatch):
@@ -146,12 +197,12 @@ def test_an_interrupted_reproduction_goes_on(reproduced, tmp_path, monkeypatch):
     assert runner.run_studies([again], artefacts, tmp_path / "results")
     names = [name for name in done if name != "cut"]
     assert len(names) == len(set(names))  # nothing twice
-    (whole,), (cut_up,) = (report.read_results(r) for r in (results, tmp_path / "results"))
+    (whole,), (cut_up,) = (study_files.read_results(r) for r in (results, tmp_path / "results"))
 
     def numbers(found):
         return [
             line.split(",", 1)[1]
-            for line in report.format_measures(
+            for line in study_files.format_measures(
                 [r for r in found.rows if r["artefact"] in ("figure3", "figure8")]
             ).splitlines()
         ]
@@ -186,7 +237,7 @@ def undefined(value, name=""):
 def test_undefined_values_are_said(reproduced):
     """No hit before, no content used, no gradient: the report says so and decides nothing."""
     _, results = reproduced
-    (found,) = report.read_results(results)
+    (found,) = study_files.read_results(results)
     kept = ("trained_with", "threat_model", "evaluation")
     rows = [
         # As of a data set whose numbers the paper has, which go beside ours.
@@ -201,7 +252,7 @@ def test_undefined_values_are_said(reproduced):
     effects = [line for line in text.splitlines() if "| test |" in line and "L_align" in line]
     assert effects and not any(f"**{HOLDS}**" in line for line in effects)
     assert "(516.15)" in text
-    report.draw(found._replace(rows=rows, plan=plan), results.parent / "undefined")
+    study_files.draw(found._replace(rows=rows, plan=plan), results.parent / "undefined")
 
 
 def test_verdicts():
@@ -263,7 +314,7 @@ def test_time_runs_out_before_a_unit_not_in_it(tmp_path):
     assert "not run" in text and "### Appendix C" not in text and "### Table 1" in text
 
 
-def test_refusals(tmp_path):
+def test_refusals(tmp_path, capsys):
     def refused(*arguments):
         found = call("experiments.reproduce", f"--out={tmp_path}", *arguments)
         assert found.returncode == 2 and found.stderr.count("\n") == 1, found.stderr
@@ -278,14 +329,15 @@ def test_refusals(tmp_path):
         paper_study("one", from_config(test_config.get_config()), small_plan(), tmp_path, one)
     with pytest.raises(InputError, match="betas"):
         small_plan(betas=(0.0,))
-    with pytest.raises(InputError, match=r"no STUDY/rows\.jsonl"):
-        report.read_results(tmp_path)
+    assert report.main([str(tmp_path)]) == 2 and report.main([]) == 2
+    missing, unnamed = capsys.readouterr().err.splitlines()
+    assert "no STUDY/rows/ARTEFACT.jsonl there" in missing and "name the folder" in unnamed
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("results", COMMITTED, ids=lambda folder: folder.name)
 def test_the_committed_report_is_that_of_the_committed_rows(results):
-    studies = report.read_results(results)
+    studies = study_files.read_results(results)
     text = (results / report.REPORT_FILE).read_text(encoding="utf-8")
     assert report.format_report(studies, results) == text
     for found in studies:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from experiments import report
 from experiments.row_files import read_rows
 from experiments.shared_rows import format_rows, read_lines
+from uatmc_jax import store
 from uatmc_jax.errors import InputError
 
 SETTINGS = {"model": {"name": "vbpr", "hidden": {"visual": [1024, 256]}, "dropout": None}}
@@ -136,9 +137,12 @@ def test_what_sharing_is_written_with_is_no_key_of_a_row(key):
 
 
 def test_the_report_refuses_damaged_rows_in_a_line(tmp_path, capsys):
-    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "rows").mkdir(parents=True)
+    store.write_json(
+        tmp_path / "test" / "plan.json", {"settings": {}, "plan": {}, "units": [], "overrides": []}
+    )
     for text in ('{"$as": 3, "unit": "table2/none"}\n', json.dumps(row(code={})) + "\n"):
-        (tmp_path / "test" / "rows.jsonl").write_text(text)
+        (tmp_path / "test" / "rows" / "table2.jsonl").write_text(text)
         assert report.main([str(tmp_path)]) == 2
         error = capsys.readouterr().err
-        assert "rows.jsonl, line 1: '" in error and error.count("\n") == 1
+        assert "rows/table2.jsonl, line 1: '" in error and error.count("\n") == 1

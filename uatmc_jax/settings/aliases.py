@@ -146,7 +146,7 @@ def result_with_new_names(found: Mapping[str, Any]) -> dict[str, Any]:
     """An attack's result, or a row made of it, under the names of now.
 
     Args:
-      found: of a result file, of a reproduction's rows.jsonl or of a scoreboard's.
+      found: of a result file, of a reproduction's rows or of a scoreboard's.
     """
     renamed = _rename(found, RESULT, "result")
     sections = {

@@ -10,7 +10,7 @@ from tests.conftest import make_interactions
 from tests.data.test_graph import all_equations
 from uatmc_jax.data import make_csr
 from uatmc_jax.evaluation.metrics import mean_metrics
-from uatmc_jax.evaluation.ranking import make_plan, top_k
+from uatmc_jax.evaluation.ranking import count_at_least, make_plan, top_k
 
 
 @settings(max_examples=8, deadline=None)
@@ -55,6 +55,38 @@ def test_equals_brute_force_with_ties_in_any_blocks(seed, sizes, blocks, many_ti
     assert metrics.keys() == wanted.keys()
     for name, value in wanted.items():
         np.testing.assert_allclose(metrics[name], value, rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from([(1, 4), (7, 5), (8, 12), (5, 19)]),
+    st.sampled_from([(1, 1), (3, 4), (9, 5), (2, 20)]),
+    st.sampled_from([1, 2, 5]),
+)
+def test_counting_equals_brute_force_with_ties_in_any_blocks(seed, sizes, blocks, count):
+    """Unseen items, the excluded one aside, that score at least a threshold; small integers."""
+    n_users, n_items = sizes
+    rng = np.random.default_rng(seed)
+    user = rng.integers(-2, 3, (n_users, 3)).astype(np.float32)
+    item = rng.integers(-2, 3, (n_items, 3)).astype(np.float32)
+    seen = rng.random((n_users, n_items)) < 0.3
+    seen[0, 0] = True  # there must be some
+    excluded = rng.integers(0, n_items, count).astype(np.int32)
+    thresholds = rng.integers(-6, 7, (n_users, count)).astype(np.float32)
+    plan = make_plan(
+        make_interactions({(int(u), int(i)) for u, i in np.argwhere(seen)}),
+        n_users,
+        n_items,
+        *blocks,
+    )
+    arrays = map(jnp.asarray, (thresholds, excluded))
+    found = np.asarray(count_at_least(jnp.asarray(user), jnp.asarray(item), plan, *arrays))
+    scores = user @ item.T
+    for u in range(n_users):
+        for t in range(count):
+            others = ~seen[u] & (np.arange(n_items) != excluded[t])
+            assert found[u, t] == np.sum(scores[u, others] >= thresholds[u, t])
 
 
 def test_blocks_do_not_change_float_results(dataset):

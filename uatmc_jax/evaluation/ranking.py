@@ -134,8 +134,11 @@ def _count_rows(scores: jax.Array, thresholds: jax.Array) -> jax.Array:
     """(n, T) how many of a row's scores reach each of the row's thresholds.
 
     A few columns at a time against all thresholds: on a CPU five times faster
-    than one threshold at a time against all columns.
+    than one threshold at a time against all columns. One threshold needs no
+    columns put apart.
     """
+    if thresholds.shape[1] == 1:
+        return jnp.sum(scores >= thresholds, axis=1, dtype=jnp.int32)[:, None]
     width = -scores.shape[1] % _COUNTED
     padded = jnp.pad(scores, ((0, 0), (0, width)), constant_values=-jnp.inf)
     columns = jnp.moveaxis(padded.reshape(len(scores), -1, _COUNTED), 1, 0)

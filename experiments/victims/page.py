@@ -61,6 +61,7 @@ REPORTED = {
     "clothing": {"lightgcn": 0.0526, "bm3": 0.0625, "mgcn": 0.0945, "lgmrec": 0.0830},
 }
 MOVING = ("own_row", "full")
+_FEW_HITS = 30  # of fewer a ratio has a relative error of a fifth and more: they are said
 _BOUNDS = ("budget_certificate", "any_content_certificate")
 
 
@@ -184,14 +185,20 @@ def _in_short(models: Models) -> list[str]:
             f"- No edit whatever moves {', '.join(nothing)}: they read no content when they serve. "
             "A new item has nothing of its image and text there either."
         )
-    factors = {}
+    factors, hits = {}, {}
     for victim, of in undefended.items():
         before, after = mean(most_moving(of), "hr_before"), _most(most_moving(of))
         if after is not None and before:
             factors[victim] = after / before
+            pairs = (row["evaluation"]["targets"] * row["users"] for row in most_moving(of))
+            hits[victim] = before * sum(pairs)
     if factors:
         ranked = sorted(factors, key=lambda victim: factors[victim])
-        shown = ", ".join(f"{victim} {_times(factors[victim])}" for victim in ranked)
+        shown = ", ".join(
+            f"{victim} {_times(factors[victim])}"
+            + (f" (of {hits[victim]:.0f} hits before)" if hits[victim] < _FEW_HITS else "")
+            for victim in ranked
+        )
         lines.append(
             "- Times as many users with the item among their best, under full and the strongest "
             f"threat: {shown}."

@@ -97,6 +97,18 @@ def test_the_page_says_of_each_victim_what_was_measured(tmp_path):
     assert (tmp_path / "baby.png").stat().st_size > 1000
 
 
+def test_how_few_hits_a_ratio_rests_on_is_said():
+    """40 targets, 100 users: 40 hits before, then 12 and, of two seeds together, 24."""
+    few = {"hr_before": 0.003, "threats": {"raw": threat(0.3), "z": None}}
+    rows = [row(), row("lattice", **few), *(row("mmgcn", seed=seed, **few) for seed in (1, 2))]
+    text = page.page({"baby": rows})
+    assert evaluation_of(CPU)["targets"] == 40
+    (line,) = (line for line in text.splitlines() if "Times as many users" in line)
+    assert line.endswith(
+        "freedom 2, lattice 100 (of 12 hits before), mmgcn 100 (of 24 hits before)."
+    )
+
+
 def test_committed_rows_lie_below_their_certificates():
     """What was found below what no edit exceeds; a budget's bound below that of any content."""
     files = list(ROOT.glob("experiments/results/victims/*.jsonl"))

@@ -9,6 +9,7 @@ _NORM_FLOOR = 1e-12
 # Of matrix products whose result decides a rank: a GPU's shortened ones would decide near ties
 # differently from one program to the next.
 EXACT = "highest"
+_LOWEST, _HIGHEST = -(2**31), 2**31 - 1  # of int32
 
 
 def safe_norm(x: jax.Array, axis: int = -1, keepdims: bool = False) -> jax.Array:
@@ -65,9 +66,68 @@ def kth_largest(values: jax.Array, k: int) -> jax.Array:
     Returns:
       (n,).
     """
-    fixed = jax.lax.stop_gradient(values)
-    bits = jax.lax.bitcast_convert_type(fixed + 0.0, jnp.int32)  # -0 becomes 0
-    order = jnp.where(bits < 0, bits ^ jnp.int32(0x7FFFFFFF), bits)  # as integers, floats' order
+    order = _order(values)
+    place = jnp.argmax(order == _kth_order(order, k), axis=0)
+    return jnp.take_along_axis(values, place[None], axis=0)[0]
+
+
+def kth_largest_beside(values: jax.Array, beside: jax.Array, k: int) -> jax.Array:
+    """The k-th largest of each column of two tables together, the second sorted already.
+
+    Only the first table is counted over and over: s, how many of the second's are among the
+    k largest, is found by bisection, and the result is the smaller one of its s-th and of the
+    first's (k - s)-th. Differentiable in `values` as `kth_largest` is; of equal entries the
+    first table's first is selected.
+
+    >>> values, beside = jnp.array([[2.0, 2.0]]), jnp.array([[3.0, 1.0], [1.0, 0.0]])
+    >>> kth_largest_beside(values, beside, 2).tolist()
+    [2.0, 1.0]
+
+    Args:
+      values: (m, n), not NaN.
+      beside: (w, n), each column descending, not NaN; taken as constant.
+      k: from 1 to m + w.
+
+    Returns:
+      (n,).
+    """
+    order, kept = _order(values), _order(beside)
+    most = min(k, kept.shape[0])
+
+    def entry(count: jax.Array) -> jax.Array:
+        return jnp.take_along_axis(kept, jnp.maximum(count - 1, 0)[None], axis=0)[0]
+
+    def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = bounds
+        middle = (low + high + 1) // 2
+        rank = middle + jnp.sum(order > entry(middle), axis=0, dtype=jnp.int32)
+        return jnp.where(rank <= k, middle, low), jnp.where(rank <= k, high, middle - 1)
+
+    none = jnp.zeros(kept.shape[1], jnp.int32)
+    s = jax.lax.fori_loop(0, most.bit_length(), halve, (none, jnp.full_like(none, most)))[0]
+    last = jnp.where(s > 0, entry(s), _HIGHEST)
+    found = jnp.minimum(last, _kth_order(order, k - s))
+    equal = order == found
+    selected = jnp.take_along_axis(values, jnp.argmax(equal, axis=0)[None], axis=0)[0]
+    return jnp.where(jnp.any(equal, axis=0), selected, _of_order(found).astype(values.dtype))
+
+
+def _order(values: jax.Array) -> jax.Array:
+    """float32 as int32 in the same order."""
+    bits = jax.lax.bitcast_convert_type(jax.lax.stop_gradient(values) + 0.0, jnp.int32)
+    return _of_bits(bits)  # -0 has become 0
+
+
+def _of_bits(bits: jax.Array) -> jax.Array:
+    return jnp.where(bits < 0, bits ^ jnp.int32(_HIGHEST), bits)
+
+
+def _of_order(order: jax.Array) -> jax.Array:
+    return jax.lax.bitcast_convert_type(_of_bits(order), jnp.float32)
+
+
+def _kth_order(order: jax.Array, k: int | jax.Array) -> jax.Array:
+    """(n,) the k-th largest of each column, k one for all or (n,); the highest for k = 0."""
 
     def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = bounds
@@ -75,8 +135,6 @@ def kth_largest(values: jax.Array, k: int) -> jax.Array:
         enough = jnp.sum(order >= middle, axis=0, dtype=jnp.int32) >= k
         return jnp.where(enough, middle, low), jnp.where(enough, high, middle - 1)
 
-    lowest = jnp.full(values.shape[1], jnp.iinfo(jnp.int32).min, jnp.int32)
-    bounds = lowest, jnp.full_like(lowest, jnp.iinfo(jnp.int32).max)
-    found = jax.lax.fori_loop(0, 32, halve, bounds)[0]
-    place = jnp.argmax(order == found, axis=0)
-    return jnp.take_along_axis(values, place[None], axis=0)[0]
+    lowest = jnp.full(order.shape[1], _LOWEST, jnp.int32)
+    bounds = lowest, jnp.full_like(lowest, _HIGHEST)
+    return jax.lax.fori_loop(0, 32, halve, bounds)[0]

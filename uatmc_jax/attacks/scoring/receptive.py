@@ -22,7 +22,7 @@ from uatmc_jax.attacks.victim import Victim
 from uatmc_jax.data import contains
 from uatmc_jax.models import Embeddings, Field, Modal
 from uatmc_jax.models.protocol import PyTree
-from uatmc_jax.numerics import kth_largest, safe_norm, take
+from uatmc_jax.numerics import kth_largest, kth_largest_beside, safe_norm, take
 
 
 @flax.struct.dataclass
@@ -37,7 +37,8 @@ class ScorerState:
       field: the receptive field.
       rows: the model's clean rows in it.
       moved: (m,) int32 items; |I| for padding.
-      listed: (W, n) each user's best clean scores, -inf for moved items.
+      listed: (W, n) each user's best clean scores without those of moved items, descending,
+        -inf at the end.
       tail: (n,) the clean score that no unlisted item exceeds.
       open: (m, n) bool: may be recommended.
       near: (a,) int32 positions of shell 1; n for padding and for users not attacked.
@@ -75,16 +76,16 @@ def _prepare(victim: Victim, target: Target, k: int, ks: tuple[int, ...]) -> Sco
     moved = jnp.concatenate(field.shells[0::2]) - graph.n_users
     is_moved = jnp.zeros(n_items + 1, bool).at[moved].set(True)[victim.best_items]
     width = min(victim.best_scores.shape[1], max(k, *ks) + moved.shape[0])
+    listed = victim.best_scores[:, :width]
     near = position[jnp.minimum(field.shells[1], graph.n_users)]
     outer = [jnp.minimum(shell, graph.n_users) for shell in field.shells[3::2]]
     far = position[jnp.concatenate(outer)] if outer else jnp.zeros(0, jnp.int32)
-    listed = jnp.where(is_moved, -jnp.inf, victim.best_scores)[:, :width]
     return ScorerState(
         item=target.item,
         field=field,
         rows=victim.model.field.gather(victim.encoder, victim.trace, graph, field),
         moved=moved,
-        listed=listed.T,
+        listed=_without(listed, is_moved[:, :width]).T,
         tail=victim.best_scores[:, width - 1],
         open=(moved < n_items)[:, None] & _open(victim, jnp.arange(n)[None, :], moved[:, None]),
         near=near,
@@ -96,6 +97,15 @@ def _prepare(victim: Victim, target: Target, k: int, ks: tuple[int, ...]) -> Sco
         k=k,
         ks=ks,
     )
+
+
+def _without(scores: jax.Array, left_out: jax.Array) -> jax.Array:
+    """(n, W) rows without some of their entries, those behind moved up, -inf at the end."""
+    n, width = scores.shape
+    place = jnp.cumsum(~left_out, axis=1) - 1
+    place = jnp.where(left_out, width, place)
+    fresh = jnp.full_like(scores, -jnp.inf)
+    return fresh.at[jnp.arange(n)[:, None], place].set(scores, mode="drop")
 
 
 def _open(victim: Victim, positions: jax.Array, items: jax.Array) -> jax.Array:
@@ -112,14 +122,17 @@ class _Look:
 
     Attributes:
       target: (users,) y'_ut.
-      rivals: (R, users) other items' scores, the target's the first; -inf where
-        there is none.
-      bound: (users,) no item that is not among the rivals scores more.
+      moved: (m, users) the moved items' scores, the target's the first; -inf for none.
+      others: (R, users) other items' scores; -inf for none.
+      bound: (users,) no item that is among neither scores more.
+      descending: whether `others` are constant and in order (static).
     """
 
     target: jax.Array
-    rivals: jax.Array
+    moved: jax.Array
+    others: jax.Array
     bound: jax.Array
+    descending: bool = flax.struct.field(pytree_node=False)
 
 
 def _looks(victim: Victim, state: ScorerState, z: Modal) -> tuple[_Look, _Look, _Look]:
@@ -129,18 +142,16 @@ def _looks(victim: Victim, state: ScorerState, z: Modal) -> tuple[_Look, _Look, 
     def moved_scores(users: jax.Array, open_to: jax.Array) -> jax.Array:
         return jnp.where(open_to, items @ users.T, -jnp.inf)
 
-    outside = _Look(
-        user @ items[0],
-        jnp.concatenate([moved_scores(user, state.open), state.listed]),
-        state.tail,
-    )
+    outside = _Look(user @ items[0], moved_scores(user, state.open), state.listed, state.tail, True)
     everything = jnp.where(state.near_open, near @ victim.item.T, -jnp.inf).T
     is_moved = jnp.zeros(everything.shape[0], bool).at[state.moved].set(True, mode="drop")
     everything = jnp.where(is_moved[:, None], -jnp.inf, everything)
     shell = _Look(
         near @ items[0],
-        jnp.concatenate([moved_scores(near, _columns(state.open, state.near)), everything]),
+        moved_scores(near, _columns(state.open, state.near)),
+        everything,
         jnp.full(near.shape[0], -jnp.inf),
+        False,
     )
     again = jnp.einsum("bld,bd->bl", state.far_items, far)
     centre = jnp.mean(victim.item, axis=0)
@@ -148,13 +159,10 @@ def _looks(victim: Victim, state: ScorerState, z: Modal) -> tuple[_Look, _Look, 
     step = jax.lax.stop_gradient(far) - take(victim.user, state.far)
     further = _Look(
         far @ items[0],
-        jnp.concatenate(
-            [
-                moved_scores(far, _columns(state.open, state.far)),
-                jnp.where(state.far_listed, again, -jnp.inf).T,
-            ]
-        ),
+        moved_scores(far, _columns(state.open, state.far)),
+        jnp.where(state.far_listed, again, -jnp.inf).T,
         state.far_tail + step @ centre + safe_norm(step) * spread,
+        False,
     )
     return outside, shell, further
 
@@ -180,7 +188,10 @@ def _merge(state: ScorerState, parts: list[jax.Array]) -> jax.Array:
 
 def _excess(victim: Victim, state: ScorerState, z: Modal) -> jax.Array:
     def part(look: _Look) -> jax.Array:
-        threshold = kth_largest(look.rivals, state.k)
+        if look.descending:
+            threshold = kth_largest_beside(look.moved, look.others, state.k)
+        else:
+            threshold = kth_largest(jnp.concatenate([look.moved, look.others]), state.k)
         certain = threshold >= look.bound
         return jnp.where(certain, look.target - threshold, jnp.nan)
 
@@ -189,8 +200,9 @@ def _excess(victim: Victim, state: ScorerState, z: Modal) -> jax.Array:
 
 def _hits(victim: Victim, state: ScorerState, z: Modal) -> jax.Array:
     def part(look: _Look) -> jax.Array:
-        ahead = jnp.sum(look.rivals[1:] >= look.target, axis=0)[:, None]
-        hit = ahead < jnp.array(state.ks)
+        rivals = look.moved[1:], look.others
+        ahead = sum(jnp.sum(some >= look.target, axis=0) for some in rivals)
+        hit = ahead[:, None] < jnp.array(state.ks)
         certain = (look.target > look.bound)[:, None] | ~hit
         return jnp.where(certain, hit.astype(jnp.float32), jnp.nan)
 

@@ -6,8 +6,7 @@
 
 Presets, chosen after the colon:
 
-  cpu        hours on two CPU cores, three training seeds. The committed results of MMGCN are of
-             the plan before this one: stage 1 of 6 epochs, mu not warmed up, one training seed.
+  cpu        hours on two CPU cores, three training seeds.
   cpu_mmgcn  the same for MMGCN, whose epoch takes half a minute: 4 hardened epochs, targets of
              one seed, every second point of the lambda and beta grids, epoch by epoch the
              variants that differ in MMGCN.

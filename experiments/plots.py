@@ -35,7 +35,7 @@ def defences(
     Args:
       file: to write.
       title: of the figure.
-      gains: {(defence, attack): entry with value and over_targets}.
+      gains: {(defence, attack): entry with value and over_targets, perhaps over_trainings}.
       paper: the same of the paper's gains, as far as it has them.
       others: {measure: {defence: value}}.
     """
@@ -62,12 +62,15 @@ def defences(
     axes[0].set(ylabel="HR@50 gain", xticks=range(len(labels)), xticklabels=shown)
     axes[0].set_yscale("symlog", linthresh=0.1)
     axes[0].yaxis.set_major_formatter(lambda value, _: f"{value:,.0%}")
+    ends = (_number(_interval(entry)[0]) for entry in gains.values())
+    if not any(end < 0 for end in (*ends, *paper.values())):
+        axes[0].set_ylim(bottom=0)
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": 3}
     axes[0].legend(frameon=False, fontsize=7, **below)
     for axis, (name, values) in zip(axes[1:], others.items(), strict=True):
         axis.bar(range(len(labels)), [values[label] for label in labels], color=GREY, width=0.6)
-        axis.set(ylabel=name, xticks=range(len(labels)), xticklabels=shown)
-        axis.tick_params(axis="x", labelsize=7, labelrotation=45)
+        axis.set(ylabel=name, xticks=range(len(labels)))
+        axis.set_xticklabels(labels, fontsize=7, rotation=45, ha="right", rotation_mode="anchor")
     return save(figure, file, title)
 
 
@@ -155,7 +158,8 @@ def groups(
     axis.set(ylabel="HR@50, %", xticks=range(len(names)), xticklabels=names)
     axis.set(xlabel="users the attack is crafted on")
     axis.set_ylim(bottom=0)
-    axis.legend(frameon=False, fontsize=7)
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.22), "ncols": 3}
+    axis.legend(frameon=False, fontsize=7, **place)
     return save(figure, file, title)
 
 
@@ -288,25 +292,26 @@ def pareto(file: pathlib.Path, title: str, entries: Sequence, best: Collection[s
 
 
 def _points(axis, places: np.ndarray, entries: list[dict], colour: str, marker: str, label: str):
+    """Values with intervals, over training seeds too where there are; an arrow has no upper end."""
     values = np.array([_number(entry["value"]) for entry in entries])
-    ends = np.array([[_number(end) for end in entry["over_targets"]] for entry in entries]).T
+    ends = np.array([[_number(end) for end in _interval(entry)] for entry in entries]).T
+    style = {"color": colour, "linestyle": "none", "capsize": 3}
     lengths = np.abs(np.nan_to_num(ends - values))
-    axis.errorbar(
-        places,
-        values,
-        yerr=lengths,
-        color=colour,
-        marker=marker,
-        linestyle="none",
-        capsize=3,
-        label=f"{label} (95 % interval)",
-    )
+    axis.errorbar(places, values, lengths, marker=marker, label=f"{label} (95 % interval)", **style)
+    open_above = np.isfinite(values) & np.isnan(ends[1])
+    if open_above.any():
+        upwards = np.abs(values[open_above])
+        axis.errorbar(places[open_above], values[open_above], upwards, lolims=True, **style)
+
+
+def _interval(entry: dict) -> list[float | None]:
+    return entry.get("over_trainings", entry["over_targets"])
 
 
 def _scaled(entry: dict, factor: float) -> dict:
     return {
         "value": factor * entry["value"],
-        "over_targets": [factor * end for end in entry["over_targets"]],
+        "over_targets": [factor * end for end in _interval(entry)],
     }
 
 

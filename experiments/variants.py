@@ -298,9 +298,9 @@ def measuring_unit(
 _BABY_INTERACTIONS, _BABY_USERS = 118_551, 7_778
 _STEP = {
     "rows": {"pretrain": 0.16, "adversarial": 0.013},
-    "graph": {"pretrain": 1.0, "adversarial": 1.0},
+    "graph": {"pretrain": 0.4, "adversarial": 0.6},
 }
-_PER_TARGET = {"rows": {"fgsm": 0.002, "pgd": 0.004}, "graph": {"fgsm": 0.2, "pgd": 0.6}}
+_PER_TARGET = {"rows": {"fgsm": 0.002, "pgd": 0.004}, "graph": {"fgsm": 0.1, "pgd": 0.3}}
 _CONTENT = {"rows": 5.0, "graph": 8.0}  # opening, ranking and content utility of one checkpoint
 
 

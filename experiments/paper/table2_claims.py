@@ -54,12 +54,7 @@ def claims_of(rows: Rows) -> list[Claim]:
         return compared[first, second]["differences"][key]
 
     def effect(first: tuple[str, str], second: tuple[str, str]) -> dict:
-        """On the gain; where nobody had a target before, on the hit rate won."""
-        of_gain = pair(first, second, "gain")
-        points = compared[first, second]["differences"].get("points", {})
-        if of_gain["value"] is None and points.get("value") is not None:
-            return points | {"of": "HR@50"}
-        return of_gain
+        return on_gain_or_points(compared[first, second]["differences"])
 
     of_both = {a: gain_of(UNDEFENDED, a) for a in ("fgsm", "pgd")}
     claims = [
@@ -157,6 +152,27 @@ def claims_of(rows: Rows) -> list[Claim]:
             )
         )
     return claims
+
+
+def on_gain_or_points(differences: dict) -> dict:
+    """A defence's effect on the gain; on the hit rate won where the gain is not always defined.
+
+    So few hits before that some training, or some resampling of targets and trainings, has
+    none: a gain above every number, which decides nothing.
+
+    >>> undefined = {"value": -3.0, "over_targets": [-9.0, None]}
+    >>> on_gain_or_points({"gain": undefined, "points": {"value": -0.1, "over_targets": [-1, 0]}})
+    {'value': -0.1, 'over_targets': [-1, 0], 'of': 'HR@50'}
+
+    Args:
+      differences: of `benchmark.summary.compare`; rows of before have no points.
+    """
+    of_gain, points = differences["gain"], differences.get("points", {})
+    ends = of_gain.get("over_trainings", of_gain["over_targets"])
+    known = (of_gain["value"], *ends, *of_gain.get("by_training", ()))
+    if any(value is None for value in known) and points.get("value") is not None:
+        return points | {"of": f"HR@{K}"}
+    return of_gain
 
 
 def in_points(entry: dict) -> str:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from uatmc_jax.numerics import kth_largest, kth_largest_beside
 
 
-@pytest.mark.parametrize("shape", [(9, 200), (200, 9)])
+@pytest.mark.parametrize("shape", [(9, 200), (33, 50), (200, 9), (1200, 9)])
 def test_kth_largest_equals_sorting_with_infinities_and_ties(shape):
     rng = np.random.default_rng(0)
     values = rng.choice([-np.inf, -1e30, -2.5, -0.0, 0.0, 1e-30, 1.0, 7.25], shape)
@@ -32,7 +32,9 @@ ENTRIES = np.array([-np.inf, -1e30, -2.5, -0.0, 0.0, 1e-30, 1.0, 7.25, np.inf], 
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(0, 10_000), st.sampled_from([(1, 1), (3, 8), (8, 3), (40, 60), (5, 0)]))
+@given(
+    st.integers(0, 10_000), st.sampled_from([(1, 1), (3, 8), (8, 3), (40, 60), (97, 30), (5, 0)])
+)
 def test_the_kth_largest_of_two_tables_is_that_of_both_together(seed, sizes):
     rng = np.random.default_rng(seed)
     values, beside = (rng.choice(ENTRIES, (rows, 50)) for rows in sizes)

@@ -1,5 +1,7 @@
 """Small numerical pieces with safe gradients, used by models, losses and ascent alike."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -10,6 +12,8 @@ _NORM_FLOOR = 1e-12
 # differently from one program to the next.
 EXACT = "highest"
 _LOWEST, _HIGHEST = -(2**31), 2**31 - 1  # of int32
+# Sums of more rows XLA does on a CPU in passes over arrays that it writes out: three times slower.
+_FUSED_ROWS, _MANY_PARTS = 32, 32
 
 
 def safe_norm(x: jax.Array, axis: int = -1, keepdims: bool = False) -> jax.Array:
@@ -100,7 +104,7 @@ def kth_largest_beside(values: jax.Array, beside: jax.Array, k: int) -> jax.Arra
     def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = bounds
         middle = (low + high + 1) // 2
-        rank = middle + jnp.sum(order > entry(middle), axis=0, dtype=jnp.int32)
+        rank = middle + _count(order > entry(middle))
         return jnp.where(rank <= k, middle, low), jnp.where(rank <= k, high, middle - 1)
 
     none = jnp.zeros(kept.shape[1], jnp.int32)
@@ -126,13 +130,28 @@ def _of_order(order: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(_of_bits(order), jnp.float32)
 
 
+def _count(chosen: jax.Array) -> jax.Array:
+    """(n,) how many of each column, (rows, n) bool, are."""
+
+    def whole(rows: jax.Array) -> jax.Array:
+        return jnp.sum(rows, axis=0, dtype=jnp.int32)
+
+    def in_parts(rows: jax.Array) -> jax.Array:
+        parts = (rows[n : n + _FUSED_ROWS] for n in range(0, len(rows), _FUSED_ROWS))
+        return functools.reduce(jnp.add, map(whole, parts))
+
+    if not _FUSED_ROWS < len(chosen) <= _MANY_PARTS * _FUSED_ROWS:
+        return whole(chosen)
+    return jax.lax.platform_dependent(chosen, cpu=in_parts, default=whole)
+
+
 def _kth_order(order: jax.Array, k: int | jax.Array) -> jax.Array:
     """(n,) the k-th largest of each column, k one for all or (n,); the highest for k = 0."""
 
     def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = bounds
         middle = (low >> 1) + (high >> 1) + ((low | high) & 1)  # rounded up, without overflow
-        enough = jnp.sum(order >= middle, axis=0, dtype=jnp.int32) >= k
+        enough = _count(order >= middle) >= k
         return jnp.where(enough, middle, low), jnp.where(enough, high, middle - 1)
 
     lowest = jnp.full(order.shape[1], _LOWEST, jnp.int32)

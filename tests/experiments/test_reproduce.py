@@ -8,10 +8,11 @@ import shutil
 
 import numpy as np
 import pytest
+from matplotlib.markers import CARETUPBASE
 
 from configs import reproduce as plans
 from configs import test as test_config
-from experiments import report, runner, study, study_files, variants
+from experiments import plots, report, runner, study, study_files, variants
 from experiments.paper import artefact, digits, numbers, table2_claims
 from experiments.paper.artefact import FAILS, HOLDS, UNTESTED
 from experiments.paper.figure6 import rank_correlation
@@ -284,6 +285,21 @@ def test_points_decide_on_a_defence_where_its_gain_is_not_always_defined():
         assert pick({"gain": gain | unknown}) == gain | unknown  # rows of before
     over_targets = gain | {"over_targets": [-20.0, None]}  # of trainings together it is defined
     assert pick({"gain": over_targets, "points": points}) is over_targets
+
+
+def test_figures_draw_the_intervals_of_the_tables_and_arrows_for_those_without_an_end():
+    targets_alone = {"value": 1.0, "over_targets": [0.5, 2.0]}
+    trainings = {"value": 3.0, "over_targets": [2.9, 3.1], "over_trainings": [1.0, 7.0]}
+    open_above = {"value": 4.0, "over_targets": [3.0, 5.0], "over_trainings": [2.0, None]}
+    figure, axis = plots.pyplot().subplots()
+    plots._points(axis, np.arange(3), [targets_alone, trainings, open_above], "b", "o", "PGD")
+    drawn, arrows = axis.containers
+    (bars,), (upwards,) = drawn.lines[2], arrows.lines[2]
+    ends = [sorted(segment[:, 1].tolist()) for segment in bars.get_segments()]
+    assert ends == [[0.5, 2.0], [1.0, 7.0], [2.0, 4.0]]
+    assert [segment[:, 0].tolist() for segment in upwards.get_segments()] == [[2.0, 2.0]]
+    assert any(line.get_marker() == CARETUPBASE for line in arrows.lines[1])
+    plots.pyplot().close(figure)
 
 
 def test_the_papers_digits_are_found_by_their_hits_and_not_by_others():

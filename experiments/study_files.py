@@ -23,6 +23,7 @@ from experiments.study import Rows, Study, Unit, artefact_of, read_units
 from uatmc_jax import store
 from uatmc_jax.errors import InputError
 from uatmc_jax.settings import Settings, from_values, to_dict
+from uatmc_jax.training.folder import differences
 
 _FOLDER, _ONE_FILE, _PLAN, _MEASURES = "rows", "rows.jsonl", "plan.json", "measures.csv"
 _NAMES = ("study", "artefact", "unit", "variant", "attack")
@@ -53,7 +54,7 @@ def write_study(study: Study, units: Sequence[Unit], results: pathlib.Path) -> N
     """Writes what is done of a study, if anything is: rows, measures, plan and figures.
 
     What RESULTS has of the same settings and plan, and OUT has not, is kept, so that results can
-    be completed on another machine; of other settings or another plan it is replaced.
+    be completed on another machine; of others it is replaced (see `require_same`).
     """
     done = read_units(study, units, _kept(study, results))
     found = {name: one["rows"] for name, one in done.items()}
@@ -118,16 +119,36 @@ def _read_study(folder: pathlib.Path) -> Results | None:
     return Results(folder.name, plan, [row for file in files for row in read_rows(file, _FIELDS)])
 
 
+def require_same(study: Study, results: pathlib.Path) -> None:
+    """Raises InputError where RESULTS has the study under other settings, plan or data.
+
+    For a folder that was named: what is there may have been measured elsewhere, and would be lost.
+    """
+    there = _read_study(results / study.name)
+    others = [] if there is None else _differing(study, there)
+    if others:
+        raise InputError(
+            f"{results / study.name} has rows of another {', '.join(others)}. Name another "
+            "--results, or move it away."
+        )
+
+
+def _differing(study: Study, there: Results) -> list[str]:
+    """In what the results were got otherwise: "dataset", fields of the settings and the plan."""
+    found = there.rows[0]["dataset"]["fingerprint"] != study.dataset.fingerprint
+    others = ["dataset"] if found else []
+    settings, plan = _conditions(study)
+    try:
+        known = to_dict(from_values(Settings, there.plan["settings"]))
+    except InputError:  # of fields that are gone
+        known = there.plan["settings"]
+    return others + differences(known, settings) + differences(there.plan["plan"], plan)
+
+
 def _kept(study: Study, results: pathlib.Path) -> dict[str, dict]:
     """{unit: {"seconds", "rows"}} of what RESULTS has, if under the study's settings and plan."""
     there = _read_study(results / study.name)
-    if there is None or there.rows[0]["dataset"]["fingerprint"] != study.dataset.fingerprint:
-        return {}
-    try:
-        settings = to_dict(from_values(Settings, there.plan["settings"]))
-    except InputError:  # of settings that are gone
-        return {}
-    if (settings, there.plan["plan"]) != _conditions(study):
+    if there is None or _differing(study, there):
         return {}
     seconds = {one["unit"]: one["seconds"] for one in there.plan["units"]}
     rows: dict[str, Rows] = {}

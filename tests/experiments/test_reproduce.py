@@ -338,7 +338,18 @@ def test_an_artefact_is_computed_alone(tmp_path):
     arguments = "--config=configs/test.py", "--only=table1", f"--out={tmp_path}"
     found = call("experiments.reproduce", *arguments)
     assert found.returncode == 0, found.stderr
-    assert "### Table 1" in (tmp_path / "results" / report.REPORT_FILE).read_text()
+    results = tmp_path / "results"
+    assert "### Table 1" in (results / report.REPORT_FILE).read_text()
+    # Into a folder that is named, where rows may be that no OUT has, nothing else is written.
+    before = {file: file.read_bytes() for file in results.rglob("*") if file.is_file()}
+    found = call("experiments.reproduce", *arguments, f"--results={results}", "--plan.targets=7")
+    assert found.returncode == 2 and found.stderr.count("\n") == 1
+    assert "test has rows of another targets. Name another --results" in found.stderr
+    assert before == {file: file.read_bytes() for file in results.rglob("*") if file.is_file()}
+    same = small_study(tmp_path / "another")
+    with pytest.raises(InputError, match=r"another .*pretrain\.batch_size.*, bootstrap"):
+        study_files.require_same(same, results)
+    study_files.require_same(same, tmp_path / "none")
 
 
 def test_time_runs_out_before_a_unit_not_in_it(tmp_path):

@@ -59,9 +59,9 @@ def format_report(studies: Sequence[Results], folder: pathlib.Path | None = None
         "claims with a threshold name it and go by point values. In braces the interval over "
         "target seeds, which with three seeds is their range. A claim about a defence needs more: "
         "an interval over training seeds and targets together, and every training seed on the "
-        "same side; of one training seed it is not decided. Where a training or a resampling has "
-        "nobody before an attack, its gain is above every number: the hit rate won, in points, "
-        "decides on the defence then.",
+        "same side; of one training seed it is not decided. Where an end of that interval or a "
+        "training's own gain is undefined, nobody having the target before, the hit rate won, in "
+        "points, decides on the defence, whichever way the gains beside it go.",
         "",
         *_claims(studies),
     ]

@@ -111,6 +111,11 @@ def _read_study(folder: pathlib.Path) -> Results | None:
     order = {name: place for place, name in enumerate(ARTEFACTS)}
     files = list((folder / _FOLDER).glob("*.jsonl"))
     files.sort(key=lambda file: (order.get(file.stem, -1), file.stem))  # trainings first
+    if files and (folder / _ONE_FILE).exists():
+        raise InputError(
+            f"{folder} has both {_ONE_FILE} and {_FOLDER}/, as a kill leaves them. Remove "
+            f"{_FOLDER}/, which is a part of the other, or {_ONE_FILE} if that is the older."
+        )
     if not files and (folder / _ONE_FILE).exists():
         files = [folder / _ONE_FILE]
     if not files:

@@ -146,3 +146,12 @@ def test_the_report_refuses_damaged_rows_in_a_line(tmp_path, capsys):
         assert report.main([str(tmp_path)]) == 2
         error = capsys.readouterr().err
         assert "rows/table2.jsonl, line 1: '" in error and error.count("\n") == 1
+
+
+def test_rows_in_both_forms_are_refused_and_left_alone(tmp_path, capsys):
+    (tmp_path / "test" / "rows").mkdir(parents=True)
+    for file in ("rows.jsonl", "rows/table2.jsonl"):
+        (tmp_path / "test" / file).write_text(json.dumps(row()) + "\n")
+    assert report.main([str(tmp_path)]) == 2
+    assert "has both rows.jsonl and rows/" in capsys.readouterr().err
+    assert (tmp_path / "test" / "rows.jsonl").exists()

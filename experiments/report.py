@@ -61,7 +61,7 @@ def format_report(studies: Sequence[Results], folder: pathlib.Path | None = None
         "an interval over training seeds and targets together, and every training seed on the "
         "same side; of one training seed it is not decided. Where an end of that interval or a "
         "training's own gain is undefined, nobody having the target before, the hit rate won, in "
-        "points, decides on the defence, whichever way the gains beside it go.",
+        "points, decides on the defence, unless the gain goes the other way.",
         "",
         *_claims(studies),
     ]

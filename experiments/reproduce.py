@@ -25,7 +25,7 @@ from experiments.paper.registry import ARTEFACTS
 from experiments.paper.trainings import paper_study
 from experiments.report import REPORT_FILE
 from experiments.study import Plan, Study
-from experiments.study_files import require_same
+from experiments.study_files import read_results, require_same
 from uatmc_jax.cli import start
 from uatmc_jax.data import open_dataset
 from uatmc_jax.errors import InputError
@@ -130,6 +130,8 @@ def main(argv: list[str]) -> int:
         return 0
     results = pathlib.Path(_RESULTS.value or pathlib.Path(_OUT.value) / "results")
     mine = results if _WORKERS.value else None
+    if mine:
+        read_results(mine)  # what is damaged is said before any long work
     if _RESULTS.value and mine:
         for study in studies:
             require_same(study, mine)

@@ -17,6 +17,7 @@ from experiments import report
 from experiments.paper.artefact import Artefact
 from experiments.paper.registry import ARTEFACTS
 from experiments.study import (
+    TRAINING,
     Rows,
     Study,
     Unit,
@@ -34,7 +35,6 @@ from uatmc_jax.owner import owned
 
 WORKERS = "Processes that share the work, as on a GPU with many cores; 0 helps another command."
 _DONE, _TAKEN, _EARLY = "done", "taken", "early"
-_TRAINING = "training"
 _WAIT_SECONDS = 1.0
 
 
@@ -77,7 +77,13 @@ def run_studies(
         # What is done is in the report even if the rest is not, and whatever was asked for.
         if results is not None:
             for study in studies:
-                write_study(study, units_of(study, list(ARTEFACTS.values())), results)
+                whole = units_of(study, list(ARTEFACTS.values()))
+                # Fewer artefacts train fewer models together, in units of other names.
+                asked = {unit.name: unit for unit in units_of(study, artefacts)}
+                others = asked.keys() - {unit.name for unit in whole}
+                units = [asked[name] for name in asked if name in others] + whole
+                for note in write_study(study, units, results):
+                    print(note, file=sys.stderr)
             report.write_report(results)
 
 
@@ -224,7 +230,7 @@ def _compiling(study: Study, unit: Unit, plan: Sequence[tuple[Study, Unit]]) -> 
       InUseError: another process makes the first of them.
     """
     kind = artefact_of(unit.name)
-    alone = bool(jax.config.jax_compilation_cache_dir) and kind != _TRAINING
+    alone = bool(jax.config.jax_compilation_cache_dir) and kind != TRAINING
     if alone and not any(
         unit_file(*one).exists()
         for one in plan

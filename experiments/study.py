@@ -31,6 +31,7 @@ from uatmc_jax.settings import (
 )
 
 Rows = list[dict[str, Any]]
+TRAINING = "training"  # the artefact of units that train
 UNDEFENDED = "none"  # the paper's "w/o AT": the pre-trained model
 # Trained on without a defence for as long as the hardened ones: what more epochs alone do.
 CONTROL = "control"
@@ -189,6 +190,11 @@ def changed(settings: Settings, values: dict[str, Any]) -> Settings:
 # Units on disk.
 
 
+def definition_of(unit: Unit) -> str:
+    """Digest of what a unit's rows depend on, wherever they are measured."""
+    return store.digest({"depends_on": unit.depends_on, "format": _FORMAT})
+
+
 def unit_file(study: Study, unit: Unit) -> pathlib.Path:
     """Where the unit's rows are once it is done."""
     software = __version__, jax.__version__, jax.default_backend()
@@ -205,31 +211,20 @@ def read_unit(study: Study, unit: Unit) -> dict | None:
     return done | {"rows": [result_with_new_names(row) for row in done["rows"]]}
 
 
-def read_units(
-    study: Study, units: Sequence[Unit], kept: Mapping[str, dict] | None = None
-) -> dict[str, dict]:
+def read_units(study: Study, units: Sequence[Unit]) -> dict[str, dict]:
     """{name: what it measured} of the units that are done, here or elsewhere.
 
     OUT may have been brought from another machine, or be older than the installed JAX. All of
     one artefact is then taken from one device and version of JAX: that which has done most of
     it, this one if as much.
-
-    Args:
-      study: whose folder is looked into.
-      units: of its plan.
-      kept: {name: {"seconds", "rows"}} that are known from before; the folder's go first.
     """
     found: dict[str, dict[tuple, dict[str, dict]]] = {}
-    for unit in units:
-        if (old := (kept or {}).get(unit.name)) and old["rows"]:
-            of_artefact = found.setdefault(artefact_of(unit.name), {})
-            of_artefact.setdefault(_software_of(old["rows"][0]), {})[unit.name] = old
     for unit in units:
         depends_on = json.loads(json.dumps(unit.depends_on))
         for file in sorted((study.folder / "units").glob(f"{_stem(unit)}-*.json")):
             done = store.read_json(file, "depends_on", "rows")
             if done["depends_on"] == depends_on and done["unit"] == unit.name and done["rows"]:
-                by = _software_of(done["rows"][0])
+                by = software_of(done["rows"][0])
                 of_artefact = found.setdefault(artefact_of(unit.name), {})
                 of_artefact.setdefault(by, {})[unit.name] = done
     own = jax.__version__, jax.default_backend()
@@ -247,7 +242,8 @@ def read_units(
     }
 
 
-def _software_of(row: Mapping[str, Any]) -> tuple:
+def software_of(row: Mapping[str, Any]) -> tuple:
+    """Version of JAX, platform and device of a row, beside which others cannot stand unsaid."""
     device = row["device"]
     return row["versions"]["jax"], device["platform"], device["kind"]
 
@@ -275,7 +271,7 @@ def do_unit(study: Study, unit: Unit, tell: Callable[[float], None]) -> dict:
         **environment(),
     }
     # Trainings that an earlier command has left are found, not run: what they took then counts.
-    is_training = head["artefact"] == "training"
+    is_training = head["artefact"] == TRAINING
     trained = sum(row.get("training_seconds", 0.0) for row in rows) if is_training else 0.0
     done = {
         "unit": unit.name,

@@ -19,7 +19,16 @@ from typing import Any, NamedTuple
 from experiments.paper.registry import ARTEFACTS
 from experiments.row_files import read_rows
 from experiments.shared_rows import format_rows
-from experiments.study import Rows, Study, Unit, artefact_of, read_units
+from experiments.study import (
+    TRAINING,
+    Rows,
+    Study,
+    Unit,
+    artefact_of,
+    definition_of,
+    read_units,
+    software_of,
+)
 from uatmc_jax import store
 from uatmc_jax.errors import InputError
 from uatmc_jax.settings import Settings, from_values, to_dict
@@ -50,48 +59,123 @@ class Results(NamedTuple):
     rows: Rows
 
 
-def write_study(study: Study, units: Sequence[Unit], results: pathlib.Path) -> None:
+def write_study(study: Study, units: Sequence[Unit], results: pathlib.Path) -> list[str]:
     """Writes what is done of a study, if anything is: rows, measures, plan and figures.
 
-    What RESULTS has of the same settings and plan, and OUT has not, is kept, so that results can
-    be completed on another machine; of others it is replaced (see `require_same`).
+    What RESULTS has of the same settings and plan stays, as `_joined` says, so that results can be
+    completed on another machine; of others it is replaced (see `require_same`).
+
+    Returns:
+      A line for each kind of units that are left out, if any are.
     """
-    done = read_units(study, units, _kept(study, results))
-    found = {name: one["rows"] for name, one in done.items()}
-    rows = [_without_places(row) for name in found for row in found[name]]
+    folder, measured = results / study.name, read_units(study, units)
+    there = _read_study(folder)
+    if there is not None and _differing(study, there):
+        if not any(one["rows"] for one in measured.values()):
+            return []
+        _remove(folder)
+        there = None
+    kept, outdated = ({}, []) if there is None else _kept(units, there)
+    done, left_out = _joined(measured, kept)
+    notes, outdated = [], [name for name in outdated if name not in done]
+    if outdated:
+        notes.append(f"{folder}: defined anew since, and left out: {', '.join(outdated)}.")
+    if left_out:
+        notes.append(
+            f"{folder} has more of these from another device or version of JAX; measured here and "
+            f"left out: {', '.join(left_out)}. Name another --results for them."
+        )
+    own = {unit.name: unit for unit in units}
+    found = {name: done[name] for name in (*own, *(kept.keys() - own.keys())) if name in done}
+    rows = [_without_places(row) for one in found.values() for row in one["rows"]]
     if not rows:
-        return
+        return notes
     settings, plan = _conditions(study)
+    planned = [
+        _planned(name, own[name].seconds, done.get(name), definition_of(own[name])) for name in own
+    ]
+    planned += [kept[name]["planned"] for name in found if name not in own]
     whole = {
         "settings": settings,
         "plan": plan,
         "overrides": list(study.overrides),
-        "units": [
-            {
-                "unit": unit.name,
-                "expected_seconds": round(unit.seconds),
-                "seconds": round(done[unit.name]["seconds"], 1) if unit.name in done else None,
-            }
-            for unit in units
-        ],
+        "units": planned,
     }
     write_results(Results(study.name, whole, rows), results)
+    return notes
+
+
+def _planned(name: str, expected: float, done: dict | None, definition: str) -> dict[str, Any]:
+    """A unit as plan.json has it; of one that was there already, what it was measured by."""
+    entry = {"unit": name, "expected_seconds": round(expected), "seconds": None}
+    if done is None:
+        return entry
+    entry["seconds"] = round(done["seconds"], 1)
+    known = done["planned"].get("definition") if "planned" in done else definition
+    return entry | ({"definition": known} if known else {})
+
+
+def _joined(own: Mapping[str, dict], kept: Mapping[str, dict]) -> tuple[dict[str, dict], list[str]]:
+    """OUT's units and those of RESULTS, of each artefact from one device and version of JAX.
+
+    OUT's, where it has every unit that RESULTS has. Else RESULTS' stay, and OUT adds what is not
+    among them, if of the same device and version; what it has besides is left out. Trainings are
+    no measurements: RESULTS' stay where any of its measurements do, and OUT adds others.
+
+    Args:
+      own: {unit: {"seconds", "rows"}} of OUT.
+      kept: the same of RESULTS.
+
+    Returns:
+      {unit: the same}, and the names of OUT's that are left out.
+    """
+    chosen: dict[str, dict] = {}
+    left_out: list[str] = []
+    stays = False
+    artefacts = dict.fromkeys(artefact_of(name) for name in (*own, *kept))
+    for artefact in sorted(artefacts, key=lambda name: name == TRAINING):  # trainings last
+        mine, theirs = (
+            {name: one for name, one in some.items() if artefact_of(name) == artefact}
+            for some in (own, kept)
+        )
+        if theirs.keys() <= mine.keys() and not (artefact == TRAINING and stays):
+            chosen |= mine
+            continue
+        stays = True
+        measured = (*mine.values(), *theirs.values())
+        software = {software_of(row) for one in measured for row in one["rows"][:1]}
+        if artefact == TRAINING or len(software) <= 1:
+            chosen |= mine | theirs
+        else:
+            chosen |= theirs
+            left_out += list(mine)
+    return chosen, left_out
+
+
+def _remove(folder: pathlib.Path) -> None:
+    """A study's plan and rows, before others' take their place: a kill leaves no mixture."""
+    for file in (folder / _PLAN, folder / _ONE_FILE, *(folder / _FOLDER).glob("*.jsonl")):
+        file.unlink(missing_ok=True)
 
 
 def write_results(found: Results, results: pathlib.Path) -> None:
-    """Writes a study's rows, measures, plan and figures, in place of those that are there."""
+    """Writes a study's rows, measures, plan and figures.
+
+    The plan comes after the rows: where a kill cuts it short, the old plan does not know of the
+    rows that are new. What is there must be of the same settings and plan, or gone.
+    """
     folder = results / found.name
     of_artefact: dict[str, Rows] = {}
     for row in found.rows:
         of_artefact.setdefault(row["artefact"], []).append(row)
     (folder / _FOLDER).mkdir(parents=True, exist_ok=True)
-    store.write_json(folder / _PLAN, found.plan)
     for artefact, rows in of_artefact.items():
         store.write_text(folder / _FOLDER / f"{artefact}.jsonl", format_rows(rows))
+    (folder / _ONE_FILE).unlink(missing_ok=True)
+    store.write_json(folder / _PLAN, found.plan)
     for file in (folder / _FOLDER).glob("*.jsonl"):
         if file.stem not in of_artefact:
             file.unlink()
-    (folder / _ONE_FILE).unlink(missing_ok=True)
     store.write_text(folder / _MEASURES, format_measures(found.rows))
     draw(found, folder)
 
@@ -150,20 +234,25 @@ def _differing(study: Study, there: Results) -> list[str]:
     return others + differences(known, settings) + differences(there.plan["plan"], plan)
 
 
-def _kept(study: Study, results: pathlib.Path) -> dict[str, dict]:
-    """{unit: {"seconds", "rows"}} of what RESULTS has, if under the study's settings and plan."""
-    there = _read_study(results / study.name)
-    if there is None or _differing(study, there):
-        return {}
-    seconds = {one["unit"]: one["seconds"] for one in there.plan["units"]}
+def _kept(units: Sequence[Unit], there: Results) -> tuple[dict[str, dict], list[str]]:
+    """{unit: {"seconds", "rows", "planned"}} of what RESULTS has, and units defined anew since.
+
+    Units of other names than the plan's stay: trainings for a part of the artefacts.
+    """
+    defined = {unit.name: definition_of(unit) for unit in units}
     rows: dict[str, Rows] = {}
     for row in there.rows:
         rows.setdefault(row["unit"], []).append(row)
-    return {
-        unit: {"seconds": seconds[unit], "rows": some}
-        for unit, some in rows.items()
-        if seconds.get(unit) is not None
-    }
+    kept, outdated = {}, []
+    for planned in there.plan["units"]:
+        name, seconds, known = planned["unit"], planned["seconds"], planned.get("definition")
+        if seconds is None:
+            continue
+        if known in (None, defined.get(name, known)):  # older plans do not have it
+            kept[name] = {"seconds": seconds, "rows": rows.get(name, []), "planned": planned}
+        else:
+            outdated.append(name)
+    return kept, outdated
 
 
 def _conditions(study: Study) -> tuple[dict, dict]:

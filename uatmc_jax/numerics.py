@@ -88,7 +88,7 @@ def kth_largest_beside(values: jax.Array, beside: jax.Array, k: int) -> jax.Arra
     [2.0, 1.0]
 
     Args:
-      values: (m, n), not NaN.
+      values: (m, n), m at least 1, not NaN.
       beside: (w, n), each column descending, not NaN; taken as constant.
       k: from 1 to m + w.
 

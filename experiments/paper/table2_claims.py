@@ -157,8 +157,8 @@ def claims_of(rows: Rows) -> list[Claim]:
 def on_gain_or_points(differences: dict) -> dict:
     """A defence's effect on the gain; on the hit rate won where the gain is not always defined.
 
-    So few hits before that some training, or some resampling of targets and trainings, has
-    none: a gain above every number, which decides nothing.
+    An end of its interval, or a training's own, is undefined where nobody has a target before.
+    A gain that goes the other way than the hit rate won stays, and decides nothing.
 
     >>> undefined = {"value": -3.0, "over_targets": [-9.0, None]}
     >>> on_gain_or_points({"gain": undefined, "points": {"value": -0.1, "over_targets": [-1, 0]}})
@@ -170,9 +170,10 @@ def on_gain_or_points(differences: dict) -> dict:
     of_gain, points = differences["gain"], differences.get("points", {})
     ends = of_gain.get("over_trainings", of_gain["over_targets"])
     known = (of_gain["value"], *ends, *of_gain.get("by_training", ()))
-    if any(value is None for value in known) and points.get("value") is not None:
-        return points | {"of": f"HR@{K}"}
-    return of_gain
+    if all(value is not None for value in known) or points.get("value") is None:
+        return of_gain
+    alike = of_gain["value"] is None or (of_gain["value"] > 0) == (points["value"] > 0)
+    return points | {"of": f"HR@{K}"} if alike else of_gain
 
 
 def in_points(entry: dict) -> str:

@@ -283,6 +283,11 @@ def test_points_decide_on_a_defence_where_its_gain_is_not_always_defined():
         shown = table2_claims.in_points(found)
         assert shown == ("-1.000 points of HR@50 [-2.000, -0.500], by training seed -1.000, -1.000")
         assert pick({"gain": gain | unknown}) == gain | unknown  # rows of before
+    open_above = gain | {"over_trainings": [-30.0, None]}
+    for value, deciding in ((-0.01, "points"), (0.01, "gain")):  # 0.01: the two part
+        found = pick({"gain": open_above, "points": points | {"value": value}})
+        assert ("of" in found) == (deciding == "points")
+    assert artefact.decided([artefact.reversed_effect(open_above)]) == artefact.UNDECIDED
     over_targets = gain | {"over_targets": [-20.0, None]}  # of trainings together it is defined
     assert pick({"gain": over_targets, "points": points}) is over_targets
 

@@ -1,13 +1,16 @@
 """One process at a time works in a folder, and says who it is."""
 
+import contextlib
 import errno
 import json
 import multiprocessing
 import os
+import pathlib
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -16,7 +19,7 @@ from tests.auditing.cases import small_folder
 from tests.commands import call
 from tests.conftest import ROOT
 from tests.preparation.sources import amazon_arguments, prepare
-from uatmc_jax.errors import InputError
+from uatmc_jax.errors import InputError, InUseError
 from uatmc_jax.owner import LOCK, owned
 
 HOLD = """
@@ -191,3 +194,45 @@ def test_a_full_disk_is_named_by_the_folder(tmp_path):
     full.filename = "elsewhere"
     with pytest.raises(OSError, match="elsewhere"), owned(tmp_path / "run"):
         raise full
+
+
+def test_a_folder_that_comes_and_goes_is_owned_by_one_at_a_time(tmp_path):
+    """Several make, hold and remove it and its parents at once; none meets another's removal."""
+    folder, holders, most, failed = tmp_path / "a" / "b" / "lock", [0], [0], []
+
+    def hold():
+        held = 0
+        try:
+            while held < 40:
+                with contextlib.suppress(InUseError), owned(folder):
+                    holders[0] += 1
+                    time.sleep(0.0002)  # long enough for another to be let in
+                    most[0] = max(most[0], holders[0])
+                    held += 1
+                    holders[0] -= 1
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=hold) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed and most == [1]
+
+
+@pytest.mark.parametrize("times,is_owned", [(1, True), (3, True), (10_000, False)])
+def test_a_folder_removed_while_it_is_locked_is_made_anew(tmp_path, monkeypatch, times, is_owned):
+    left, listed = [times], pathlib.Path.iterdir
+
+    def iterdir(path):
+        if left[0]:
+            left[0] -= 1
+            path.rmdir()
+        return listed(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pathlib.Path, "iterdir", iterdir)
+        refused = pytest.raises(InputError, match=r"lock: cannot be written .*Name another")
+        with contextlib.nullcontext() if is_owned else refused, owned(tmp_path / "lock"):
+            assert is_owned and (tmp_path / "lock").is_dir()

@@ -18,6 +18,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LOCK, _OWNER = ".lock", ".owner"
 # Of a folder that someone works in; not part of what the work leaves.
 FILES = (LOCK, _OWNER)
+# What making a folder meets where another process removes it at the same time.
+_PASSING, _ATTEMPTS = (FileNotFoundError, FileExistsError), 100
 
 
 @contextlib.contextmanager
@@ -36,17 +38,16 @@ def owned(folder: pathlib.Path, of: pathlib.Path | None = None) -> Iterator[None
       InUseError: another process works there; says which.
       InputError: it cannot be made, or the block finds its disk full.
     """
-    made, named = _make(folder), of or folder
-    if of:  # it is for nothing else, whoever made it
-        made = made or [folder]
-    lock = filelock.FileLock(folder / LOCK, timeout=0)
+    named, lock = of or folder, filelock.FileLock(folder / LOCK, timeout=0)
     try:
-        lock.acquire()
+        made = _acquire(lock, folder)
     except filelock.Timeout:
         raise InUseError(
             f"{named}: {_owner(folder)} works there. Wait for it to end, stop it, or name another "
             "folder."
         ) from None
+    if of:  # it is for nothing else, whoever made it
+        made = made or [folder]
     try:
         mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
         (folder / _OWNER).write_text(json.dumps(mine | {"command": sys.argv[:1]}))
@@ -68,12 +69,29 @@ def owned(folder: pathlib.Path, of: pathlib.Path | None = None) -> Iterator[None
         lock.release()
 
 
+def _acquire(lock: filelock.BaseFileLock, folder: pathlib.Path) -> list[pathlib.Path]:
+    """Makes the folder and locks it; what had to be made, as of `_make`.
+
+    Who lets go of a folder may remove it between the two, and its parents: begun anew then.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            made = _make(folder)
+            lock.acquire()
+            return made
+        except _PASSING as error:
+            last = error
+    raise InputError(f"{folder}: cannot be written ({last}). Name another folder.") from None
+
+
 def _make(folder: pathlib.Path) -> list[pathlib.Path]:
     """The folders that had to be made, the innermost first; one that only holds a lock counts."""
     absent = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         there = {path.name for path in folder.iterdir()}
+    except _PASSING:
+        raise
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error}). Name another folder.") from None
     return absent or ([folder] if there and there <= set(FILES) else [])

@@ -226,17 +226,27 @@ def test_a_trained_run_is_taken_as_it_is(tmp_path):
     assert unit_file(studies["mgcn"], units_of(studies["mgcn"])[1]) != before
 
 
-@pytest.mark.long
-def test_the_quick_plan_from_end_to_end_and_nothing_twice(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "left_out",
+    [
+        pytest.param("mgcn", marks=pytest.mark.long),
+        pytest.param("", marks=pytest.mark.slow),  # the whole plan; half of it is MGCN
+    ],
+)
+def test_the_quick_plan_from_end_to_end_and_nothing_twice(left_out, tmp_path, monkeypatch):
+    quick = dataclasses.replace(
+        QUICK, victims={name: one for name, one in QUICK.victims.items() if name != left_out}
+    )
+
     def plan(board, given=None):
         studies = studies_of(board, tmp_path / "out", DATA, given or {})
         return [(study, unit) for study in studies for unit in units_of(study)]
 
     results = tmp_path / "results"
-    assert run_board(plan(QUICK), results)
+    assert run_board(plan(quick), results)
     rows = read_rows(results / "synthetic.jsonl")
     victims = {one["victim"] for one in rows}
-    assert victims == set(QUICK.victims)
+    assert victims == set(quick.victims)
     for one in rows:
         for found in filter(None, one["threats"].values()):
             bound = found["budget_certificate"]
@@ -246,14 +256,14 @@ def test_the_quick_plan_from_end_to_end_and_nothing_twice(tmp_path, monkeypatch)
     assert next(r for r in rows if r["victim"] == "lightgcn")["blind"]
     text = (results / PAGE).read_bytes()
     monkeypatch.setattr("experiments.runner.do_unit", None)  # nothing is done again
-    assert run_board(plan(QUICK), results)
+    assert run_board(plan(quick), results)
     assert (results / PAGE).read_bytes() == text
     with pytest.raises(InputError, match=r"has another evaluation \(targets\)"):
-        run_board(plan(dataclasses.replace(QUICK, targets=3)), results)
+        run_board(plan(dataclasses.replace(quick, targets=3)), results)
     monkeypatch.undo()
     # A run of before, on its own, in another folder: measured again, not trained.
     (run,) = (tmp_path / "out" / "synthetic" / "freedom" / "runs").iterdir()
-    alone = dataclasses.replace(QUICK, victims={"freedom": QUICK.victims["freedom"]})
+    alone = dataclasses.replace(quick, victims={"freedom": quick.victims["freedom"]})
     given = given_runs(alone, [f"freedom={run}"])
     again = plan(alone, given)
     assert [unit.name for _, unit in again] == ["measured/none/seed999"]

@@ -18,10 +18,9 @@ from experiments.paper.artefact import (
     UNTESTED,
     Artefact,
     Claim,
-    decided,
     nothing_to_draw,
-    reversed_effect,
 )
+from experiments.paper.effects import decided, in_points, on_gain_or_points, reversed_effect
 from experiments.paper.mismatch import UTILITIES, analysed, mismatch_of, scenes
 from experiments.study import UNDEFENDED, Rows, Study, Unit, changed, of_seed, recorded
 from experiments.variants import (
@@ -34,7 +33,7 @@ from experiments.variants import (
 )
 from uatmc_jax.analysis.mismatch import jaccard, top_users
 from uatmc_jax.benchmark.summary import compare
-from uatmc_jax.report.text import change, gain, table
+from uatmc_jax.report.text import change, promoted, table
 
 K = 50
 AS_THEY_ARE = "features as they are"
@@ -161,7 +160,7 @@ def _section(rows: Rows) -> list[str]:
             ]
         )
         gains = [
-            gain(row["summaries"][v][f"hr@{K}"]["gain"]) if v in row["summaries"] else ""
+            promoted(row["summaries"][v][f"hr@{K}"]) if v in row["summaries"] else ""
             for v in (UNDEFENDED, "uat", "uat_mc")
         ]
         defence = row["coordinated_defence"]
@@ -201,10 +200,10 @@ def _claims(rows: Rows) -> list[Claim]:
     defended = [row for row in rows if row["coordinated_defence"]]
 
     def further(text: str, some: Rows, without: str) -> Claim:
-        effects = {row["label"]: row["coordinated_defence"]["gain"] for row in some}
+        effects = {row["label"]: on_gain_or_points(row["coordinated_defence"]) for row in some}
         if not effects:
             return Claim("why (d)", text, UNTESTED, without)
-        shown = "; ".join(f"{label} {change(one, ' points')}" for label, one in effects.items())
+        shown = "; ".join(f"{label} {in_points(one)}" for label, one in effects.items())
         return Claim("why (d)", text, decided([*map(reversed_effect, effects.values())]), shown)
 
     return [

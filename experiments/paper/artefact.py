@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from experiments.study import Rows, Study, Unit
 
@@ -50,75 +50,6 @@ class Artefact(NamedTuple):
     claims: Callable[[Rows], list[Claim]]
     draw: Callable[[Rows, pathlib.Path], list[str]]
     seeded: Callable[[Study], Sequence[str]] = lambda study: ()
-
-
-def verdict(intervals: Sequence[Sequence[float | None]]) -> str:
-    """Of a claim that every one of some effects is positive, by their 95 % intervals.
-
-    `HOLDS` if all intervals are above 0; `FAILS` if one is at or below it;
-    else, and if an end is undefined, `UNDECIDED`.
-
-    >>> verdict([(0.1, 0.2)]), verdict([(0.1, 0.2), (-0.2, -0.1)]), verdict([(-0.1, 0.2)])
-    ('holds', 'does not hold', 'not decided')
-    """
-    if any(end is None for interval in intervals for end in interval):
-        return UNDECIDED
-    if all(low > 0 for low, _ in intervals):
-        return HOLDS
-    return FAILS if any(high <= 0 for _, high in intervals) else UNDECIDED
-
-
-def decided(entries: Sequence[dict]) -> str:
-    """Of a claim about a defence, that every one of some effects is positive.
-
-    As `verdict` by the intervals over training seeds and targets; `UNDECIDED` too where one
-    training seed alone would say otherwise, or where there is but one.
-
-    >>> effect = {"over_trainings": [0.1, 0.3], "by_training": [0.1, 0.2, 0.3]}
-    >>> decided([effect]), decided([effect | {"by_training": [-0.1, 0.4, 0.4]}])
-    ('holds', 'not decided')
-    >>> decided([{"over_targets": [0.1, 0.3]}])
-    'not decided'
-
-    Args:
-      entries: effects as `benchmark.summary` gives them.
-    """
-    if any("over_trainings" not in entry for entry in entries):
-        return UNDECIDED
-    found = verdict([entry["over_trainings"] for entry in entries])
-    signs = [[None if v is None else v > 0 for v in entry["by_training"]] for entry in entries]
-    if found == HOLDS and not all(all(some) for some in signs):
-        return UNDECIDED
-    if found == FAILS:
-        failing = [
-            not any(some)
-            for some, entry in zip(signs, entries, strict=True)
-            if verdict([entry["over_trainings"]]) == FAILS
-        ]
-        return FAILS if any(failing) else UNDECIDED
-    return found
-
-
-def reversed_effect(entry: dict) -> dict:
-    """The effect with its sign turned.
-
-    >>> reversed_effect({"value": 2.0, "over_targets": [1.0, 3.0], "by_training": [2.0, None]})
-    {'value': -2.0, 'over_targets': [-3.0, -1.0], 'by_training': [-2.0, None]}
-    """
-
-    def turned(name: str, value: Any) -> Any:
-        if name == "value":
-            return None if value is None else -value
-        if name == "by_training":
-            return [None if v is None else -v for v in value]
-        return negative(value) if name.startswith("over_") else value
-
-    return {name: turned(name, value) for name, value in entry.items()}
-
-
-def negative(interval: Sequence[float | None]) -> list[float | None]:
-    """The interval of minus the effect."""
-    return [None if end is None else -end for end in reversed(interval)]
 
 
 def nothing_to_claim(rows: Rows) -> list[Claim]:

@@ -15,14 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from experiments.paper import numbers
-from experiments.paper.artefact import (
-    FAILS,
-    HOLDS,
-    UNDECIDED,
-    Artefact,
-    Claim,
-    nothing_to_draw,
-)
+from experiments.paper.artefact import FAILS, HOLDS, UNDECIDED, Artefact, Claim, nothing_to_draw
 from experiments.study import Rows, Study, Unit
 from uatmc_jax.report.text import table
 

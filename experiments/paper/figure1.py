@@ -9,7 +9,8 @@ from collections.abc import Callable
 import numpy as np
 
 from experiments import plots
-from experiments.paper.artefact import Artefact, Claim, verdict
+from experiments.paper.artefact import Artefact, Claim
+from experiments.paper.effects import verdict
 from experiments.paper.mismatch import UTILITIES, Scene, analysed, mismatch_of, scenes
 from experiments.study import UNDEFENDED, Rows, Study, Unit, recorded
 from experiments.variants import attack_seconds, measuring_unit

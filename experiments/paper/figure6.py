@@ -6,10 +6,11 @@ import numpy as np
 
 from experiments import content, plots
 from experiments.paper.artefact import UNDECIDED, UNTESTED, Artefact, Claim
+from experiments.paper.effects import gains_or_points
 from experiments.paper.trainings import sweep
 from experiments.study import Rows, Study, Unit, recorded
 from experiments.variants import attack_seconds, attack_settings, attack_variant, measuring_unit
-from uatmc_jax.report.text import gain, table
+from uatmc_jax.report.text import promoted, table
 
 SWEEPS = {"lam": "lambda", "beta": "beta"}
 K = 50
@@ -51,7 +52,7 @@ def _section(rows: Rows) -> list[str]:
         body = [
             [
                 f"{r['value']:g}",
-                gain(_gain(r)),
+                promoted(r["summary"][f"hr@{K}"]),
                 f"{r['test']['ndcg@10']:.4f}",
                 f"{r['test']['recall@10']:.4f}",
                 *content.cells(r["content"]),
@@ -66,28 +67,32 @@ def _section(rows: Rows) -> list[str]:
 def _claims(rows: Rows) -> list[Claim]:
     claims = []
     for field, name in SWEEPS.items():
-        swept = [r for r in _along(rows, field) if _gain(r)["value"] is not None]
-        gains = [_gain(r)["value"] for r in swept]
+        swept = _along(rows, field)
+        name_of, entries = gains_or_points([r["summary"][f"hr@{K}"] for r in swept])
+        values = [entry["value"] for entry in entries]
         scores = [r["test"]["ndcg@10"] for r in swept]
         text = (
             f"Along {name}, better NDCG@10 comes with a higher gain (rank correlation above 0.5)."
         )
-        if len(swept) < 4:
-            claims.append(Claim("5.3, B.1", text, UNTESTED, f"{len(swept)} points", "too few"))
+        if len(swept) < 4 or None in values:
+            why = "too few" if len(swept) < 4 else "some gains are not defined"
+            claims.append(Claim("5.3, B.1", text, UNTESTED, f"{len(swept)} points", why))
             continue
-        rho = rank_correlation(np.array(gains), np.array(scores))
+        rho = rank_correlation(np.array(values), np.array(scores))
+        what = "gain" if name_of == "gain" else "HR@50 won (some gains are not always defined)"
+        digits = 1 if name_of == "gain" else 3
         shown = (
             f"rank correlation {rho:+.2f} over {len(swept)} points; NDCG@10 {min(scores):.4f} to "
-            f"{max(scores):.4f}, gain {min(gains):,.1%} to {max(gains):,.1%}"
+            f"{max(scores):.4f}, {what} {min(values):,.{digits}%} to {max(values):,.{digits}%}"
         )
         # Neighbouring intervals are of the same targets, so this is a cautious measure.
-        ends = [end for r in swept for end in _gain(r)["over_targets"]]
+        ends = [end for entry in entries for end in entry["over_targets"]]
         still = None in ends or max(ends[0::2]) <= min(ends[1::2])
         # Of one training seed, which another could overturn.
         way = "for" if rho > 0.5 else "against"
         why = f"one training seed; its points speak {way} it"
         if still:
-            why = f"all intervals of the gain overlap: {name} does not move it measurably"
+            why = f"all intervals overlap: {name} does not move it measurably"
         claims.append(Claim("5.3, B.1", text, UNDECIDED, shown, why))
     return claims
 

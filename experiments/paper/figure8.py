@@ -6,7 +6,8 @@ from collections.abc import Callable
 import numpy as np
 
 from experiments import plots
-from experiments.paper.artefact import FAILS, HOLDS, Artefact, Claim, verdict
+from experiments.paper.artefact import FAILS, HOLDS, Artefact, Claim
+from experiments.paper.effects import verdict
 from experiments.paper.mismatch import scenes
 from experiments.study import UNDEFENDED, Rows, Study, Unit, recorded
 from experiments.variants import attack_seconds, attack_settings, measuring_unit

@@ -11,10 +11,11 @@ import numpy as np
 
 from experiments import content
 from experiments.paper.artefact import FAILS, HOLDS, UNDECIDED, Artefact, Claim, nothing_to_draw
+from experiments.paper.effects import gains_or_points
 from experiments.study import CONTROL, UNDEFENDED, Rows, Study, Unit, recorded
 from experiments.variants import attack_seconds, attack_settings, attack_trainings, measuring_unit
 from uatmc_jax.benchmark.summary import compare
-from uatmc_jax.report.text import gain, percent, table
+from uatmc_jax.report.text import percent, promoted, table
 
 VARIANTS = (UNDEFENDED, CONTROL, "uat", "matched_strong", "matched_mild")
 NAMES = {UNDEFENDED: "w/o AT", CONTROL: "w/o AT, trained on"}
@@ -42,6 +43,10 @@ def _units(study: Study) -> list[Unit]:
     return [measuring_unit(study, name, VARIANTS, plan, seconds, run, trainings=True)]
 
 
+def _entry(row: dict) -> dict:
+    return row["summary"][f"hr@{K}"]
+
+
 def _section(rows: Rows) -> list[str]:
     header = ["defence", "inner step", "lambda", "eps", "HR@50 gain, PGD", "certificate"]
     header += ["Recall@20", *content.HEADER]
@@ -49,7 +54,7 @@ def _section(rows: Rows) -> list[str]:
     for row in rows:
         training, use = row["trained_with"]["adversarial"], row["content"]
         hardened = row["variant"] not in NAMES
-        entry = row["summary"][f"hr@{K}"]
+        entry = _entry(row)
         bound = entry.get("budget_certificate")
         body.append(
             [
@@ -57,7 +62,7 @@ def _section(rows: Rows) -> list[str]:
                 training["norm"] if hardened else "",
                 f"{training['lam']:g}" if hardened else "",
                 f"{training['eps']:.1%}" if hardened else "",
-                gain(entry["gain"]),
+                promoted(entry),
                 percent(bound["value"]) if bound else "none",
                 f"{content.recall(use):.4f}",
                 *content.cells(use),
@@ -72,18 +77,19 @@ def _claims(rows: Rows) -> list[Claim]:
     control = by_variant[CONTROL]
     seeds = range(len(control.get("by_training", [control])))
 
-    def gain_of(row: dict) -> dict:
-        return row["summary"][f"hr@{K}"]["gain"]
+    measure, entries = gains_or_points([_entry(row) for row in rows])
+    won = dict(zip(by_variant, entries, strict=True))
 
-    def gains(row: dict) -> list[float | None]:
-        return gain_of(row).get("by_training", [gain_of(row)["value"]])
+    def values(row: dict) -> list[float | None]:
+        entry = won[row["variant"]]
+        return entry.get("by_training", [entry["value"]])
 
     def contents(row: dict) -> list[dict]:
         return [one["content"] for one in row.get("by_training", [row])]
 
     def left(row: dict) -> list[float]:
-        """Shares of the gain; NaN, of which nothing is true, where one is undefined."""
-        pairs = zip(gains(row), gains(control), strict=True)
+        """Shares of what the attack wins; NaN, of which nothing is true, where one is undefined."""
+        pairs = zip(values(row), values(control), strict=True)
         return [float("nan") if a is None or not b else a / b for a, b in pairs]
 
     def kept(row: dict) -> list[float]:
@@ -98,7 +104,7 @@ def _claims(rows: Rows) -> list[Claim]:
     def shown(row: dict) -> str:
         use = zip(content.HEADER, content.cells(row["content"]), strict=True)
         return (
-            f"gain {gain(gain_of(row))}, recall@20 {content.recall(row['content']):.4f}, "
+            f"gain {promoted(_entry(row))}, recall@20 {content.recall(row['content']):.4f}, "
             + ", ".join(f"{name} {shown}" for name, shown in use)
         )
 
@@ -131,7 +137,8 @@ def _claims(rows: Rows) -> list[Claim]:
             text,
             _agreed(right, left(row) + kept(row)),
             f"{NAMES[CONTROL]}: {shown(control)}. Here: {shown(row)}",
-            "shares of what training on without a defence has; "
+            "shares of what training on without a defence has"
+            + ("; " if measure == "gain" else ", of the HR@50 won as some gains are undefined; ")
             + (f"in {sum(right)} of {len(right)} training seeds" if len(right) > 1 else "one seed"),
         )
         for number, text, right, row in found

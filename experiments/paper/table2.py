@@ -22,7 +22,7 @@ from experiments.variants import (
     measuring_unit,
 )
 from uatmc_jax.benchmark.summary import compare
-from uatmc_jax.report.text import change, gain, percent, table
+from uatmc_jax.report.text import change, gain, percent, promoted, table
 from uatmc_jax.settings import AttackRunSettings
 
 ATTACKS = ("fgsm", "fgsm_aligned", "pgd", "pgd_aligned")
@@ -193,7 +193,7 @@ def _weights_section(rows: Rows) -> list[str]:
         [
             [
                 f"{row['weight']:g}",
-                gain(row["summary"][f"hr@{K}"]["gain"]),
+                promoted(row["summary"][f"hr@{K}"]),
                 change(row["against_unaligned"]["after"]),
             ]
             for row in rows

@@ -3,12 +3,11 @@
 import numpy as np
 
 from experiments import content
-from experiments.paper.artefact import (
-    FAILS,
-    HOLDS,
-    UNDECIDED,
-    Claim,
+from experiments.paper.artefact import FAILS, HOLDS, UNDECIDED, Claim
+from experiments.paper.effects import (
     decided,
+    in_points,
+    on_gain_or_points,
     reversed_effect,
     verdict,
 )
@@ -152,46 +151,3 @@ def claims_of(rows: Rows) -> list[Claim]:
             )
         )
     return claims
-
-
-def on_gain_or_points(differences: dict) -> dict:
-    """A defence's effect on the gain; on the hit rate won where the gain is not always defined.
-
-    An end of its interval, or a training's own, is undefined where nobody has a target before.
-    A gain that goes the other way than the hit rate won stays, and decides nothing.
-
-    >>> undefined = {"value": -3.0, "over_targets": [-9.0, None]}
-    >>> on_gain_or_points({"gain": undefined, "points": {"value": -0.1, "over_targets": [-1, 0]}})
-    {'value': -0.1, 'over_targets': [-1, 0], 'of': 'HR@50'}
-
-    Args:
-      differences: of `benchmark.summary.compare`; rows of before have no points.
-    """
-    of_gain, points = differences["gain"], differences.get("points", {})
-    ends = of_gain.get("over_trainings", of_gain["over_targets"])
-    known = (of_gain["value"], *ends, *of_gain.get("by_training", ()))
-    if all(value is not None for value in known) or points.get("value") is None:
-        return of_gain
-    alike = of_gain["value"] is None or (of_gain["value"] > 0) == (points["value"] > 0)
-    return points | {"of": f"HR@{K}"} if alike else of_gain
-
-
-def in_points(entry: dict) -> str:
-    """An effect on a gain or a hit rate, with its values by training seed."""
-    if "of" not in entry:
-        return change(entry, " points") + by_training(entry)
-    # A hit rate's points are of the rate itself, thousandths of a gain's.
-    ends = entry.get("over_trainings", entry["over_targets"])
-    shown = ", ".join(f"{100 * end:+.3f}" for end in ends)
-    text = f"{100 * entry['value']:+.3f} points of {entry['of']} [{shown}]"
-    if "by_training" not in entry:
-        return text
-    return f"{text}, by training seed {', '.join(f'{100 * v:+.3f}' for v in entry['by_training'])}"
-
-
-def by_training(entry: dict) -> str:
-    """ ", by training seed -1.2, +0.3, +0.1": an effect's value in each, if there are several."""
-    if "by_training" not in entry:
-        return ""
-    shown = ("undefined" if v is None else f"{100 * v:+,.1f}" for v in entry["by_training"])
-    return f", by training seed {', '.join(shown)}"

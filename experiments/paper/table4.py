@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 from experiments import content, plots
 from experiments.paper import numbers
-from experiments.paper.artefact import FAILS, HOLDS, Artefact, Claim, decided, reversed_effect
+from experiments.paper.artefact import FAILS, HOLDS, Artefact, Claim
+from experiments.paper.effects import decided, on_gain_or_points, reversed_effect
 from experiments.paper.trainings import sweep
 from experiments.study import CONTROL, UNDEFENDED, Rows, Study, Unit, recorded
 from experiments.variants import attack_seconds, attack_settings, attack_trainings, measuring_unit
 from uatmc_jax.benchmark.summary import compare
-from uatmc_jax.report.text import gain, table
+from uatmc_jax.report.text import promoted, table
 from uatmc_jax.settings import AttackRunSettings
 
 TABLES = {"fgsm": numbers.TABLE_4, "fgsm_aligned": numbers.TABLE_5}
@@ -106,8 +107,8 @@ def _grid(rows: Rows, name: str) -> dict[tuple[str, float], dict]:
     }
 
 
-def _gain(row: dict) -> dict:
-    return row["summary"][f"hr@{K}"]["gain"]
+def _promoted(row: dict) -> str:
+    return promoted(row["summary"][f"hr@{K}"])
 
 
 def _section(rows: Rows) -> list[str]:
@@ -122,7 +123,7 @@ def _section(rows: Rows) -> list[str]:
             theirs = paper.get(key) if row["variant"] != CONTROL else None
             cells = [label]
             for attack in budgets:
-                text = gain(_gain(grid[label, attack]))
+                text = _promoted(grid[label, attack])
                 if theirs and attack in numbers.BUDGETS:
                     text += f" ({theirs[numbers.BUDGETS.index(attack)]:,g})"
                 cells.append(text)
@@ -146,13 +147,14 @@ def _claims(rows: Rows) -> list[Claim]:
         labels = list(dict.fromkeys(label for label, _ in grid))
         strongest = max(attack for _, attack in grid)
         steps = [
-            r["differences"]["gain"]
+            on_gain_or_points(r["differences"])
             for r in rows
             if "lower" in r and r["attacked_by"].rpartition("_")[0] == name
         ]
         down = [reversed_effect(entry) for entry in steps]
         sure = sum(decided([entry]) == HOLDS for entry in down)
         up = sum(decided([entry]) == FAILS for entry in down)
+        by_points = sum("of" in entry for entry in steps)
         claims.append(
             Claim(
                 "5.3, B.3",
@@ -161,9 +163,12 @@ def _claims(rows: Rows) -> list[Claim]:
                 f"of {len(steps)} steps from one training budget to the next, paired by target, "
                 f"{sure} lower the gain, {up} do not, {len(steps) - sure - up} are not decided; at "
                 f"attack budget {strongest:.1%} it goes from "
-                + " over ".join(gain(_gain(grid[label, strongest])) for label in labels[:2])
-                + f" ({', '.join(labels[:2])}) to {gain(_gain(grid[labels[-1], strongest]))} "
+                + " over ".join(_promoted(grid[label, strongest]) for label in labels[:2])
+                + f" ({', '.join(labels[:2])}) to {_promoted(grid[labels[-1], strongest])} "
                 f"({labels[-1]})",
+                f"{by_points} of the steps by the hit rate won, as their gain is not always defined"
+                if by_points
+                else "",
             )
         )
     return claims
@@ -172,7 +177,10 @@ def _claims(rows: Rows) -> list[Claim]:
 def _draw(rows: Rows, folder: pathlib.Path) -> list[str]:
     first = rows[0]
     values = {
-        name: {place: _gain(row)["value"] for place, row in _grid(rows, name).items()}
+        name: {
+            place: row["summary"][f"hr@{K}"]["gain"]["value"]
+            for place, row in _grid(rows, name).items()
+        }
         for name in TABLES
     }
     title = f"{first['model'].upper()} on {first['dataset']['name']}: HR@50 gain"

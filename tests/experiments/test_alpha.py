@@ -12,8 +12,8 @@ def row(label, cosine, overlap, difference=None):
     if difference is not None:
         interval = [difference - 0.1, difference + 0.1]
         by_training = [difference] * 3
-        gain = {"value": difference, "over_trainings": interval, "by_training": by_training}
-        defence = {"gain": gain}
+        gain = {"value": difference, "over_targets": interval, "over_trainings": interval}
+        defence = {"gain": gain | {"by_training": by_training}}
     mismatch = {"cos(z^v, z^t)": cosine, "Jaccard fgsm": overlap}
     return {
         "label": label,

@@ -1,7 +1,6 @@
 """The reproduction on seconds-sized data: complete, resumable, traceable, rebuilt from its rows."""
 
 import dataclasses
-import doctest
 import json
 import re
 import shutil
@@ -13,7 +12,7 @@ from matplotlib.markers import CARETUPBASE
 from configs import reproduce as plans
 from configs import test as test_config
 from experiments import plots, report, runner, study, study_files, variants
-from experiments.paper import artefact, digits, numbers, table2_claims
+from experiments.paper import digits, numbers
 from experiments.paper.artefact import FAILS, HOLDS, UNTESTED
 from experiments.paper.figure6 import rank_correlation
 from experiments.paper.registry import ARTEFACTS
@@ -254,42 +253,6 @@ def test_undefined_values_are_said(reproduced):
     assert effects and not any(f"**{HOLDS}**" in line for line in effects)
     assert "(516.15)" in text
     study_files.draw(found._replace(rows=rows, plan=plan), results.parent / "undefined")
-
-
-def test_verdicts():
-    for module in (artefact, digits, table2_claims):
-        failed, tried = doctest.testmod(module)
-        assert tried and not failed
-    assert artefact.verdict([(0.0, 0.0)]) == FAILS
-    assert artefact.verdict([(0.1, 0.2), (None, None)]) == artefact.UNDECIDED
-    assert artefact.negative((-0.2, 0.1)) == [-0.1, 0.2]
-
-
-def test_points_decide_on_a_defence_where_its_gain_is_not_always_defined():
-    gain = {"value": -9.0, "over_trainings": [-30.0, -2.0], "over_targets": [-20.0, -3.0],
-            "by_training": [-8.0, -10.0]}  # fmt: skip
-    points = {"value": -0.01, "over_trainings": [-0.02, -0.005], "over_targets": [-0.02, 0.0],
-              "by_training": [-0.01, -0.01]}  # fmt: skip
-    pick = table2_claims.on_gain_or_points
-    assert pick({"gain": gain, "points": points}) is gain
-    for unknown in (
-        {"value": None},
-        {"over_trainings": [-30.0, None]},
-        {"by_training": [-8.0, None]},
-    ):
-        found = pick({"gain": gain | unknown, "points": points})
-        assert found == points | {"of": "HR@50"}
-        assert artefact.decided([artefact.reversed_effect(found)]) == HOLDS
-        shown = table2_claims.in_points(found)
-        assert shown == ("-1.000 points of HR@50 [-2.000, -0.500], by training seed -1.000, -1.000")
-        assert pick({"gain": gain | unknown}) == gain | unknown  # rows of before
-    open_above = gain | {"over_trainings": [-30.0, None]}
-    for value, deciding in ((-0.01, "points"), (0.01, "gain")):  # 0.01: the two part
-        found = pick({"gain": open_above, "points": points | {"value": value}})
-        assert ("of" in found) == (deciding == "points")
-    assert artefact.decided([artefact.reversed_effect(open_above)]) == artefact.UNDECIDED
-    over_targets = gain | {"over_targets": [-20.0, None]}  # of trainings together it is defined
-    assert pick({"gain": over_targets, "points": points}) is over_targets
 
 
 def test_figures_draw_the_intervals_of_the_tables_and_arrows_for_those_without_an_end():

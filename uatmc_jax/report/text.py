@@ -100,6 +100,24 @@ def gain(entry: dict) -> str:
     return text + (f" {{{_ends(entry['over_seeds'])}}}" if "over_seeds" in entry else "")
 
 
+def promoted(entry: dict) -> str:
+    """A gain, beside it what is always defined: where an end of it is not, the hit rate won.
+
+    >>> gain_of_none = {"value": None, "over_targets": [None, None]}
+    >>> promoted({"gain": gain_of_none, "points": {"value": 0.0143, "over_targets": [0.01, 0.02]}})
+    'undefined [undefined, undefined], +1.430 points of HR'
+    >>> promoted({"gain": {"value": 1.5, "over_targets": [1.0, 2.0]}})
+    '150% [100%, 200%]'
+
+    Args:
+      entry: of `benchmark.summary.summarize`, of one K; rows of before have no points.
+    """
+    text, won = gain(entry["gain"]), entry.get("points", {}).get("value")
+    return (
+        text if "undefined" not in text or won is None else f"{text}, {100 * won:+.3f} points of HR"
+    )
+
+
 def change(entry: dict, unit: str = "%") -> str:
     """A signed relative change, or a difference of gains in points, with its intervals.
 

@@ -61,7 +61,8 @@ def format_report(studies: Sequence[Results], folder: pathlib.Path | None = None
         "an interval over training seeds and targets together, and every training seed on the "
         "same side; of one training seed it is not decided. Where an end of that interval or a "
         "training's own gain is undefined, nobody having the target before, the hit rate won, in "
-        "points, decides on the defence, unless the gain goes the other way.",
+        "points, decides on the defence, unless the gain goes the other way; shares and rankings "
+        "of several gains, of which one is undefined, are of the hit rates won.",
         "",
         *_claims(studies),
     ]

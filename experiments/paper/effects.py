@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.paper.artefact import FAILS, HOLDS, UNDECIDED
+from uatmc_jax.benchmark.summary import always_defined
 from uatmc_jax.report.text import change
 
 
@@ -90,7 +91,7 @@ def on_gain_or_points(differences: dict) -> dict:
       differences: of `benchmark.summary.compare`; rows of before have no points.
     """
     of_gain, points = differences["gain"], differences.get("points", {})
-    if _always_defined(of_gain) or points.get("value") is None:
+    if always_defined(of_gain) or points.get("value") is None:
         return of_gain
     alike = of_gain["value"] is None or (of_gain["value"] > 0) == (points["value"] > 0)
     return points | {"of": "HR@50"} if alike else of_gain
@@ -109,15 +110,9 @@ def gains_or_points(summaries: Sequence[dict]) -> tuple[str, list[dict]]:
       summaries: of `benchmark.summary.summarize`, of one K; rows of before have no points.
     """
     gains = [summary["gain"] for summary in summaries]
-    if all(map(_always_defined, gains)) or not all("points" in one for one in summaries):
+    if all(map(always_defined, gains)) or not all("points" in one for one in summaries):
         return "gain", gains
     return "points", [summary["points"] for summary in summaries]
-
-
-def _always_defined(gain: dict) -> bool:
-    """In every training, and at both ends of its interval: somebody has a target before."""
-    ends = gain.get("over_trainings", gain["over_targets"])
-    return None not in (gain["value"], *ends, *gain.get("by_training", ()))
 
 
 def in_points(entry: dict) -> str:

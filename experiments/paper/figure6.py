@@ -68,7 +68,7 @@ def _claims(rows: Rows) -> list[Claim]:
     claims = []
     for field, name in SWEEPS.items():
         swept = _along(rows, field)
-        name_of, entries = gains_or_points([r["summary"][f"hr@{K}"] for r in swept])
+        measure, entries = gains_or_points([r["summary"][f"hr@{K}"] for r in swept])
         values = [entry["value"] for entry in entries]
         scores = [r["test"]["ndcg@10"] for r in swept]
         text = (
@@ -79,8 +79,8 @@ def _claims(rows: Rows) -> list[Claim]:
             claims.append(Claim("5.3, B.1", text, UNTESTED, f"{len(swept)} points", why))
             continue
         rho = rank_correlation(np.array(values), np.array(scores))
-        what = "gain" if name_of == "gain" else "HR@50 won (some gains are not always defined)"
-        digits = 1 if name_of == "gain" else 3
+        what = "gain" if measure == "gain" else "HR@50 won (some gains are not always defined)"
+        digits = 1 if measure == "gain" else 3
         shown = (
             f"rank correlation {rho:+.2f} over {len(swept)} points; NDCG@10 {min(scores):.4f} to "
             f"{max(scores):.4f}, {what} {min(values):,.{digits}%} to {max(values):,.{digits}%}"

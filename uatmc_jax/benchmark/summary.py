@@ -105,6 +105,22 @@ def compare(rows: Sequence[dict], others: Sequence[dict], k: int, bootstrap: int
     }
 
 
+def always_defined(gain: Mapping) -> bool:
+    """Whether a gain is a number in every training and at both ends of its interval.
+
+    >>> always_defined({"value": 3.0, "over_targets": [1.0, None]})
+    False
+    >>> entry = {"value": 3.0, "over_targets": [1.0, None], "over_trainings": [1.0, 9.0]}
+    >>> always_defined(entry), always_defined(entry | {"by_training": [3.0, None]})
+    (True, False)
+
+    Args:
+      gain: of `summarize` or `compare`; of several trainings the interval is that over them.
+    """
+    ends = gain.get("over_trainings", gain["over_targets"])
+    return None not in (gain["value"], *ends, *gain.get("by_training", ()))
+
+
 def paired_difference(
     rows: Sequence[Mapping],
     others: Sequence[Mapping],

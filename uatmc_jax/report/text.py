@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from uatmc_jax.benchmark.summary import always_defined
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
     """A Markdown table's lines, the first `left` columns aligned to the left.
@@ -101,7 +103,7 @@ def gain(entry: dict) -> str:
 
 
 def promoted(entry: dict) -> str:
-    """A gain, beside it what is always defined: where an end of it is not, the hit rate won.
+    """A gain, and beside one that is not always defined the hit rate won, in percent.
 
     >>> gain_of_none = {"value": None, "over_targets": [None, None]}
     >>> promoted({"gain": gain_of_none, "points": {"value": 0.0143, "over_targets": [0.01, 0.02]}})
@@ -113,9 +115,9 @@ def promoted(entry: dict) -> str:
       entry: of `benchmark.summary.summarize`, of one K; rows of before have no points.
     """
     text, won = gain(entry["gain"]), entry.get("points", {}).get("value")
-    return (
-        text if "undefined" not in text or won is None else f"{text}, {100 * won:+.3f} points of HR"
-    )
+    if won is None or always_defined(entry["gain"]):
+        return text
+    return f"{text}, {100 * won:+.3f} points of HR"
 
 
 def change(entry: dict, unit: str = "%") -> str:

@@ -113,26 +113,31 @@ def grids(
 
 
 def sweeps(
-    file: pathlib.Path, title: str, series: Mapping[str, Sequence[tuple[float, dict, float]]]
+    file: pathlib.Path,
+    title: str,
+    series: Mapping[str, tuple[str, Sequence[tuple[float, float | None, float]]]],
 ) -> str:
-    """NDCG@10 against gain along each hyper-parameter, points labelled with its value.
+    """NDCG@10 against what an attack wins along each hyper-parameter, labelled with its value.
 
     Args:
       file: to write.
       title: of the figure.
-      series: {parameter: [(value, gain entry, NDCG@10)]}.
+      series: {parameter: what is won, in words, with [(value, won in hundredths, None if
+        undefined, NDCG@10)]}.
     """
     plt = pyplot()
     figure, axes = plt.subplots(1, len(series), figsize=(4 * len(series), 3.2), squeeze=False)
-    for n, (axis, (name, points)) in enumerate(zip(axes[0], series.items(), strict=True)):
-        known = [p for p in points if p[1]["value"] is not None]
-        x, y = [p[1]["value"] for p in known], [p[2] for p in known]
+    for n, (axis, (name, (label, points))) in enumerate(zip(axes[0], series.items(), strict=True)):
+        known = [(value, 100 * won, score) for value, won, score in points if won is not None]
+        missing = [f"{value:g}" for value, won, _ in points if won is None]
+        x, y = [won for _, won, _ in known], [score for _, _, score in known]
         axis.plot(x, y, color=COLOURS[n], marker=MARKERS[n], linewidth=0.8)
-        for p, gain, score in zip(known, x, y, strict=True):
-            axis.annotate(f"{p[0]:g}", (gain, score), textcoords="offset points", xytext=(4, 3))
+        for value, won, score in known:
+            axis.annotate(f"{value:g}", (won, score), textcoords="offset points", xytext=(4, 3))
         axis.xaxis.set_major_locator(plt.MaxNLocator(5))
-        axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:,.5g}%")
-        axis.set(xlabel="HR@50 gain under PGD", ylabel="NDCG@10", title=f"along {name}")
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.5g}")
+        left_out = f"\n(undefined at {', '.join(missing)})" if missing else ""
+        axis.set(xlabel=label, ylabel="NDCG@10", title=f"along {name}{left_out}")
     return save(figure, file, title)
 
 

@@ -42,8 +42,8 @@ def _along(rows: Rows, field: str) -> Rows:
     return sorted((r for r in rows if r["swept"] == field), key=lambda r: r["value"])
 
 
-def _gain(row: dict) -> dict:
-    return row["summary"][f"hr@{K}"]["gain"]
+def _won(swept: Rows) -> tuple[str, list[dict]]:
+    return gains_or_points([row["summary"][f"hr@{K}"] for row in swept])
 
 
 def _section(rows: Rows) -> list[str]:
@@ -68,7 +68,7 @@ def _claims(rows: Rows) -> list[Claim]:
     claims = []
     for field, name in SWEEPS.items():
         swept = _along(rows, field)
-        measure, entries = gains_or_points([r["summary"][f"hr@{K}"] for r in swept])
+        measure, entries = _won(swept)
         values = [entry["value"] for entry in entries]
         scores = [r["test"]["ndcg@10"] for r in swept]
         text = (
@@ -110,10 +110,16 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
 
 def _draw(rows: Rows, folder: pathlib.Path) -> list[str]:
     first = rows[0]
-    series = {
-        name: [(r["value"], _gain(r), r["test"]["ndcg@10"]) for r in _along(rows, field)]
-        for field, name in SWEEPS.items()
-    }
+    series = {}
+    for field, name in SWEEPS.items():
+        swept = _along(rows, field)
+        measure, entries = _won(swept)
+        label = f"HR@{K} gain under PGD, %" if measure == "gain" else f"HR@{K} won by PGD, points"
+        points = [
+            (row["value"], entry["value"], row["test"]["ndcg@10"])
+            for row, entry in zip(swept, entries, strict=True)
+        ]
+        series[name] = label, points
     title = f"UAT-MC, {first['model'].upper()} on {first['dataset']['name']}"
     return [plots.sweeps(folder / "figure6.png", title, series)]
 

@@ -96,6 +96,25 @@ def test_a_sweep_is_ranked_by_the_hit_rate_where_a_gain_is_undefined():
     assert all("HR@50 won" in found for found in said())
 
 
+def test_a_sweeps_figure_draws_what_it_is_ranked_by(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figure6.plots, "sweeps", lambda *given: drawn.append(given[2]) or "")
+    rows = [
+        row_of("v", 0.01 * n, 5.0 / n, value=float(n), swept=field, test={"ndcg@10": 0.02})
+        for field in figure6.SWEEPS
+        for n in (1, 2)
+    ]
+    for row in rows:
+        row |= {"model": "mmgcn", "dataset": {"name": "baby"}}
+    figure6.ARTEFACT.draw(rows, tmp_path)
+    rows[0]["summary"]["hr@50"]["gain"] = entry(None)
+    figure6.ARTEFACT.draw(rows, tmp_path)
+    gains = "HR@50 gain under PGD, %", [(1.0, 5.0, 0.02), (2.0, 2.5, 0.02)]
+    assert drawn[0] == {"lambda": gains, "beta": gains}
+    points = "HR@50 won by PGD, points", [(1.0, 0.01, 0.02), (2.0, 0.02, 0.02)]
+    assert drawn[1] == {"lambda": points, "beta": gains}
+
+
 def test_a_step_of_the_training_budget_is_decided_by_the_hit_rate_where_a_gain_is_undefined():
     def measured(label, won, gain):
         more = {"trained": label, "attack": "fgsm_0.1", "threat_model": {"eps": 0.1}}

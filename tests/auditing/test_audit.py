@@ -346,6 +346,7 @@ def look(browser, file, width, scheme="light"):
     return page, wrong
 
 
+@pytest.mark.extras
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_opens_without_complaint_and_without_scrolling_sideways(audited, browser, width, scheme):
@@ -369,6 +370,7 @@ def test_it_opens_without_complaint_and_without_scrolling_sideways(audited, brow
     page.close()
 
 
+@pytest.mark.extras
 def test_names_of_items_are_text_and_nothing_else(audited, browser, tmp_path):
     audit = copy.deepcopy(audited[2])
     for row in audit["entries"][0]["rows"]:

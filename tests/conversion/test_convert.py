@@ -10,6 +10,8 @@ torch = pytest.importorskip("torch", reason="the extra 'torch'")
 pytest.importorskip("safetensors", reason="the extra 'safetensors'")
 from tests.conversion import torch_models as models  # noqa: E402
 
+pytestmark = pytest.mark.extras
+
 
 def run(*arguments):
     """The exit status, in this process."""

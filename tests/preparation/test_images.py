@@ -167,6 +167,7 @@ def test_every_mode_becomes_rgb(tmp_path, mode):
     assert images.open_image(tmp_path, "x.tiff").mode == "RGB"
 
 
+@pytest.mark.extras
 def test_a_vision_model_of_transformers(tmp_path):
     torch = pytest.importorskip("torch", reason="needs the extra encoders")
     transformers = pytest.importorskip("transformers", reason="needs the extra encoders")

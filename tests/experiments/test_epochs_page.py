@@ -1,7 +1,8 @@
 """The page of curves by epoch, of rows that were not all measured alike."""
 
+from experiments.paper.artefact import FAILS, HOLDS
 from experiments.paper.epochs import PUBLISHED, WITH_5
-from experiments.paper.epochs_page import LEAK, UAT, UAT_MC, _claims, _section
+from experiments.paper.epochs_page import BPR_LEAK, BY_POINTS, LEAK, UAT, UAT_MC, _claims, _section
 
 
 def row(variant, seed, epoch, which, pools, gain):
@@ -16,9 +17,8 @@ def row(variant, seed, epoch, which, pools, gain):
     }  # fmt: skip
 
 
-def rows_of(pools):
+def rows_of(pools, gains):
     """Of two training seeds, the pools of each given."""
-    gains = {UAT: 6.0, UAT_MC: 6.1, LEAK: 2.0}
     return [
         row(variant, seed, epoch, which, pools[seed], gain)
         for variant, gain in gains.items()
@@ -29,11 +29,37 @@ def rows_of(pools):
 
 def test_seeds_are_compared_on_a_pool_that_all_have():
     """A pool that one of the seeds lacks is shown for the other, and decides nothing."""
+    gains = {UAT: 6.0, UAT_MC: 6.1, LEAK: 2.0}
     both = {1: (WITH_5, PUBLISHED), 2: (WITH_5, PUBLISHED)}
     some = {1: (WITH_5,), 2: (WITH_5, PUBLISHED)}
     for pools, gain in ((both, "700 %, 700 %"), (some, "600 %, 600 %")):
-        page, claims = "\n".join(_section(rows_of(pools))), _claims(rows_of(pools))
+        page, claims = "\n".join(_section(rows_of(pools, gains))), _claims(rows_of(pools, gains))
         assert f"{UAT} at epoch 10, 10: gain {gain}," in claims[0].evidence
         assert "700 %" in page and "600 %" in page
         alone = f"100 {PUBLISHED} (training seed 2 alone)"
         assert (alone in page) == (pools is some)
+
+
+def test_what_a_plan_leaves_out_takes_no_other_claim_with_it():
+    """MMGCN's has no leak of the alignment term."""
+    pools = {1: (WITH_5,), 2: (WITH_5,)}
+    coordination, zero = _claims(rows_of(pools, {UAT: 6.0, UAT_MC: 6.1, BPR_LEAK: 5.0}))
+    assert "Coordination" in coordination.text and coordination.verdict == HOLDS
+    assert "(beta 0)" in zero.text and zero.verdict == HOLDS
+    (alone,) = _claims(rows_of(pools, {UAT: 6.0, BPR_LEAK: 4.0}))
+    assert "(beta 0)" in alone.text and alone.verdict == FAILS
+    other = rows_of(pools, {UAT_MC: 6.0})
+    assert _claims(other) == [] and any("w/o AT" in line for line in _section(other))
+
+
+def test_where_a_gain_is_undefined_the_hit_rate_won_is_compared():
+    pools = {1: (WITH_5,), 2: (WITH_5,)}
+    rows = rows_of(pools, {UAT: 6.0, UAT_MC: 9.0})
+    for one in rows:  # UAT-MC has another gain and wins as much
+        one["attacked"][WITH_5]["after"] = 0.004
+    assert [claim.verdict for claim in _claims(rows)] == [FAILS]
+    rows[-1]["attacked"][WITH_5] |= {"before": 0.0, "after": 0.003, "gain": None}
+    (claim,) = _claims(rows)
+    assert claim.verdict == HOLDS and claim.why == BY_POINTS
+    assert "UAT-MC at epoch 10, 10: HR@50 won +0.300 points, +0.300 points" in claim.evidence
+    assert "900 % (of 1 of 2)" in "\n".join(_section(rows))

@@ -85,7 +85,7 @@ def _span(values: Sequence[float], form: Callable[[float], str]) -> str:
         return "undefined"
     text = form(float(np.mean(known)))
     text += f" [{form(min(known))}, {form(max(known))}]" if len(known) > 1 else ""
-    return text + (f" (of {len(known)} of {len(values)})" if len(known) < len(values) else "")
+    return text + (f" ({len(known)} of {len(values)} seeds)" if len(known) < len(values) else "")
 
 
 def _percent(value: float) -> str:
@@ -115,7 +115,8 @@ def _section(rows: Rows) -> list[str]:
     attacked = [_attacked(rows, pool, seeds) for pool in pools]
     return [
         f"From one pre-trained state a training seed ({', '.join(map(str, seeds))}; the mean, in "
-        "brackets the range; of how many seeds, where not of all), hardened as the config says, without the leak and with it. *Best* is "
+        "brackets the range; of how many seeds, where not of all), hardened as the config says, "
+        "without the leak and with it. *Best* is "
         'the epoch of the best validation Recall@20, "the point of best performance"; *best '
         "tenth* the best of every tenth epoch, which are what the published code keeps. PGD as "
         f"published on {', '.join(attacked)}. Contribution: "

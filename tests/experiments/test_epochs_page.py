@@ -62,4 +62,4 @@ def test_where_a_gain_is_undefined_the_hit_rate_won_is_compared():
     (claim,) = _claims(rows)
     assert claim.verdict == HOLDS and claim.why == BY_POINTS
     assert "UAT-MC at epoch 10, 10: HR@50 won +0.300 points, +0.300 points" in claim.evidence
-    assert "900 % (of 1 of 2)" in "\n".join(_section(rows))
+    assert "900 % (1 of 2 seeds)" in "\n".join(_section(rows))

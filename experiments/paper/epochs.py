@@ -220,7 +220,11 @@ def follow(study: Study, variant: str, tell: Callable[[float], None]) -> Rows:
     valid = []
     hooks = Hooks(save, valid.append, lambda: False, lambda: "none, as nothing is kept")
     run_stage(stage._replace(keep_every=1), state, Progress(), data, hooks, save_seconds=0.0)
-    row(best["epoch"], "best", best["params"])
+    seen = [one for one in rows if one["epoch"] == best["epoch"]]
+    if seen:  # the same state
+        rows.append(seen[0] | {"which": "best"})
+    else:
+        row(best["epoch"], "best", best["params"])
     cosine = float(np.mean(np.sum(np.asarray(run.z[0]) * np.asarray(run.z[1]), axis=1)))
     for one in rows:
         one["cosine_of_z"] = cosine

@@ -2,7 +2,8 @@
 
 from experiments.paper.artefact import FAILS, HOLDS
 from experiments.paper.epochs import PUBLISHED, WITH_5
-from experiments.paper.epochs_page import BPR_LEAK, BY_POINTS, LEAK, UAT, UAT_MC, _claims, _section
+from experiments.paper.epochs_claims import BPR_LEAK, BY_POINTS, LEAK, UAT, UAT_MC, claims_of
+from experiments.paper.epochs_page import _section
 
 
 def row(variant, seed, epoch, which, pools, gain):
@@ -33,7 +34,7 @@ def test_seeds_are_compared_on_a_pool_that_all_have():
     both = {1: (WITH_5, PUBLISHED), 2: (WITH_5, PUBLISHED)}
     some = {1: (WITH_5,), 2: (WITH_5, PUBLISHED)}
     for pools, gain in ((both, "700 %, 700 %"), (some, "600 %, 600 %")):
-        page, claims = "\n".join(_section(rows_of(pools, gains))), _claims(rows_of(pools, gains))
+        page, claims = "\n".join(_section(rows_of(pools, gains))), claims_of(rows_of(pools, gains))
         assert f"{UAT} at epoch 10, 10: gain {gain}," in claims[0].evidence
         assert "700 %" in page and "600 %" in page
         alone = f"100 {PUBLISHED} (training seed 2 alone)"
@@ -43,13 +44,15 @@ def test_seeds_are_compared_on_a_pool_that_all_have():
 def test_what_a_plan_leaves_out_takes_no_other_claim_with_it():
     """MMGCN's has no leak of the alignment term."""
     pools = {1: (WITH_5,), 2: (WITH_5,)}
-    coordination, zero = _claims(rows_of(pools, {UAT: 6.0, UAT_MC: 6.1, BPR_LEAK: 5.0}))
+    coordination, zero = claims_of(rows_of(pools, {UAT: 6.0, UAT_MC: 6.1, BPR_LEAK: 5.0}))
     assert "Coordination" in coordination.text and coordination.verdict == HOLDS
     assert "(beta 0)" in zero.text and zero.verdict == HOLDS
-    (alone,) = _claims(rows_of(pools, {UAT: 6.0, BPR_LEAK: 4.0}))
+    short = [one | {"epoch": one["epoch"] // 5} for one in rows_of(pools, {UAT: 6.0})]
+    assert not any("| best tenth" in line for line in _section(short))
+    (alone,) = claims_of(rows_of(pools, {UAT: 6.0, BPR_LEAK: 4.0}))
     assert "(beta 0)" in alone.text and alone.verdict == FAILS
     other = rows_of(pools, {UAT_MC: 6.0})
-    assert _claims(other) == [] and any("w/o AT" in line for line in _section(other))
+    assert claims_of(other) == [] and any("w/o AT" in line for line in _section(other))
 
 
 def test_where_a_gain_is_undefined_the_hit_rate_won_is_compared():
@@ -57,9 +60,9 @@ def test_where_a_gain_is_undefined_the_hit_rate_won_is_compared():
     rows = rows_of(pools, {UAT: 6.0, UAT_MC: 9.0})
     for one in rows:  # UAT-MC has another gain and wins as much
         one["attacked"][WITH_5]["after"] = 0.004
-    assert [claim.verdict for claim in _claims(rows)] == [FAILS]
+    assert [claim.verdict for claim in claims_of(rows)] == [FAILS]
     rows[-1]["attacked"][WITH_5] |= {"before": 0.0, "after": 0.003, "gain": None}
-    (claim,) = _claims(rows)
+    (claim,) = claims_of(rows)
     assert claim.verdict == HOLDS and claim.why == BY_POINTS
     assert "UAT-MC at epoch 10, 10: HR@50 won +0.300 points, +0.300 points" in claim.evidence
     assert "900 % (1 of 2 seeds)" in "\n".join(_section(rows))

@@ -3,6 +3,8 @@
 import pathlib
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from experiments.plots import BLUE, GREEN, GREY, ORANGE, PINK, pyplot, save
 
 _COLOURS = (GREY, BLUE, GREEN, PINK, ORANGE)
@@ -22,7 +24,10 @@ def curves(
       panels: {measure: {training: a curve each training seed}}.
     """
     plt = pyplot()
-    figure, axes = plt.subplots(2, -(-len(panels) // 2), figsize=(9, 5), sharex=True)
+    columns = -(-len(panels) // 2)
+    heights = [1, 1, 0.08]  # the last row is the legend's
+    figure, (*rows, below) = plt.subplots(3, columns, figsize=(9, 5), height_ratios=heights)
+    axes = np.array(rows)
     for axis, (measure, by_training) in zip(axes.flat, panels.items(), strict=False):
         for colour, (name, some) in zip(_COLOURS, by_training.items(), strict=False):
             for n, (points, best) in enumerate(some):
@@ -35,7 +40,9 @@ def curves(
         axes.flat[0].yaxis.set_major_formatter(lambda value, _: f"{value:,.0%}")
     for axis in axes[-1]:
         axis.set_xlabel("epoch")
+    for axis in below:
+        axis.axis("off")
     handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False, fontsize=8)
-    figure.subplots_adjust(bottom=0.19, hspace=0.3, wspace=0.3)
+    style = {"loc": "center", "ncols": len(labels), "frameon": False, "fontsize": 8}
+    below[columns // 2].legend(handles, labels, **style).set_in_layout(False)
     return save(figure, file, title)

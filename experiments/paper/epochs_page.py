@@ -127,8 +127,11 @@ def _pools(variants: dict[str, dict[int, Rows]], pools: Sequence[str]) -> list[s
 def _draw(rows: Rows, folder: pathlib.Path) -> list[str]:
     variants = {name: some for name, some in by_variant(rows).items() if name in CURVES}
     won = won_of(rows)
-    measures: dict[str, Callable[[dict], float]] = {
-        "HR@50 gain" if won.what == "gain" else won.what: won.of,
+    attacked = {
+        "gain": ("HR@50 gain", won.of),
+        "HR@50 won": ("HR@50 won, points", lambda row: 100 * won.of(row)),
+    }
+    measures: dict[str, Callable[[dict], float]] = dict([attacked[won.what]]) | {
         "validation Recall@20": lambda row: row["valid"]["recall@20"],
         "sensitivity to content": lambda row: row["sensitivity"],
         "contribution of content": lambda row: row["contribution"],

@@ -96,6 +96,28 @@ def test_a_sweep_is_ranked_by_the_hit_rate_where_a_gain_is_undefined():
     assert all("HR@50 won" in found for found in said())
 
 
+def test_a_sweep_says_which_way_it_goes_and_whether_its_intervals_part():
+    def of_coordination(gains, won):
+        rows = [
+            row_of("v", w, g, value=float(n), swept=field, test={"ndcg@10": 0.02 + n / 1000})
+            for field in figure6.SWEEPS
+            for n, (g, w) in enumerate(zip(gains, won, strict=True), start=1)
+        ]
+        return figure6.ARTEFACT.claims(rows)[-1]
+
+    rising, near = [1.0, 2.0, 3.0, 4.0], [3.0, 3.01, 3.02, 3.03]
+    for gains, won, way, part in (
+        (rising, rising, "against", True),
+        (rising[::-1], rising, "for", True),
+        (near, rising, "against", True),  # by the hit rates alone
+        (near, near, "against", False),
+    ):
+        claim = of_coordination(gains, won)
+        assert claim.verdict == UNDECIDED and "beta 1 to 4" in claim.evidence
+        assert claim.why.startswith(f"one training seed; its points speak {way} it")
+        assert ("smaller than the intervals" not in claim.why) == part
+
+
 def test_a_sweeps_figure_draws_what_it_is_ranked_by(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(figure6.plots, "sweeps", lambda *given: drawn.append(given[2]) or "")

@@ -27,7 +27,7 @@ reproduce() {
     --out "$out/reproduce" --results "$out/results_$study" --workers "$workers" "$@" || true
 }
 timed=appendix_c # measures times, which processes beside it would spoil
-rest=table1,table2,figure1,figure3,table4,figure6,figure8,matched_ball,digits,epochs
+rest=table1,table2,figure1,figure3,table4,figure6,coordination,figure8,matched_ball,digits,epochs
 echo "left out: $timed; run it alone with --only $timed"
 reproduce baby_mmgcn --plan configs/reproduce.py:gpu_mmgcn --only $rest &
 reproduce baby_vbpr --only $rest,alpha &

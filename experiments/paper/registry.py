@@ -3,6 +3,7 @@
 from experiments.paper import (
     alpha,
     appendix_c,
+    coordination,
     digits,
     epochs_page,
     figure1,
@@ -24,6 +25,7 @@ ARTEFACTS = {
         table2,
         table4,
         figure6,
+        coordination,
         figure8,
         appendix_c,
         matched_ball,

@@ -74,7 +74,7 @@ def _claims(rows: Rows) -> list[Claim]:
             f"Along {name}, better NDCG@10 comes with a higher gain (rank correlation above 0.5)."
         )
         shown = f"NDCG@10 {min(scores):.4f} to {max(scores):.4f}"
-        claims.append(_ranked(text, swept, scores, shown, 1))
+        claims.append(_ranked(("5.3, B.1", text), swept, scores, shown, 1))
     # Not the paper's, but what its tuning of beta rests on.
     swept = _along(rows, "beta")
     text = (
@@ -82,10 +82,12 @@ def _claims(rows: Rows) -> list[Claim]:
     )
     values = [r["value"] for r in swept]
     shown = f"beta {min(values):g} to {max(values):g}"
-    return [*claims, _ranked(text, swept, values, shown, -1)]
+    return [*claims, _ranked(("beyond B.1", text), swept, values, shown, -1)]
 
 
-def _ranked(text: str, swept: Rows, by: Sequence[float], shown: str, sign: int) -> Claim:
+def _ranked(
+    claim: tuple[str, str], swept: Rows, by: Sequence[float], shown: str, sign: int
+) -> Claim:
     """That what is won goes with another number along a sweep, or against it (`sign` -1).
 
     Of one training seed, which another could overturn: its points speak for it or against it.
@@ -94,7 +96,7 @@ def _ranked(text: str, swept: Rows, by: Sequence[float], shown: str, sign: int) 
     values = [entry["value"] for entry in entries]
     if len(swept) < 4 or None in values:
         why = "too few" if len(swept) < 4 else "some gains are not defined"
-        return Claim("5.3, B.1", text, UNTESTED, f"{len(swept)} points", why)
+        return Claim(*claim, UNTESTED, f"{len(swept)} points", why)
     rho = rank_correlation(np.array(values), np.array(by))
     what = "gain" if measure == "gain" else "HR@50 won (some gains are not always defined)"
     digits = 1 if measure == "gain" else 3
@@ -106,7 +108,7 @@ def _ranked(text: str, swept: Rows, by: Sequence[float], shown: str, sign: int) 
     why = f"one training seed; its points speak {way} it"
     if _overlapping(swept):
         why += ", by differences smaller than the intervals, which are of the same targets"
-    return Claim("5.3, B.1", text, UNDECIDED, evidence, why)
+    return Claim(*claim, UNDECIDED, evidence, why)
 
 
 def _overlapping(swept: Rows) -> bool:

@@ -1,5 +1,6 @@
 """README's two set-up commands, and that they need nothing but what they install."""
 
+import ast
 import os
 import pathlib
 import re
@@ -73,14 +74,33 @@ def test_what_skips_without_the_extras_is_run_by_name():
     ours = {file: file.read_text(encoding="utf-8") for file in (ROOT / "tests").rglob("*.py")}
     names = {file: ".".join(file.relative_to(ROOT).with_suffix("").parts) for file in ours}
     skips = re.compile(rf"importorskip\(\s*\"({'|'.join((*ABSENT, 'playwright', 'efficient'))})")
-    needing = {file for file, text in ours.items() if skips.search(text)}
-    while True:
+    needing = {
+        file for file, text in ours.items() if re.search(rf"^\w.*{skips.pattern}", text, re.M)
+    }
+    while True:  # who imports a module that skips skips whole
         of = [f"from {names[file].rpartition('.')[0]} import {file.stem}\\b" for file in needing]
         of += [f"from {names[file]} import" for file in needing]
         more = {file for file, text in ours.items() if re.search("|".join(of), text)} - needing
         if not more:
             break
         needing |= more
-    tests = {file for file in needing if file.name.startswith("test_")} - {pathlib.Path(__file__)}
-    assert {"test_convert.py", "test_page.py", "test_audit.py"} <= {file.name for file in tests}
-    assert [names[file] for file in sorted(tests) if MARK not in ours[file]] == []
+    whole = {file for file in needing if file.name.startswith("test_")}
+    assert {"test_convert.py", "test_page.py"} <= {file.name for file in whole}
+    assert [
+        names[file] for file in sorted(whole) if f"\npytestmark = {MARK}\n" not in ours[file]
+    ] == []
+    single = set()
+    for file in ours.keys() - needing - {pathlib.Path(__file__)}:
+        functions = [one for one in ast.parse(ours[file]).body if isinstance(one, ast.FunctionDef)]
+        skipping = {
+            one.name for one in functions if skips.search(ast.unparse(one).replace("'", '"'))
+        }
+        for one in functions:
+            asked = {one.name, *(argument.arg for argument in one.args.args)}
+            if one.name.startswith("test_") and asked & skipping:
+                single.add(one.name)
+                assert MARK in map(ast.unparse, one.decorator_list), f"{names[file]}: {one.name}"
+    assert {
+        "test_names_of_items_are_text_and_nothing_else",
+        "test_a_missing_model_says_so",
+    } <= single

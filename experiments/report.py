@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from experiments.paper.artefact import UNTESTED, Claim
 from experiments.paper.registry import ARTEFACTS
-from experiments.study_files import Results, by_artefact, read_results, write_results
+from experiments.study_files import Results, by_artefact, left_out, read_results, write_results
 from uatmc_jax import store
 from uatmc_jax.errors import InputError
 from uatmc_jax.report.text import table
@@ -71,6 +71,8 @@ def format_report(studies: Sequence[Results], folder: pathlib.Path | None = None
         for name, rows in by_artefact(study):
             artefact = ARTEFACTS[name]
             lines += ["", f"### {artefact.title}", "", *artefact.section(rows)]
+            if missing := left_out(study, name):
+                lines += ["", f"Not measured yet, so not shown: {', '.join(missing)}."]
             if folder is not None:
                 for figure in _figures(folder / study.name, name):
                     lines += ["", f"![{artefact.title}]({study.name}/{figure})"]
@@ -122,7 +124,7 @@ def _training_seeds(study: Results) -> list[int]:
 
 
 def _all_claims(studies: Sequence[Results]) -> list[tuple[str, Claim]]:
-    """(study, claim) of every artefact whose units are all done."""
+    """(study, claim) of every artefact, by those of its parts that are done."""
     return [
         (study.name, claim)
         for study in studies

@@ -283,12 +283,28 @@ def draw(results: Results, folder: pathlib.Path) -> list[str]:
 
 
 def by_artefact(study: Results) -> Iterator[tuple[str, Rows]]:
-    """(artefact, its rows) for the artefacts whose units are all done."""
+    """(artefact, its rows) for the artefacts of which a part has all its units done."""
     for name in ARTEFACTS:
-        mine = [unit for unit in study.plan["units"] if artefact_of(unit["unit"]) == name]
-        rows = [row for row in study.rows if row["artefact"] == name]
-        if mine and rows and all(unit["seconds"] is not None for unit in mine):
+        done = _parts(study, name, whole=True)
+        rows = [row for row in study.rows if row["unit"] in done]
+        if rows:
             yield name, rows
+
+
+def left_out(study: Results, artefact: str) -> list[str]:
+    """Units of the artefact's parts that are not shown, as not all of their units are done."""
+    return _parts(study, artefact, whole=False)
+
+
+def _parts(study: Results, artefact: str, whole: bool) -> list[str]:
+    """Names of the units of the artefact's parts that are whole, or of the others."""
+    part, seconds = ARTEFACTS[artefact].part, {}
+    for unit in study.plan["units"]:
+        if artefact_of(unit["unit"]) == artefact:
+            seconds.setdefault(part(unit["unit"]), {})[unit["unit"]] = unit["seconds"]
+    return [
+        name for some in seconds.values() if (None not in some.values()) == whole for name in some
+    ]
 
 
 def format_measures(rows: Rows) -> str:

@@ -36,6 +36,8 @@ class Artefact(NamedTuple):
       title: as a heading.
       trainings: study -> variants it needs.
       seeded: study -> those of them that it needs under every training seed.
+      part: name of a unit -> the part it belongs to, of those that say something without the
+        others. Shown is every part whose units are all done; by default all are one.
       units: study -> what is measured on them.
       section: rows of one study -> Markdown lines.
       claims: rows of one study -> claims they speak to.
@@ -50,6 +52,7 @@ class Artefact(NamedTuple):
     claims: Callable[[Rows], list[Claim]]
     draw: Callable[[Rows, pathlib.Path], list[str]]
     seeded: Callable[[Study], Sequence[str]] = lambda study: ()
+    part: Callable[[str], str] = lambda unit: ""
 
 
 def nothing_to_claim(rows: Rows) -> list[Claim]:

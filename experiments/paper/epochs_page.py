@@ -64,7 +64,6 @@ def _section(rows: Rows) -> list[str]:
         f"z^t. Mean cos(z^v, z^t): {cosine:.3f}.",
         "",
         *table(header, body, left=2),
-        "",
         *_pools(variants, pools),
     ]
 
@@ -116,6 +115,7 @@ def _pools(variants: dict[str, dict[int, Rows]], pools: Sequence[str]) -> list[s
         )
     ]
     return [
+        "",
         *table(header, body),
         "",
         "The published code's pool on Baby is a list of items in another numbering (of 936, 133 "
@@ -165,4 +165,5 @@ ARTEFACT = Artefact(
     claims=claims_of,
     draw=_draw,
     seeded=lambda study: [UNDEFENDED],
+    part=lambda unit: unit.rpartition(" (")[0],  # a variant, under every training seed of its own
 )

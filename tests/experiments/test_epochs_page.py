@@ -4,6 +4,7 @@ from experiments.paper.artefact import FAILS, HOLDS
 from experiments.paper.epochs import PUBLISHED, WITH_5
 from experiments.paper.epochs_claims import BPR_LEAK, BY_POINTS, LEAK, UAT, UAT_MC, claims_of
 from experiments.paper.epochs_page import _section
+from experiments.study_files import Results, by_artefact, left_out
 
 
 def row(variant, seed, epoch, which, pools, gain):
@@ -66,3 +67,23 @@ def test_where_a_gain_is_undefined_the_hit_rate_won_is_compared():
     assert claim.verdict == HOLDS and claim.why == BY_POINTS
     assert "UAT-MC at epoch 10, 10: HR@50 won +0.300 points, +0.300 points" in claim.evidence
     assert "900 % (1 of 2 seeds)" in "\n".join(_section(rows))
+
+
+def test_variants_are_shown_once_all_their_seeds_are_there_and_no_sooner():
+    rows = rows_of({1: (WITH_5,), 2: (WITH_5,)}, {UAT: 6.0, UAT_MC: 6.1, LEAK: 2.0})
+    rows = [one | {"unit": f"epochs/{one['variant']} ({one['seed']})"} for one in rows]
+    rows = [one | {"artefact": "epochs"} for one in rows]
+
+    def shown(*missing):
+        there = [one for one in rows if one["unit"] not in missing]
+        units = dict.fromkeys(one["unit"] for one in rows)
+        plan = [{"unit": u, "seconds": None if u in missing else 1.0} for u in units]
+        study = Results("some", {"units": plan}, there)
+        found = dict(by_artefact(study)).get("epochs", [])
+        return {one["variant"] for one in found}, left_out(study, "epochs")
+
+    assert shown() == ({UAT, UAT_MC, LEAK}, [])
+    of_leak = [f"epochs/{LEAK} (1)", f"epochs/{LEAK} (2)"]
+    assert shown(of_leak[1]) == ({UAT, UAT_MC}, of_leak)
+    assert shown(*of_leak, f"epochs/{UAT} (1)")[0] == {UAT_MC}
+    assert shown(*dict.fromkeys(one["unit"] for one in rows))[0] == set()

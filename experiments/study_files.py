@@ -86,7 +86,7 @@ def write_study(study: Study, units: Sequence[Unit], results: pathlib.Path) -> l
             f"left out: {', '.join(left_out)}. Name another --results for them."
         )
     own = {unit.name: unit for unit in units}
-    found = {name: done[name] for name in (*own, *(kept.keys() - own.keys())) if name in done}
+    found = {name: done[name] for name in dict.fromkeys((*own, *kept)) if name in done}
     rows = [_without_places(row) for one in found.values() for row in one["rows"]]
     if not rows:
         return notes

@@ -130,6 +130,7 @@ def _of_the_leak(variants: dict[str, dict[int, Rows]], won: Won) -> list[Claim]:
     deafest = [min(row["sensitivity"] for row in some) for some in by_seed]
     before = [some[0]["sensitivity"] for some in by_seed]
     heard = _pairs(variants, LEAK, best_tenth, lambda row: row["sensitivity"])
+    on_the_way = [_lowest_share(some, variants[LEAK][n], won) for n, some in variants[UAT].items()]
     set_after = "in the paper UAT-MC has 0.51 of it on Baby; the threshold was set after one seed"
     return [
         Claim(
@@ -165,12 +166,30 @@ def _of_the_leak(variants: dict[str, dict[int, Rows]], won: Won) -> list[Claim]:
         ),
         Claim(
             "why (c)",
+            "The leak (beta 4) takes the gain on the way to under half of what UAT has at the same "
+            "epoch.",
+            _agreed([value < 0.5 for value, _ in on_the_way]),
+            f"at the lowest {', '.join(f'{v:.2f} of it at epoch {e}' for v, e in on_the_way)}",
+            won.why,
+        ),
+        Claim(
+            "why (c)",
             "That state is deaf: exchanging contents costs it under half of what it costs UAT's.",
             _agreed([b < 0.5 * a for a, b in heard]),
             f"sensitivity {', '.join(f'{a:.4f}' for a, _ in heard)} of UAT, "
             f"{', '.join(f'{b:.4f}' for _, b in heard)} with the leak",
         ),
     ]
+
+
+def _lowest_share(uats: Rows, others: Rows, won: Won) -> tuple[float, int]:
+    """The least that a training has of what UAT's has at the same epoch, and that epoch."""
+    there = {row["epoch"]: won.of(row) for row in uats if row["which"] != "best"}
+    way = [row for row in others if row["which"] != "best" and row["epoch"]]
+    shares = [
+        (won.of(row) / there[row["epoch"]], row["epoch"]) for row in way if there[row["epoch"]] > 0
+    ]
+    return min(shares, default=(np.inf, 0))
 
 
 def _of_leaked_bpr(variants: dict[str, dict[int, Rows]], won: Won) -> Claim:

@@ -87,3 +87,16 @@ def test_variants_are_shown_once_all_their_seeds_are_there_and_no_sooner():
     assert shown(of_leak[1]) == ({UAT, UAT_MC}, of_leak)
     assert shown(*of_leak, f"epochs/{UAT} (1)")[0] == {UAT_MC}
     assert shown(*dict.fromkeys(one["unit"] for one in rows))[0] == set()
+
+
+def test_the_leak_is_held_against_uat_at_the_same_epoch():
+    """Its best state may be another epoch's: what is lower at every epoch is told from that."""
+    pools = {1: (WITH_5,), 2: (WITH_5,)}
+    for gain, verdict, share in ((2.0, HOLDS, "0.33"), (4.0, FAILS, "0.67")):
+        rows = rows_of(pools, {UAT: 6.0, LEAK: gain})
+        for one in rows:
+            later = one["variant"] == LEAK and one["which"] == "best"
+            one["attacked"][WITH_5]["gain"] -= 3.0 * later
+        (found,) = [c for c in claims_of(rows) if "at the same epoch" in c.text]
+        assert found.verdict == verdict
+        assert found.evidence.endswith(", ".join([f"{share} of it at epoch 10"] * 2))

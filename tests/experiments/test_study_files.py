@@ -115,6 +115,16 @@ def test_units_that_are_defined_anew_or_named_otherwise(tmp_path):
     assert marks(results) == {"training/a+1": "a", "two/x": "c"}
 
 
+def test_units_of_other_names_stay_in_their_order(tmp_path):
+    """So that results completed on any machine are the same bytes."""
+    results, few = tmp_path / "results", tuple(f"training/{n}" for n in "qwertyuiop")
+    write(place(tmp_path / "a", CPU, "a", few, few), results)
+    write(place(tmp_path / "b", CPU, "b", ("one/x",)), results)
+    (found,) = study_files.read_results(results)
+    assert [one["unit"] for one in found.plan["units"]] == [*NAMES, *few]
+    assert [row["unit"] for row in found.rows] == ["one/x", *few]
+
+
 def test_another_plans_rows_do_not_pass_for_this_ones_after_a_kill(tmp_path, monkeypatch):
     """Killed at each of its writes: no row of before is ever read under the new plan."""
     new = place(tmp_path / "new", CPU, "new", NAMES, targets=2)

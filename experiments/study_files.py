@@ -91,8 +91,12 @@ def write_study(study: Study, units: Sequence[Unit], results: pathlib.Path) -> l
     if not rows:
         return notes
     settings, plan = _conditions(study)
+    # Trained in units of other names: with every measurement there, nothing asks for these.
+    idle = all(name in done for name in own if artefact_of(name) != TRAINING)
     planned = [
-        _planned(name, own[name].seconds, done.get(name), definition_of(own[name])) for name in own
+        _planned(name, own[name].seconds, done.get(name), definition_of(own[name]))
+        for name in own
+        if name in done or not idle
     ]
     planned += [kept[name]["planned"] for name in found if name not in own]
     whole = {

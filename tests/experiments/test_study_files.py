@@ -177,3 +177,18 @@ def test_a_kill_while_rows_are_added_loses_none(tmp_path, monkeypatch):
             write(more, results)
     assert write(more, results) == []
     assert marks(results) == {"training/a": "a", "one/x": "a", "one/y": "b", "two/x": "b"}
+
+
+def test_trainings_that_nothing_asks_for_are_not_left_to_run(tmp_path):
+    """All measurements are there, of the same trainings in units of other names."""
+    results, few = tmp_path / "results", ("training/a+1", *NAMES[2:])
+
+    def left():
+        (found,) = study_files.read_results(results)
+        return [one["unit"] for one in found.plan["units"] if one["seconds"] is None]
+
+    write(place(tmp_path / "a", CPU, "a", few[:-1], few), results)
+    write(place(tmp_path / "b", CPU, "b", ()), results)  # the plan of all artefacts
+    assert left() == ["training/a", "training/b", "two/x"]
+    write(place(tmp_path / "c", CPU, "c", ("two/x",)), results)
+    assert left() == []

@@ -89,6 +89,12 @@ def test_variants_are_shown_once_all_their_seeds_are_there_and_no_sooner():
     assert shown(*dict.fromkeys(one["unit"] for one in rows))[0] == set()
 
 
+def test_the_leak_is_held_against_the_uat_that_leaks_too():
+    rows = rows_of({1: (WITH_5,), 2: (WITH_5,)}, {UAT: 6.0, BPR_LEAK: 2.5, LEAK: 2.0})
+    against = {c.text: c.verdict for c in claims_of(rows) if "tenth epoch" in c.text}
+    assert list(against.values()) == [HOLDS, FAILS]
+
+
 def test_the_leak_is_held_against_uat_at_the_same_epoch():
     """Its best state may be another epoch's: what is lower at every epoch is told from that."""
     pools = {1: (WITH_5,), 2: (WITH_5,)}

@@ -170,8 +170,8 @@ def _of_the_leak(variants: dict[str, dict[int, Rows]], won: Won) -> list[Claim]:
             "why (c)",
             "The leak (beta 4) takes the gain on the way to under half of what UAT has at the same "
             "epoch.",
-            _agreed([value < 0.5 for value, _ in on_the_way]),
-            f"at the lowest {', '.join(f'{v:.2f} of it at epoch {e}' for v, e in on_the_way)}",
+            _agreed([one[0] < 0.5 for one in on_the_way if one]) if all(on_the_way) else UNDECIDED,
+            "at the lowest " + ", ".join(map(_share_shown, on_the_way)),
             won.why,
         ),
         Claim(
@@ -184,14 +184,23 @@ def _of_the_leak(variants: dict[str, dict[int, Rows]], won: Won) -> list[Claim]:
     ]
 
 
-def _lowest_share(uats: Rows, others: Rows, won: Won) -> tuple[float, int]:
-    """The least that a training has of what UAT's has at the same epoch, and that epoch."""
+def _lowest_share(uats: Rows, others: Rows, won: Won) -> tuple[float, int] | None:
+    """The least that a training has of what UAT's has at the same epoch, and that epoch.
+
+    None where nothing is won against UAT's at any.
+    """
     there = {row["epoch"]: won.of(row) for row in uats if row["which"] != "best"}
     way = [row for row in others if row["which"] != "best" and row["epoch"]]
     shares = [
         (won.of(row) / there[row["epoch"]], row["epoch"]) for row in way if there[row["epoch"]] > 0
     ]
-    return min(shares, default=(np.inf, 0))
+    return min(shares, default=None)
+
+
+def _share_shown(share: tuple[float, int] | None) -> str:
+    if share is None:
+        return "undefined, as nothing is won against UAT's"
+    return f"{share[0]:.2f} of it at epoch {share[1]}"
 
 
 def _of_leaked_bpr(variants: dict[str, dict[int, Rows]], won: Won) -> Claim:

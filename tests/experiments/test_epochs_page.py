@@ -1,6 +1,6 @@
 """The page of curves by epoch, of rows that were not all measured alike."""
 
-from experiments.paper.artefact import FAILS, HOLDS
+from experiments.paper.artefact import FAILS, HOLDS, UNDECIDED
 from experiments.paper.epochs import PUBLISHED, WITH_5
 from experiments.paper.epochs_claims import BPR_LEAK, BY_POINTS, LEAK, UAT, UAT_MC, claims_of
 from experiments.paper.epochs_page import _section
@@ -106,3 +106,11 @@ def test_the_leak_is_held_against_uat_at_the_same_epoch():
         (found,) = [c for c in claims_of(rows) if "at the same epoch" in c.text]
         assert found.verdict == verdict
         assert found.evidence.endswith(", ".join([f"{share} of it at epoch 10"] * 2))
+    rows = rows_of(pools, {UAT: 6.0, LEAK: 2.0})
+    for one in rows:  # under one of the seeds nothing can be won
+        one["attacked"][WITH_5]["gain"] *= one["seed"] == 2
+    (found,) = [c for c in claims_of(rows) if "at the same epoch" in c.text]
+    assert found.verdict == UNDECIDED
+    assert found.evidence.endswith(
+        "undefined, as nothing is won against UAT's, 0.33 of it at epoch 10"
+    )

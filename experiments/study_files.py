@@ -289,7 +289,7 @@ def draw(results: Results, folder: pathlib.Path) -> list[str]:
 def by_artefact(study: Results) -> Iterator[tuple[str, Rows]]:
     """(artefact, its rows) for the artefacts of which a part has all its units done."""
     for name in ARTEFACTS:
-        done = _parts(study, name, whole=True)
+        done = set(_parts(study, name, whole=True))
         rows = [row for row in study.rows if row["unit"] in done]
         if rows:
             yield name, rows

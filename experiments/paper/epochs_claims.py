@@ -132,7 +132,10 @@ def _of_the_leak(variants: dict[str, dict[int, Rows]], won: Won) -> list[Claim]:
     deafest = [min(row["sensitivity"] for row in some) for some in by_seed]
     before = [some[0]["sensitivity"] for some in by_seed]
     heard = _pairs(variants, LEAK, best_tenth, lambda row: row["sensitivity"])
-    on_the_way = [_lowest_share(some, variants[LEAK][n], won) for n, some in variants[UAT].items()]
+    on_the_way = [
+        min(shares_of_uat(some, variants[LEAK][seed], won), default=None)
+        for seed, some in variants[UAT].items()
+    ]
     set_after = "in the paper UAT-MC has 0.51 of it on Baby; the threshold was set after one seed"
     return [
         Claim(
@@ -184,17 +187,16 @@ def _of_the_leak(variants: dict[str, dict[int, Rows]], won: Won) -> list[Claim]:
     ]
 
 
-def _lowest_share(uats: Rows, others: Rows, won: Won) -> tuple[float, int] | None:
-    """The least that a training has of what UAT's has at the same epoch, and that epoch.
+def shares_of_uat(uats: Rows, others: Rows, won: Won) -> list[tuple[float, int]]:
+    """What a training has of what UAT's has at the same epoch, and that epoch.
 
-    None where nothing is won against UAT's at any.
+    Without epochs at which nothing is won against UAT's.
     """
     there = {row["epoch"]: won.of(row) for row in uats if row["which"] != "best"}
     way = [row for row in others if row["which"] != "best" and row["epoch"]]
-    shares = [
+    return [
         (won.of(row) / there[row["epoch"]], row["epoch"]) for row in way if there[row["epoch"]] > 0
     ]
-    return min(shares, default=None)
 
 
 def _share_shown(share: tuple[float, int] | None) -> str:

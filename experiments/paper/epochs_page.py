@@ -9,6 +9,8 @@ from experiments import plots_epochs
 from experiments.paper.artefact import Artefact
 from experiments.paper.epochs import CURVES, units
 from experiments.paper.epochs_claims import (
+    UAT,
+    Won,
     best,
     best_tenth,
     by_variant,
@@ -16,6 +18,7 @@ from experiments.paper.epochs_claims import (
     last,
     of_pool,
     percent,
+    shares_of_uat,
     won_of,
 )
 from experiments.study import UNDEFENDED, Rows
@@ -64,6 +67,7 @@ def _section(rows: Rows) -> list[str]:
         f"z^t. Mean cos(z^v, z^t): {cosine:.3f}.",
         "",
         *table(header, body, left=2),
+        *_shares(variants, won_of(rows)),
         *_pools(variants, pools),
     ]
 
@@ -94,6 +98,21 @@ def _line(variant: str, state: str, rows: Rows, pools: Sequence[str]) -> list[st
         span(number(2), lambda row: row["slope_cosine"]),
         span(number(1), lambda row: row["slope_length"]),
     ]
+
+
+def _shares(variants: dict[str, dict[int, Rows]], won: Won) -> list[str]:
+    """Of every variant's trainings, against UAT's of the same seed at the same epochs."""
+    seeds, body = sorted(variants.get(UAT, {})), []
+    for variant in [name for name in variants if name != UAT]:
+        cells = []
+        for seed in seeds:
+            found = shares_of_uat(variants[UAT][seed], variants[variant].get(seed, []), won)
+            cells.append(f"{min(found)[0]:.2f} to {max(found)[0]:.2f}" if found else "")
+        body.append([variant, *cells])
+    if not seeds or not body:
+        return []
+    header = [f"{won.what}, of UAT's at the same epoch", *(f"seed {seed}" for seed in seeds)]
+    return ["", *table(header, body)]
 
 
 def _pools(variants: dict[str, dict[int, Rows]], pools: Sequence[str]) -> list[str]:

@@ -105,6 +105,7 @@ def test_the_leak_is_held_against_uat_at_the_same_epoch():
             one["attacked"][WITH_5]["gain"] -= 3.0 * later
         (found,) = [c for c in claims_of(rows) if "at the same epoch" in c.text]
         assert found.verdict == verdict
+        assert f"| {LEAK} | {share} to {share} | {share} to {share} |" in _section(rows)
         assert found.evidence.endswith(", ".join([f"{share} of it at epoch 10"] * 2))
     rows = rows_of(pools, {UAT: 6.0, LEAK: 2.0})
     for one in rows:  # under one of the seeds nothing can be won

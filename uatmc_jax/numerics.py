@@ -117,17 +117,14 @@ def kth_largest_beside(values: jax.Array, beside: jax.Array, k: int) -> jax.Arra
 
 
 def _order(values: jax.Array) -> jax.Array:
-    """float32 as int32 in the same order."""
-    bits = jax.lax.bitcast_convert_type(jax.lax.stop_gradient(values) + 0.0, jnp.int32)
-    return _of_bits(bits)  # -0 has become 0
-
-
-def _of_bits(bits: jax.Array) -> jax.Array:
-    return jnp.where(bits < 0, bits ^ jnp.int32(_HIGHEST), bits)
+    """float32 as int32 in the same order, -0 as 0."""
+    bits = jax.lax.bitcast_convert_type(jax.lax.stop_gradient(values), jnp.int32)
+    return jnp.where(bits < 0, -(bits & _HIGHEST), bits)
 
 
 def _of_order(order: jax.Array) -> jax.Array:
-    return jax.lax.bitcast_convert_type(_of_bits(order), jnp.float32)
+    bits = jnp.where(order < 0, -order | _LOWEST, order)
+    return jax.lax.bitcast_convert_type(bits, jnp.float32)
 
 
 def _count(chosen: jax.Array) -> jax.Array:

@@ -62,9 +62,11 @@ def defences(
     axes[0].set(ylabel="HR@50 gain", xticks=range(len(labels)), xticklabels=shown)
     axes[0].set_yscale("symlog", linthresh=0.1)
     axes[0].yaxis.set_major_formatter(lambda value, _: f"{value:,.0%}")
-    ends = (_number(_interval(entry)[0]) for entry in gains.values())
-    if not any(end < 0 for end in (*ends, *paper.values())):
+    ends = [_interval(entry) for entry in gains.values()]
+    if not any(_number(low) < 0 for low, _ in ends) and not any(x < 0 for x in paper.values()):
         axes[0].set_ylim(bottom=0)
+    if any(high is None for _, high in ends):
+        axes[0].set_ylim(top=2 * axes[0].get_ylim()[1])  # room for the arrows' heads
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": 3}
     axes[0].legend(frameon=False, fontsize=7, **below)
     for axis, (name, values) in zip(axes[1:], others.items(), strict=True):

@@ -156,6 +156,9 @@ def _section(rows: Rows) -> list[str]:
                 content.found(row["content"]),
             ]
         )
+    weights = _weights_section([r for r in rows if "weight" in r])
+    if not measured:
+        return weights
     row = next(iter(measured.values()))
     seeds, users = row["evaluation"]["seeds"], row["users"]
     return [
@@ -178,7 +181,7 @@ def _section(rows: Rows) -> list[str]:
         + " Hits, attacked range: of the test interactions with items as popular as those "
         "attacked, those in the top 20.",
         "",
-        *_weights_section([r for r in rows if "weight" in r]),
+        *weights,
     ]
 
 
@@ -187,6 +190,8 @@ def _papers(row: dict) -> numbers.Table2Row | None:
 
 
 def _weights_section(rows: Rows) -> list[str]:
+    if not rows:
+        return []
     header = ["weight of L_align in PGD, g = elu, w/o AT", "gain", "HR@50 after, against none"]
     return table(
         header,
@@ -205,18 +210,19 @@ def _draw(rows: Rows, folder: pathlib.Path) -> list[str]:
     measured, _ = split(rows)
     first = rows[0]
     gains, theirs = {}, {}
-    for variant, label in DEFENCES.items():
+    drawn = {v: label for v, label in DEFENCES.items() if (v, "pgd") in measured}
+    if not drawn:
+        return []
+    for variant, label in drawn.items():
         paper = _papers(measured[variant, "pgd"])
         for attack in ("fgsm", "pgd"):
             gains[label, attack] = measured[variant, attack]["summary"][f"hr@{K}"]["gain"]
             if paper:
                 theirs[label, attack] = getattr(paper, f"{attack}_gain") / 100
     others = {
-        "Recall@10": {DEFENCES[v]: measured[v, "pgd"]["test"]["recall@10"] for v in DEFENCES},
+        "Recall@10": {drawn[v]: measured[v, "pgd"]["test"]["recall@10"] for v in drawn},
         **{
-            name: {
-                DEFENCES[v]: content.value(measured[v, "pgd"]["content"], name) for v in DEFENCES
-            }
+            name: {drawn[v]: content.value(measured[v, "pgd"]["content"], name) for v in drawn}
             for name in content.HEADER
         },
     }
@@ -235,4 +241,5 @@ ARTEFACT = Artefact(
     claims=claims_of,
     draw=_draw,
     seeded=lambda study: list(DEFENCES),
+    part=lambda unit: unit,
 )

@@ -42,21 +42,26 @@ def split(rows: Rows) -> tuple[dict, dict]:
 
 
 def claims_of(rows: Rows) -> list[Claim]:
-    """Section 5.2's claims on attacks, defences and what these cost."""
+    """Section 5.2's claims on attacks, defences and what these cost, as far as there are rows."""
     measured, compared = split(rows)
-    trainings = {r["variant"]: r["by_training"] for r in rows if "by_training" in r}
+    whole = compared and {(v, a) for v in DEFENCES for a in ("fgsm", "pgd")} <= set(measured)
+    weighed = [row for row in rows if "weight" in row]
+    return [
+        *(_promotion(measured) if (UNDEFENDED, "pgd") in measured else []),
+        *(_attacks(measured, compared) if whole else []),
+        *(_best_weight(weighed) if weighed else []),
+        *(_defences(measured, compared) if whole else []),
+        *_costs(measured),
+    ]
 
-    def gain_of(variant: str, attack: str) -> dict:
-        return measured[variant, attack]["summary"][f"hr@{K}"]["gain"]
 
-    def pair(first: tuple[str, str], second: tuple[str, str], key: str) -> dict:
-        return compared[first, second]["differences"][key]
+def _gain_of(measured: dict, variant: str, attack: str) -> dict:
+    return measured[variant, attack]["summary"][f"hr@{K}"]["gain"]
 
-    def effect(first: tuple[str, str], second: tuple[str, str]) -> dict:
-        return on_gain_or_points(compared[first, second]["differences"])
 
-    of_both = {a: gain_of(UNDEFENDED, a) for a in ("fgsm", "pgd")}
-    claims = [
+def _promotion(measured: dict) -> list[Claim]:
+    of_both = {a: _gain_of(measured, UNDEFENDED, a) for a in ("fgsm", "pgd")}
+    return [
         Claim(
             "5.2",
             "Unpopular items of the undefended model can be promoted.",
@@ -64,8 +69,17 @@ def claims_of(rows: Rows) -> list[Claim]:
             ", ".join(f"{a.upper()} gain {gain(entry)}" for a, entry in of_both.items()),
         )
     ]
+
+
+def _attacks(measured: dict, compared: dict) -> list[Claim]:
+    """PGD beside FGSM, and both with the alignment term beside without, on the undefended model."""
+
+    def after(first: str, second: str) -> dict:
+        return compared[(UNDEFENDED, first), (UNDEFENDED, second)]["differences"]["after"]
+
+    claims = []
     for ending, g in (("", "hinge, margin 10 in FGSM, 1 in PGD"), ("_elu", "elu")):
-        found = pair((UNDEFENDED, f"fgsm{ending}"), (UNDEFENDED, f"pgd{ending}"), "after")
+        found = after(f"fgsm{ending}", f"pgd{ending}")
         claims.append(
             Claim(
                 "5.2",
@@ -76,30 +90,30 @@ def claims_of(rows: Rows) -> list[Claim]:
         )
     linear = measured[UNDEFENDED, "pgd"]["affine_in_content"]
     for ending, g in (("", "hinge"), ("_elu", "elu")):
-        found = {
-            b: pair((UNDEFENDED, f"{b}{ending}"), (UNDEFENDED, f"{b}{ending}_aligned"), "after")
-            for b in ("fgsm", "pgd")
-        }
+        of_both = {b: after(f"{b}{ending}", f"{b}{ending}_aligned") for b in ("fgsm", "pgd")}
         inert = linear and g == "hinge"
         claims.append(
             Claim(
                 "5.2",
                 f"Attacks with L_align promote more than those without (w/o AT, g = {g}).",
-                verdict([entry["over_targets"] for entry in found.values()]),
+                verdict([entry["over_targets"] for entry in of_both.values()]),
                 "HR@50 after, with against without: "
-                + ", ".join(f"{b.upper()} {change(entry)}" for b, entry in found.items()),
+                + ", ".join(f"{b.upper()} {change(entry)}" for b, entry in of_both.items()),
                 "scores are linear in z, so the gradients of a hinge are piecewise constant and "
                 "their cosine has no gradient: the term is inert"
                 if inert
                 else "",
             )
         )
-    weighed = [r for r in rows if "weight" in r]
-    effects = {r["weight"]: r["against_unaligned"]["after"] for r in weighed}
+    return claims
+
+
+def _best_weight(weighed: Rows) -> list[Claim]:
+    effects = {row["weight"]: row["against_unaligned"]["after"] for row in weighed}
     best = max(
         effects, key=lambda w: -np.inf if effects[w]["value"] is None else effects[w]["value"]
     )
-    claims.append(
+    return [
         Claim(
             "5.2",
             "With its best weight, L_align makes PGD promote more (w/o AT, g = elu).",
@@ -108,29 +122,46 @@ def claims_of(rows: Rows) -> list[Claim]:
             f"best of {', '.join(f'{w:g}' for w in effects)}",
             "the weight is chosen on the same targets, in the term's favour",
         )
-    )
+    ]
+
+
+def _defences(measured: dict, compared: dict) -> list[Claim]:
     texts = {
         (UNDEFENDED, CONTROL): "As many epochs more, without a defence, lower the gain already.",
         (UNDEFENDED, "uat"): "UAT lowers the gain against w/o AT.",
         (CONTROL, "uat"): "UAT lowers the gain against training on without a defence.",
         ("uat", "uat_mc"): "UAT-MC lowers the gain further than UAT.",
     }
+    claims = []
     for (weaker, better), text in texts.items():
-        found = {a: effect((weaker, a), (better, a)) for a in ("fgsm", "pgd")}
+        found = {
+            a: on_gain_or_points(compared[(weaker, a), (better, a)]["differences"])
+            for a in ("fgsm", "pgd")
+        }
         claims.append(
             Claim(
                 "control" if better == CONTROL else "5.2",
                 text,
                 decided([reversed_effect(entry) for entry in found.values()]),
                 "; ".join(
-                    f"{a.upper()} {gain(gain_of(weaker, a))} -> {gain(gain_of(better, a))}, "
-                    f"difference {in_points(entry)}"
+                    f"{a.upper()} {gain(_gain_of(measured, weaker, a))} -> "
+                    f"{gain(_gain_of(measured, better, a))}, difference {in_points(entry)}"
                     for a, entry in found.items()
                 ),
                 "" if "over_trainings" in found["pgd"] else "one training seed",
             )
         )
+    return claims
+
+
+def _costs(measured: dict) -> list[Claim]:
+    """UAT-MC's Recall@10 beside each model without a defence that is measured."""
+    # What of each training is the same for all attacks stands in the first's row.
+    trainings = {v: row["by_training"] for (v, _), row in measured.items() if "by_training" in row}
+    claims = []
     for baseline in (UNDEFENDED, CONTROL):
+        if not {(baseline, "pgd"), ("uat_mc", "pgd")} <= set(measured):
+            continue
         before, after = (measured[v, "pgd"] for v in (baseline, "uat_mc"))
         several = baseline in trainings and "uat_mc" in trainings
         each = (trainings.get(r["variant"], [r]) for r in (before, after))

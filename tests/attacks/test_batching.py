@@ -27,6 +27,7 @@ from uatmc_jax.attacks import Options, attack_batches, batching, make_victim
 from uatmc_jax.attacks.batching import plan_batches
 from uatmc_jax.attacks.outcome import attack_batch
 from uatmc_jax.attacks.record import as_compiled, in_one_program
+from uatmc_jax.attacks.scoring import receptive
 from uatmc_jax.attacks.scoring.dense import DENSE
 from uatmc_jax.attacks.scoring.direct import DIRECT
 from uatmc_jax.attacks.scoring.protocol import Target
@@ -61,14 +62,22 @@ def test_a_model_with_encode_alone_takes_the_dense_path():
 
 
 @pytest.mark.slow
-def test_what_the_receptive_path_leaves_open_the_dense_path_answers():
+def test_what_the_receptive_path_leaves_open_the_dense_path_answers(monkeypatch):
     c, enough = case("mmgcn", spare=0), case("mmgcn")
+    monkeypatch.setattr(receptive, "_DOUBTED", 0)
+    attack_batch.clear_cache()
     items = np.array([12, 6, 0, 21, 18], np.int32)
     outcome, expected = (run(x, PLAIN, strength(1.0, 1.0), items, ranks=True) for x in (c, enough))
     assert {"dense", "receptive field"} == set(outcome.scorers)
     np.testing.assert_array_equal(outcome.items, items)
     np.testing.assert_allclose(outcome.utility_after, expected.utility_after, rtol=1e-4)
     np.testing.assert_allclose(outcome.hr_after, expected.hr_after, atol=1e-6)
+    monkeypatch.undo()
+    attack_batch.clear_cache()
+    again = run(c, PLAIN, strength(1.0, 1.0), items, ranks=True)
+    assert {"receptive field"} == set(again.scorers)
+    np.testing.assert_allclose(again.utility_after, expected.utility_after, rtol=1e-4)
+    np.testing.assert_allclose(again.hr_after, expected.hr_after, atol=1e-6)
 
 
 def test_a_grid_over_strengths_compiles_once():

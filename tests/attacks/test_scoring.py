@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.attacks.cases import DATASET, DIM, KS, K, case
 from uatmc_jax.attacks.batching import plan_batches, scorer_of, stack_targets
+from uatmc_jax.attacks.scoring import receptive
 from uatmc_jax.attacks.scoring.dense import DENSE
 from uatmc_jax.attacks.scoring.direct import DIRECT
 from uatmc_jax.attacks.scoring.protocol import Target
@@ -111,16 +112,31 @@ def test_exact_scorers_equal_the_dense_one_and_brute_force(name, masked, spare, 
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(1.0, np.abs(b).max()))
 
 
-def test_what_the_receptive_scorer_cannot_tell_it_says():
-    """With no spare items, large moves are not answered for everyone, small ones are."""
-    c = case("mmgcn", spare=0)
+@pytest.mark.parametrize("in_full", [0, 1, 8])
+def test_what_the_receptive_scorer_cannot_tell_it_says(in_full, monkeypatch):
+    """With no spare items large moves leave users open, unless those are ranked in full.
+
+    Whom it answers, it answers as the dense scorer does.
+    """
+    c = case("mmgcn", spare=0, share=1.0)
+    monkeypatch.setattr(receptive, "_DOUBTED", in_full)
+    looked = jax.jit(lambda *args: look.__wrapped__(RECEPTIVE, *args))  # not as compiled before
 
     def unanswered(size):
-        count = 0
-        for item in np.argsort(DATASET.item_train_counts)[:8]:
-            scorer, target = target_of(c, int(item))
-            excess, hits, _ = look_at(c, scorer, target, content(c, int(item), 0, size))
-            count += int(np.isnan(excess).sum() + np.isnan(hits).sum())
+        count = []
+        for item in np.argsort(DATASET.item_train_counts)[:6]:
+            _, target = target_of(c, int(item))
+            z = content(c, int(item), 0, size)
+            excess, hits, _ = looked(c.victim, target, z)
+            told = np.isfinite(np.asarray(excess))
+            expected, dense_hits, _ = look_at(c, DENSE, Target(jnp.int32(item)), z)
+            np.testing.assert_allclose(excess[told], expected[told], rtol=1e-4, atol=2e-3)
+            told &= np.isfinite(np.asarray(hits)).all(axis=1)
+            clear = told & clear_of_ties(c, int(item), z)
+            np.testing.assert_array_equal((hits > 0)[clear], np.asarray(dense_hits)[clear])
+            count.append(int((~told).sum()))
         return count
 
-    assert unanswered(1e-4) == 0 < unanswered(30.0)
+    assert unanswered(1e-4) == [0] * 6
+    left = unanswered(30.0)
+    assert left == {0: [2, 2, 3, 2, 1, 2], 1: [1, 0, 1, 1, 0, 1], 8: [0] * 6}[in_full]

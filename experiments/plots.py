@@ -65,7 +65,7 @@ def defences(
     ends = [_interval(entry) for entry in gains.values()]
     if not any(_number(low) < 0 for low, _ in ends) and not any(x < 0 for x in paper.values()):
         axes[0].set_ylim(bottom=0)
-    if any(high is None for _, high in ends):
+    if any(entry["value"] is not None and _interval(entry)[1] is None for entry in gains.values()):
         axes[0].set_ylim(top=2 * axes[0].get_ylim()[1])  # room for the arrows' heads
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": 3}
     axes[0].legend(frameon=False, fontsize=7, **below)

@@ -8,9 +8,15 @@ import re
 import sys
 from collections.abc import Sequence
 
-from experiments.paper.artefact import UNTESTED, Claim
+from experiments.paper.artefact import UNTESTED, Claim, figure_of
 from experiments.paper.registry import ARTEFACTS
-from experiments.study_files import Results, by_artefact, left_out, read_results, write_results
+from experiments.study_files import (
+    Results,
+    by_artefact,
+    left_out,
+    read_results,
+    write_results,
+)
 from uatmc_jax import store
 from uatmc_jax.errors import InputError
 from uatmc_jax.report.text import table
@@ -80,12 +86,8 @@ def format_report(studies: Sequence[Results], folder: pathlib.Path | None = None
     return "\n".join(lines) + "\n"
 
 
-# Figures are named after the paper's, artefacts after the first of what they make.
-_FIGURES = {"table2": "table2.png", "table4": "figure5.png"}
-
-
 def _figures(folder: pathlib.Path, artefact: str) -> list[str]:
-    name = _FIGURES.get(artefact, f"{artefact}.png")
+    name = figure_of(artefact)
     return [name] if (folder / name).exists() else []
 
 

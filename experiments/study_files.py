@@ -16,6 +16,7 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from experiments.paper.artefact import figure_of
 from experiments.paper.registry import ARTEFACTS
 from experiments.row_files import read_rows
 from experiments.shared_rows import format_rows
@@ -278,12 +279,16 @@ def _without_places(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def draw(results: Results, folder: pathlib.Path) -> list[str]:
-    """Draws the figures of all artefacts that have rows; returns their file names."""
-    return [
-        name
-        for artefact, rows in by_artefact(results)
-        for name in ARTEFACTS[artefact].draw(rows, folder)
-    ]
+    """Draws the figures of all artefacts that have rows; returns their file names.
+
+    One that an artefact's rows are no longer enough for goes, as the page would still show it.
+    """
+    drawn = []
+    for artefact, rows in by_artefact(results):
+        drawn += ARTEFACTS[artefact].draw(rows, folder)
+        if figure_of(artefact) not in drawn:
+            (folder / figure_of(artefact)).unlink(missing_ok=True)
+    return drawn
 
 
 def by_artefact(study: Results) -> Iterator[tuple[str, Rows]]:

@@ -124,7 +124,8 @@ def _order(values: jax.Array) -> jax.Array:
 
 def _of_order(order: jax.Array) -> jax.Array:
     bits = jnp.where(order < 0, -order | _LOWEST, order)
-    return jax.lax.bitcast_convert_type(bits, jnp.float32)
+    found = jax.lax.bitcast_convert_type(bits, jnp.float32)
+    return jnp.where(order == _LOWEST, jnp.nan, found)  # no float's: k was beyond the entries
 
 
 def _count(chosen: jax.Array) -> jax.Array:

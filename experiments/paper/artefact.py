@@ -55,6 +55,11 @@ class Artefact(NamedTuple):
     part: Callable[[str], str] = lambda unit: ""
 
 
+def figure_of(artefact: str) -> str:
+    """The file of an artefact's figure, named after the paper's."""
+    return {"table4": "figure5.png"}.get(artefact, f"{artefact}.png")
+
+
 def nothing_to_claim(rows: Rows) -> list[Claim]:
     """For an artefact that speaks to no claim."""
     del rows

@@ -13,7 +13,7 @@ from experiments import content, plots
 from experiments.paper import numbers
 from experiments.paper.artefact import Artefact
 from experiments.paper.table2_claims import DEFENCES, LADDER, K, claims_of, split
-from experiments.study import UNDEFENDED, Rows, Study, Unit, recorded
+from experiments.study import CONTROL, UNDEFENDED, Rows, Study, Unit, recorded
 from experiments.variants import (
     attack_seconds,
     attack_settings,
@@ -161,27 +161,35 @@ def _section(rows: Rows) -> list[str]:
         return weights
     row = next(iter(measured.values()))
     seeds, users = row["evaluation"]["seeds"], row["users"]
+    variants = {variant for variant, _ in measured}
+    hardened = (
+        "Hardened models at their last epoch (the paper's at their best one by recall)"
+        if variants - {UNDEFENDED, CONTROL}
+        else "No hardened model is measured yet"
+    )
+    trained_on = (
+        "*w/o AT, trained on* has had as many epochs more as the hardened ones. "
+        if CONTROL in variants
+        else ""
+    )
     return [
         *table(header, lines, left=2),
         "",
         f"{len(seeds)} seeds x {row['evaluation']['targets']['sample']} targets, each attacked "
         f"alone on {users:,} users; after a gain its 95 % interval over targets, in braces over "
-        "seeds, in parentheses everywhere the paper's value. Hardened models at their last epoch "
-        "(the paper's at their best one by recall)"
+        f"seeds, in parentheses everywhere the paper's value. {hardened}"
         + (
             f"; training seeds {', '.join(map(str, row['training_seeds']))}, over which all "
             "numbers are averaged and intervals, then, cover both seeds and targets"
             if "training_seeds" in row
             else "; one training seed"
         )
-        + ". *w/o AT, trained on* has had as many epochs "
-        "more as the hardened ones. Certificate: no attack of that budget can reach a higher "
+        + f". {trained_on}Certificate: no attack of that budget can reach a higher "
         "HR@50. Points: HR@50 after minus before, in percent. "
         + content.NOTE
         + " Hits, attacked range: of the test interactions with items as popular as those "
         "attacked, those in the top 20.",
-        "",
-        *weights,
+        *(["", *weights] if weights else []),
     ]
 
 

@@ -48,7 +48,7 @@ def claims_of(rows: Rows) -> list[Claim]:
     weighed = [row for row in rows if "weight" in row]
     return [
         *(_promotion(measured) if (UNDEFENDED, "pgd") in measured else []),
-        *(_attacks(measured, compared) if whole else []),
+        *(_attacks(measured, compared) if compared and (UNDEFENDED, "pgd") in measured else []),
         *(_best_weight(weighed) if weighed else []),
         *(_defences(measured, compared) if whole else []),
         *_costs(measured),

@@ -270,6 +270,21 @@ def test_figures_draw_the_intervals_of_the_tables_and_arrows_for_those_without_a
     plots.pyplot().close(figure)
 
 
+def test_the_arrow_of_a_gain_without_an_end_is_inside_the_figure(tmp_path, monkeypatch):
+    gains = {("UAT", "pgd"): {"value": 224.0, "over_targets": [98.0, 500.0]}}
+    tops, save = [], plots.save
+    monkeypatch.setattr(
+        plots,
+        "save",
+        lambda figure, *args: tops.append(figure.axes[0].get_ylim()[1]) or save(figure, *args),
+    )
+    others = {"Recall@10": {"UAT": 0.04}}
+    plots.defences(tmp_path / "a.png", "closed", gains, {}, others)
+    gains["UAT", "pgd"]["over_trainings"] = [98.0, None]
+    plots.defences(tmp_path / "b.png", "open", gains, {}, others)
+    assert tops[0] < 600 and tops[1] > 2.5 * 224.0  # the arrow ends at twice the value
+
+
 def test_the_papers_digits_are_found_by_their_hits_and_not_by_others():
     """Digits made of known hits give these back; of two seeds' averages hardly ever any."""
     rng, trials = np.random.default_rng(0), 100 * 14_239

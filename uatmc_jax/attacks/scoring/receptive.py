@@ -28,7 +28,7 @@ from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.numerics import kth_largest, kth_largest_beside, safe_norm, take
 
 # Users further out that are ranked in full. Of 39 targets of MMGCN on Baby that were left open
-# without, 31 were so for one user at the end, five for two or three and two for five.
+# without, 31 were so for one user at the end, five for two or three, two for five, one for none.
 _DOUBTED = 8
 
 
@@ -225,7 +225,11 @@ def _excess(victim: Victim, state: ScorerState, z: Modal) -> jax.Array:
         found = threshold(look)
         return jnp.where(found >= look.bound, look.target - found, jnp.nan)
 
-    looks = _looks(victim, state, z, lambda look: look.bound - threshold(look))
+    def doubt(look: _Look) -> jax.Array:
+        found = threshold(look)
+        return jnp.where(found >= look.bound, -jnp.inf, look.bound - found)
+
+    looks = _looks(victim, state, z, doubt)
     return _merge([(look.places, part(look)) for look in looks])
 
 
@@ -241,7 +245,8 @@ def _hits(victim: Victim, state: ScorerState, z: Modal) -> jax.Array:
         return jnp.where(certain, found.astype(jnp.float32), jnp.nan)
 
     def doubt(look: _Look) -> jax.Array:
-        return jnp.where(hit(look).any(axis=1), look.bound - look.target, -jnp.inf)
+        certain = (look.target > look.bound) | ~hit(look).any(axis=1)
+        return jnp.where(certain, -jnp.inf, look.bound - look.target)
 
     return _merge([(look.places, part(look)) for look in _looks(victim, state, z, doubt)])
 

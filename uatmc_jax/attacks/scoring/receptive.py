@@ -128,7 +128,6 @@ class _Look:
     """Scores of some users under one perturbation: of the target, and of what competes with it.
 
     Attributes:
-      places: (users,) int32 their positions; n for none.
       target: (users,) y'_ut.
       moved: (m, users) the moved items' scores, the target's the first; -inf for none.
       others: (R, users) other items' scores; -inf for none.
@@ -136,7 +135,6 @@ class _Look:
       descending: whether `others` are constant and in order (static).
     """
 
-    places: jax.Array
     target: jax.Array
     moved: jax.Array
     others: jax.Array
@@ -144,13 +142,15 @@ class _Look:
     descending: bool = flax.struct.field(pytree_node=False)
 
 
-def _looks(
-    victim: Victim, state: ScorerState, z: Modal, doubt: Callable[[_Look], jax.Array]
-) -> tuple[_Look, ...]:
-    """All users as if outside the field; those of shell 1; those further out; some of these again.
+# A look -> (users, ...) answers, NaN where it leaves them open, and (users,) how far from certain
+# they are; -inf where they are.
+_Answer = Callable[[_Look], tuple[jax.Array, jax.Array]]
 
-    A later one's answers replace an earlier one's. Looked at again, in full, are those whose
-    `doubt`, (users,), is largest.
+
+def _answers(victim: Victim, state: ScorerState, z: Modal, answer: _Answer) -> jax.Array:
+    """(n, ...) all users' as if outside the field, replaced by those of the users inside.
+
+    Of these shell 1's are of a ranking in full, and so are, further out, those most in doubt.
     """
     user, near, far, items = _changed(victim, state, z)
     n, n_items = victim.users.shape[0], victim.item.shape[0]
@@ -159,38 +159,35 @@ def _looks(
     def moved_scores(users: jax.Array, open_to: jax.Array) -> jax.Array:
         return jnp.where(open_to, items @ users.T, -jnp.inf)
 
-    def in_full(places: jax.Array, users: jax.Array, may: jax.Array) -> _Look:
+    def in_full(places: jax.Array, users: jax.Array, may: jax.Array) -> jax.Array:
         scores = jnp.where(may & ~is_moved, users @ victim.item.T, -jnp.inf)
         moved = moved_scores(users, _columns(state.open, places))
         none = jnp.full(users.shape[0], -jnp.inf)
-        return _Look(places, users @ items[0], moved, scores.T, none, False)
+        return answer(_Look(users @ items[0], moved, scores.T, none, False))[0]
 
-    outside = _Look(
-        jnp.arange(n),
-        user @ items[0],
-        moved_scores(user, state.open),
-        state.listed,
-        state.tail,
-        True,
-    )
-    shell = in_full(state.near, near, state.near_open)
+    outside = _Look(user @ items[0], moved_scores(user, state.open), state.listed, state.tail, True)
     again = jnp.einsum("bld,bd->bl", state.far_items, far)
     centre = jnp.mean(victim.item, axis=0)
     spread = jnp.max(safe_norm(victim.item - centre))
     step = jax.lax.stop_gradient(far) - take(victim.user, state.far)
     further = _Look(
-        state.far,
         far @ items[0],
         moved_scores(far, _columns(state.open, state.far)),
         jnp.where(state.far_listed, again, -jnp.inf).T,
         state.far_tail + step @ centre + safe_norm(step) * spread,
         False,
     )
-    doubts = jnp.where(state.far < n, jax.lax.stop_gradient(doubt(further)), -jnp.inf)
+    answers, doubts = answer(further)
+    doubts = jnp.where(state.far < n, jax.lax.stop_gradient(doubts), -jnp.inf)
     _, chosen = jax.lax.top_k(doubts, min(_DOUBTED, len(doubts)))
-    places = state.far[chosen]
-    may = _open(victim, places[:, None], jnp.arange(n_items)[None, :])
-    return outside, shell, further, in_full(places, far[chosen], may)
+    doubted = state.far[chosen]
+    may = _open(victim, doubted[:, None], jnp.arange(n_items)[None, :])
+    inside = [
+        (state.near, in_full(state.near, near, state.near_open)),
+        (state.far, answers),
+        (doubted, in_full(doubted, far[chosen], may)),
+    ]
+    return _merge(answer(outside)[0], inside)
 
 
 def _columns(table: jax.Array, positions: jax.Array) -> jax.Array:
@@ -207,54 +204,42 @@ def _changed(
     return victim.user, shells[1], far, jnp.concatenate(shells[0::2])
 
 
-def _merge(parts: list[tuple[jax.Array, jax.Array]]) -> jax.Array:
-    """Rows of all users, from (places, rows): the first's are all, a later one's replace them."""
-    (_, merged), *others = parts
-    for places, rows in others:
-        merged = merged.at[places].set(rows, mode="drop")
-    return merged
+def _merge(rows: jax.Array, parts: list[tuple[jax.Array, jax.Array]]) -> jax.Array:
+    """Rows of all users, those of (places, rows) put in their place; the last of them stays."""
+    for places, some in parts:
+        rows = rows.at[places].set(some, mode="drop")
+    return rows
 
 
 def _excess(victim: Victim, state: ScorerState, z: Modal) -> jax.Array:
-    def threshold(look: _Look) -> jax.Array:
+    def answer(look: _Look) -> tuple[jax.Array, jax.Array]:
         if look.descending:
-            return kth_largest_beside(look.moved, look.others, state.k)
-        return kth_largest(jnp.concatenate([look.moved, look.others]), state.k)
+            threshold = kth_largest_beside(look.moved, look.others, state.k)
+        else:
+            threshold = kth_largest(jnp.concatenate([look.moved, look.others]), state.k)
+        certain = threshold >= look.bound
+        excess = jnp.where(certain, look.target - threshold, jnp.nan)
+        return excess, jnp.where(certain, -jnp.inf, look.bound - threshold)
 
-    def part(look: _Look) -> jax.Array:
-        found = threshold(look)
-        return jnp.where(found >= look.bound, look.target - found, jnp.nan)
-
-    def doubt(look: _Look) -> jax.Array:
-        found = threshold(look)
-        return jnp.where(found >= look.bound, -jnp.inf, look.bound - found)
-
-    looks = _looks(victim, state, z, doubt)
-    return _merge([(look.places, part(look)) for look in looks])
+    return _answers(victim, state, z, answer)
 
 
 def _hits(victim: Victim, state: ScorerState, z: Modal) -> jax.Array:
-    def hit(look: _Look) -> jax.Array:
+    def answer(look: _Look) -> tuple[jax.Array, jax.Array]:
         rivals = look.moved[1:], look.others
         ahead = sum(jnp.sum(some >= look.target, axis=0) for some in rivals)
-        return ahead[:, None] < jnp.array(state.ks)
+        hit = ahead[:, None] < jnp.array(state.ks)
+        certain = (look.target > look.bound)[:, None] | ~hit
+        doubt = jnp.where(certain.all(axis=1), -jnp.inf, look.bound - look.target)
+        return jnp.where(certain, hit.astype(jnp.float32), jnp.nan), doubt
 
-    def part(look: _Look) -> jax.Array:
-        found = hit(look)
-        certain = (look.target > look.bound)[:, None] | ~found
-        return jnp.where(certain, found.astype(jnp.float32), jnp.nan)
-
-    def doubt(look: _Look) -> jax.Array:
-        certain = (look.target > look.bound) | ~hit(look).any(axis=1)
-        return jnp.where(certain, -jnp.inf, look.bound - look.target)
-
-    return _merge([(look.places, part(look)) for look in _looks(victim, state, z, doubt)])
+    return _answers(victim, state, z, answer)
 
 
 def _embed(victim: Victim, state: ScorerState, z: Modal) -> Embeddings:
     user, near, far, items = _changed(victim, state, z)
     return Embeddings(
-        _merge([(state.near, user), (state.near, near), (state.far, far)]),
+        _merge(user, [(state.near, near), (state.far, far)]),
         victim.item.at[state.moved].set(items, mode="drop"),
     )
 

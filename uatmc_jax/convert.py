@@ -38,9 +38,10 @@ def _make_parser() -> Parser:
         _from_mmrec,
         "a model from a PyTorch checkpoint",
         "Makes a run of a checkpoint (.pth) of VBPR or MMGCN as published with UAT-MC, or of\n"
-        "MMRec's VBPR, LightGCN, FREEDOM, BM3 or MGCN. Only tensors are read; no code in the\n"
-        "file is run. Hyper-parameters are read off the weights; those that these do not tell\n"
-        "(layers, neighbours) are the config's. Needs: pip install 'uatmc_jax[torch]'",
+        "MMRec's VBPR, LightGCN, FREEDOM, BM3, MGCN, LATTICE, LGMRec or DRAGON. Only tensors are\n"
+        "read; no code in the file is run. Hyper-parameters are read off the weights; those that\n"
+        "these do not tell (layers, neighbours) are the config's.\n"
+        "Needs: pip install 'uatmc_jax[torch]'",
         "uatmc convert mmrec VBPR.pth --config baby_vbpr --workdir runs/imported",
     )
     mmrec.add_argument("file", metavar="CHECKPOINT.pth")

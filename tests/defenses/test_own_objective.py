@@ -10,9 +10,20 @@ import pytest
 from configs import base
 from configs import test as test_config
 from uatmc_jax.data import make_synthetic
-from uatmc_jax.defenses import Coefficients, Defense, Frozen, Trained, Whole, adversarial_objective
+from uatmc_jax.defenses import (
+    DEFENSES,
+    ON_FEATURES,
+    AdversarialSettings,
+    Coefficients,
+    Defense,
+    Frozen,
+    Trained,
+    Whole,
+    adversarial_objective,
+    check_model,
+)
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Batch, device_data, mgcn, project_catalogue
+from uatmc_jax.models import Batch, device_data, lgmrec, mgcn, project_catalogue, vbpr
 from uatmc_jax.settings import from_config
 from uatmc_jax.training import train_and_evaluate
 
@@ -136,3 +147,19 @@ def test_mgcn_is_hardened_from_a_config(defense, tmp_path):
 def test_what_cannot_be_is_refused(fields, message):
     with pytest.raises(InputError, match=message):
         from_config(mgcn_config(**fields))
+
+
+@pytest.mark.parametrize("defense", [kind for kind in DEFENSES if kind != "none"])
+def test_content_read_in_two_ways_is_hardened_on_raw_features_alone(defense):
+    fields = {"harmless": "some.npz"} if defense == "shaped" else {}
+    fields |= {"modalities": ("visual",)} if defense == "balancing" else {}
+    fields |= {"lam": 0.5} if defense == "mirror" else {}
+    chosen = AdversarialSettings(defense=defense, **fields)
+    model = lgmrec(DATA.sizes, dim=4)
+    with pytest.raises(InputError, match="level = 'projected': what model lgmrec") as refused:
+        check_model(chosen, model)
+    check_model(AdversarialSettings(), vbpr(DATA.sizes, dim=4))
+    named = "Use level = " if defense in ON_FEATURES else "Use defense = 'uat' with level = "
+    assert f"{named}'feature'" in str(refused.value)
+    check_model(AdversarialSettings(defense="uat", level="feature"), model)
+    check_model(AdversarialSettings(defense="none"), model)

@@ -172,6 +172,13 @@ def check_model(
             f"config.adversarial.defense = {settings.defense!r} trains against edits of projected "
             f"features, which reach no score of model {model.name}. Set it to 'none'."
         )
+    if settings.defense != "none" and settings.level not in model.levels:
+        instead = "Use" if settings.defense in ON_FEATURES else "Use defense = 'uat' with"
+        raise InputError(
+            f"config.adversarial.level = {settings.level!r}: what model {model.name} reads of "
+            "content is no one vector that an edit could move there. "
+            f"{instead} level = {model.levels[0]!r}, or defense = 'none'."
+        )
     lacks = unmet(model, settings.defense)
     if lacks:
         raise InputError(f"config.adversarial.defense = {settings.defense!r} {lacks}")

@@ -13,7 +13,7 @@ import numpy as np
 from uatmc_jax.attacks.record import LISTED, Attack
 from uatmc_jax.attacks.victim import Victim, encoded
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Embeddings, Modal, Model, Served, blind, undefined
+from uatmc_jax.models import Embeddings, Modal, Model, Served, blind, no_edit_at, undefined
 from uatmc_jax.models.protocol import PyTree
 from uatmc_jax.numerics import EXACT
 
@@ -66,11 +66,9 @@ def require_projected(model: Model, level: str = "projected") -> None:
       model: the recommender.
       level: what is edited, "projected" or "feature".
     """
-    if level not in model.levels:
-        raise InputError(
-            f"level = {level!r}: what model {model.name} reads of content is no one vector that an "
-            f"edit could move there. Use level = {model.levels[0]!r}."
-        )
+    reason = no_edit_at(model, level)
+    if reason:
+        raise InputError(f"level = {level!r}: {reason}. Use level = {model.levels[0]!r}.")
     if "z" in model.reads:
         if level == "feature" and "raw" in model.reads:
             raise InputError(

@@ -14,7 +14,7 @@ from uatmc_jax.checks import at_least, one_of, positive, require
 from uatmc_jax.defenses.objective import DEFENSES, ON_FEATURES
 from uatmc_jax.defenses.step import ALIGN_OVER, ASCENDED, LEVELS, Coefficients, Defense
 from uatmc_jax.errors import InputError
-from uatmc_jax.models import Model, unlike_widths, unmet
+from uatmc_jax.models import Model, no_edit_at, unlike_widths, unmet
 from uatmc_jax.optimizer import OptimizerSettings
 
 # The fields that are traced; all others are compiled for.
@@ -172,12 +172,11 @@ def check_model(
             f"config.adversarial.defense = {settings.defense!r} trains against edits of projected "
             f"features, which reach no score of model {model.name}. Set it to 'none'."
         )
-    if settings.defense != "none" and settings.level not in model.levels:
-        instead = "Use" if settings.defense in ON_FEATURES else "Use defense = 'uat' with"
+    reason = no_edit_at(model, settings.level) if settings.defense != "none" else None
+    if reason:
         raise InputError(
-            f"config.adversarial.level = {settings.level!r}: what model {model.name} reads of "
-            "content is no one vector that an edit could move there. "
-            f"{instead} level = {model.levels[0]!r}, or defense = 'none'."
+            f"config.adversarial.level = {settings.level!r}: {reason}. Use defense = 'uat' with "
+            f"level = {model.levels[0]!r}, or defense = 'none'."
         )
     lacks = unmet(model, settings.defense)
     if lacks:

@@ -102,6 +102,27 @@ def unmet(model: Model, wish: str, remedy: str | None = None) -> str | None:
     return None if has(model) else f"needs {what.format(model.name)}. {remedy or usual}"
 
 
+def no_edit_at(model: Model, level: str) -> str | None:
+    """Why no edit of the model's content is defined at that level; None if one is.
+
+    >>> from uatmc_jax.models import Sizes, vbpr
+    >>> no_edit_at(vbpr(Sizes(60, 50, {"visual": 64})), "projected") is None
+    True
+
+    Args:
+      model: the recommender.
+      level: what is edited, "projected" or "feature".
+
+    Returns:
+      A sentence without its full stop, to follow the field's name and value.
+    """
+    if level in model.levels:
+        return None
+    return (
+        f"what model {model.name} reads of content is no one vector that an edit could move there"
+    )
+
+
 def blind(model: Model, policy: str) -> str | None:
     """Why no edit whatever changes a score; None if one may.
 
